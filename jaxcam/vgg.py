@@ -1,0 +1,177 @@
+"""VGG in Flax NNX, built to come apart at every layer.
+
+A VGG is a list of named layers, so it splits by construction: `model.features(x, until=layer)` runs the layers
+up to and including `layer`, and `model.head(activation, since=layer)` runs the ones after it. The names are
+those of Keras (`block5_conv3`, `fc1`, `predictions`), and a layer's output is the value *after* its activation, as
+in the papers.
+
+    >>> import jax, jaxcam
+    >>> model = jaxcam.digits()
+    >>> A = model.features(jax.numpy.zeros([1, 64, 64, 3]), until="block3_conv2")
+    >>> A.shape, model.head(A, since="block3_conv2").shape
+    ((1, 16, 16, 64), (1, 10))
+
+Images are floats in 0..1, RGB, `[b h w 3]`; the `preprocess` of a model turns them into what its weights expect.
+
+Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015, Table 1.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Activation = Callable[[jax.Array], jax.Array]
+
+
+def caffe(image: jax.Array) -> jax.Array:
+    """RGB in 0..1 to BGR in 0..255 less the ImageNet mean: what the Oxford weights, and so Keras's, expect."""
+    mean = jnp.array([103.939, 116.779, 123.68], image.dtype)
+    return 255 * image[..., ::-1] - mean.reshape((1,) * (image.ndim - 1) + (3,))
+
+
+class VGG(nnx.Module):
+    """A VGG network as a sequence of named layers.
+
+    Args:
+      blocks: for each block, the channels of its 3 x 3 convolutions; a 2 x 2 max pooling ends each block.
+      dense: the widths of the hidden fully connected layers `fc1`, `fc2`, ...
+      classes: the number of outputs, which are logits.
+      image_shape: `(h, w, channels)` of one image.
+      top: "dense" flattens the last pooling into the fully connected layers, as VGG does; "average" replaces the
+        last pooling and the hidden layers by global average pooling, the network of the CAM paper.
+      activation: the elementwise function after each convolution and each hidden layer. The closed form of
+        Grad-CAM++ is exact where it is piecewise linear (relu) and an approximation where it is not (gelu, silu).
+      preprocess: applied to the image first, `[b h w c] -> [b h w c]`; None for nothing.
+      rngs: where the initial parameters come from (He et al. 2015, normal).
+    """
+
+    def __init__(
+        self,
+        *,
+        blocks: Sequence[Sequence[int]],
+        dense: Sequence[int] = (4096, 4096),
+        classes: int = 1000,
+        image_shape: tuple[int, int, int] = (224, 224, 3),
+        top: str = "dense",
+        activation: Activation = jax.nn.relu,
+        preprocess: Activation | None = None,
+        rngs: nnx.Rngs,
+    ):
+        if top not in ("dense", "average"):
+            raise ValueError(f"top is {top!r}: it must be 'dense' or 'average'")
+        height, width, channels = image_shape
+        shrink = 2 ** len(blocks)
+        if height < shrink or width < shrink:
+            raise ValueError(f"{len(blocks)} poolings need images of at least {shrink} x {shrink}: got {image_shape}")
+        self.image_shape = tuple(image_shape)
+        self.activation = activation
+        self.preprocess = preprocess
+        self.top = top
+        names = []
+
+        def add(name, layer=None):
+            names.append(name)
+            if layer is not None:
+                setattr(self, name, layer)
+
+        he = nnx.initializers.he_normal()
+        for b, widths in enumerate(blocks, start=1):
+            for c, width_ in enumerate(widths, start=1):
+                add(f"block{b}_conv{c}", nnx.Conv(channels, width_, (3, 3), kernel_init=he, rngs=rngs))
+                channels = width_
+            if b < len(blocks) or top == "dense":
+                add(f"block{b}_pool")
+        if top == "dense":
+            size = channels * math.prod(side // shrink for side in (height, width))
+            for d, width_ in enumerate(dense, start=1):
+                add(f"fc{d}", nnx.Linear(size, width_, kernel_init=he, rngs=rngs))
+                size = width_
+        else:
+            add("average")
+            size = channels
+        add("predictions", nnx.Linear(size, classes, rngs=rngs))
+        self.layers = tuple(names)
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """Logits `[b classes]` of the images `[b h w c]`."""
+        return self.features(image, until="predictions")
+
+    def features(self, image: jax.Array, *, until: str) -> jax.Array:
+        """The output of layer `until`, after its activation, for the images `[b h w c]`."""
+        x = image if self.preprocess is None else self.preprocess(image)
+        for name in self.layers[: self._index(until) + 1]:
+            x = self._apply(name, x)
+        return x
+
+    def head(self, activation: jax.Array, *, since: str) -> jax.Array:
+        """Logits `[b classes]` from the output of layer `since`: the layers after it."""
+        x = activation
+        for name in self.layers[self._index(since) + 1 :]:
+            x = self._apply(name, x)
+        return x
+
+    def check_layer(self, layer: str) -> None:
+        """Raises a ValueError that lists the layers where `layer` is not one of them."""
+        if layer not in self.layers:
+            raise ValueError(f"no layer {layer!r}: choose one of {', '.join(self.layers)}")
+
+    def _index(self, layer: str) -> int:
+        self.check_layer(layer)
+        return self.layers.index(layer)
+
+    def _apply(self, name: str, x: jax.Array) -> jax.Array:
+        if name.endswith("pool"):
+            return nnx.max_pool(x, (2, 2), strides=(2, 2))
+        if name == "average":
+            return x.mean((1, 2))
+        if name.startswith("block"):
+            return self.activation(getattr(self, name)(x))
+        x = getattr(self, name)(x.reshape(x.shape[0], -1))
+        return x if name == "predictions" else self.activation(x)
+
+
+def vgg11(**options) -> VGG:
+    """VGG-11, configuration A. Options are those of `vgg16`."""
+    return _imagenet(((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2), options)
+
+
+def vgg13(**options) -> VGG:
+    """VGG-13, configuration B. Options are those of `vgg16`."""
+    return _imagenet(((64,) * 2, (128,) * 2, (256,) * 2, (512,) * 2, (512,) * 2), options)
+
+
+def vgg16(**options) -> VGG:
+    """VGG-16, configuration D: 13 convolutions, 3 fully connected layers, 138,357,544 parameters.
+
+    Args:
+      **options: any of `VGG`'s: `activation`, `classes`, `dense`, `top`, `image_shape`, `preprocess`, and `rngs`
+        (`nnx.Rngs(0)` where absent).
+
+    Example:
+      >>> from flax import nnx
+      >>> import jaxcam
+      >>> model = nnx.eval_shape(lambda: jaxcam.vgg16(activation=nnx.gelu))
+      >>> sum(p.size for p in jax.tree.leaves(nnx.state(model)))
+      138357544
+    """
+    return _imagenet(((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3), options)
+
+
+def vgg19(**options) -> VGG:
+    """VGG-19, configuration E. Options are those of `vgg16`."""
+    return _imagenet(((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4), options)
+
+
+def vgg_digits(**options) -> VGG:
+    """The small VGG of the embedded default: three blocks, two hidden layers, 64 x 64 images, ten classes."""
+    blocks = ((16, 16), (32, 32), (64, 64))
+    return VGG(**{
+        "blocks": blocks, "dense": (128, 64), "classes": 10, "image_shape": (64, 64, 3), "rngs": nnx.Rngs(0), **options
+    })  # fmt: skip
+
+
+def _imagenet(blocks, options) -> VGG:
+    return VGG(blocks=blocks, **{"rngs": nnx.Rngs(0), **options})
