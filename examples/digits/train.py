@@ -1,0 +1,120 @@
+"""Train the embedded default: a small VGG on canvases of handwritten digits.
+
+    python -m examples.digits.train --out jaxcam/digits        (about half an hour on 2 cores)
+    python -m examples.digits.train --out /tmp/digits --canvases 256 --epochs 1 --test 100       (a quick look)
+
+It writes the weights (float16), the scores on test canvases (digits and textures never trained on), three sample
+canvases with their boxes, and prints the scores.
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import json
+import multiprocessing
+import pathlib
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from PIL import Image
+
+import jaxcam
+from examples.digits import canvases
+
+TEST_SEED, SAMPLE_SEED = 1_000_000, 2_000_000
+SAMPLE_COPIES = (1, 2, 3)
+
+
+def batch_of(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` training canvases as uint8 images and their labels; two in five have a single copy, the hardest kind."""
+    rng = np.random.default_rng(seed)
+    drawn = [canvases.draw(rng, "train", copies=int(rng.choice([1, 1, 2, 3, 4]))) for _ in range(count)]
+    return np.array([np.round(255 * c.image).astype(np.uint8) for c in drawn]), np.array([c.label for c in drawn])
+
+
+@functools.partial(nnx.jit, donate_argnums=(0, 1))
+def step(model, optimizer, images, labels, key):
+    """One step of AdamW on a batch; the channels of each batch are permuted, and each image's brightness moved."""
+    order, light = jax.random.split(key)
+    x = images[..., jax.random.permutation(order, 3)].astype(jnp.float32) / 255
+    x = jnp.clip(x * jax.random.uniform(light, (len(x), 1, 1, 1), minval=0.7, maxval=1.3), 0, 1)
+
+    def loss(model):
+        return optax.softmax_cross_entropy_with_integer_labels(model(x), labels).mean()
+
+    value, gradient = nnx.value_and_grad(loss)(model)
+    optimizer.update(model, gradient)
+    return value
+
+
+def accuracy(model, drawn) -> float:
+    """The share of canvases whose digit has the largest logit."""
+    forward = nnx.jit(lambda model, images: model(images).argmax(-1))
+    found = [forward(model, np.array([c.image for c in drawn[i : i + 100]])) for i in range(0, len(drawn), 100)]
+    return float((np.concatenate(found) == [c.label for c in drawn]).mean())
+
+
+def train(images, labels, *, epochs: int, batch_size: int = 32, activation=jax.nn.relu, seed: int = 0):
+    """A `jaxcam.vgg_digits` trained on uint8 images `[n 64 64 3]` and their labels."""
+    model = jaxcam.vgg_digits(activation=activation, rngs=nnx.Rngs(seed))
+    steps = epochs * (len(images) // batch_size)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, 1e-3, steps // 20 + 1, steps + 1)
+    optimizer = nnx.Optimizer(model, optax.adamw(schedule, weight_decay=1e-2), wrt=nnx.Param)
+    shuffle, key, done = np.random.default_rng(seed), jax.random.key(seed), 0
+    for epoch in range(epochs):
+        order = shuffle.permutation(len(images))
+        losses = []
+        for i in range(0, len(order) - batch_size + 1, batch_size):
+            rows = order[i : i + batch_size]
+            losses.append(step(model, optimizer, images[rows], labels[rows], jax.random.fold_in(key, done)))
+            done += 1
+        print(f"epoch {epoch + 1}: loss {np.mean(losses):.4f}", flush=True)
+    return model
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, type=pathlib.Path)
+    parser.add_argument("--canvases", type=int, default=64_000)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--test", type=int, default=1000)
+    arguments = parser.parse_args()
+
+    pieces = [(seed, 128) for seed in range(arguments.canvases // 128)]
+    with concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        drawn = list(pool.map(batch_of, *zip(*pieces, strict=True), chunksize=8))
+    images, labels = (np.concatenate(part) for part in zip(*drawn, strict=True))
+    model = train(images, labels, epochs=arguments.epochs)
+
+    arrays = {name: array.astype(np.float16) for name, array in jaxcam.pretrained.to_arrays(model).items()}
+    rounded = {name: array.astype(np.float32) for name, array in arrays.items()}
+    model = jaxcam.pretrained.from_arrays(jaxcam.vgg_digits, rounded)
+    scores = {"test_canvases": arguments.test, "training_canvases": len(images), "epochs": arguments.epochs}
+    scores["accuracy"] = accuracy(model, canvases.draw_many(TEST_SEED, "test", arguments.test))
+    for copies in range(1, 5):
+        drawn = canvases.draw_many(TEST_SEED + copies, "test", arguments.test, copies=copies)
+        scores[f"accuracy_{copies}_copies"] = accuracy(model, drawn)
+
+    # Written beside and moved when complete, so that a killed run leaves the old files whole.
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.out) as folder:
+        beside = pathlib.Path(folder)
+        np.savez_compressed(beside / "weights.npz", **arrays)
+        (beside / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+        samples = []
+        for number, copies in enumerate(SAMPLE_COPIES):
+            canvas = canvases.draw(np.random.default_rng(SAMPLE_SEED + number), "test", copies=copies)
+            Image.fromarray(np.round(255 * canvas.image).astype(np.uint8)).save(beside / f"canvas{number}.png")
+            samples.append({"file": f"canvas{number}.png", "label": canvas.label, "boxes": canvas.boxes.tolist()})
+        (beside / "canvases.json").write_text(json.dumps(samples, indent=2) + "\n")
+        for file in beside.iterdir():
+            file.replace(arguments.out / file.name)
+    print(json.dumps(scores, indent=2))
+
+
+if __name__ == "__main__":
+    main()
