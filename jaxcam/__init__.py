@@ -1,0 +1,39 @@
+"""Class activation maps as pure JAX functions: Grad-CAM, Grad-CAM++, Smooth Grad-CAM++ and CAM."""
+
+from importlib.metadata import version as _version
+
+# Networks that come apart, and their weights.
+from jaxcam import pretrained as pretrained
+from jaxcam import vgg as vgg
+from jaxcam.pretrained import digits as digits
+from jaxcam.vgg import VGG as VGG
+from jaxcam.vgg import vgg11 as vgg11
+from jaxcam.vgg import vgg13 as vgg13
+from jaxcam.vgg import vgg16 as vgg16
+from jaxcam.vgg import vgg19 as vgg19
+from jaxcam.vgg import vgg_digits as vgg_digits
+
+# A model and a layer to features and head.
+from jaxcam.cut import Cut as Cut
+from jaxcam.cut import cut as cut
+from jaxcam.cut import layers as layers
+
+# Noise, scores, derivatives, weights and maps: the steps, each a room of its own.
+from jaxcam import derivatives as derivatives
+from jaxcam import linearity as linearity
+from jaxcam import maps as maps
+from jaxcam import noise as noise
+from jaxcam import scores as scores
+from jaxcam import weights as weights
+from jaxcam.maps import normalize as normalize
+from jaxcam.maps import resize as resize
+from jaxcam.maps import select as select
+
+# The named methods.
+from jaxcam.methods import cam as cam
+from jaxcam.methods import grad_cam as grad_cam
+from jaxcam.methods import grad_cam_plus_smooth as grad_cam_plus_smooth
+from jaxcam.methods import grad_cam_pp as grad_cam_pp
+from jaxcam.methods import smooth_grad_cam_pp as smooth_grad_cam_pp
+
+__version__ = _version("jaxcam-saliency")

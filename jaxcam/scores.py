@@ -1,0 +1,27 @@
+"""Scores: functions `(outputs, target) -> u`, the scalar that a map explains.
+
+Any callable of that form works, and outputs may be any pytree that the head returns: a sum of logits over a mask for
+segmentation, one box's confidence for detection.
+
+    >>> import jax.numpy as jnp
+    >>> outputs = jnp.array([1.0, 2.0, 3.0])
+    >>> float(logit(outputs, 2))
+    3.0
+    >>> round(float(log_softmax(outputs, 2)), 4)
+    -0.4076
+
+The link turns the score into Y, the quantity that the papers differentiate: Y = u for link "identity", Y = e^u for
+"exp". The papers' Y = exp(logit) is `logit` with "exp"; the softmax probability is `log_softmax` with "exp".
+"""
+
+import jax
+
+
+def logit(outputs: jax.Array, target: jax.Array | int) -> jax.Array:
+    """The output `[classes]` of the target class, before softmax."""
+    return outputs[target]
+
+
+def log_softmax(outputs: jax.Array, target: jax.Array | int) -> jax.Array:
+    """The logarithm of the target class's softmax probability, from logits `[classes]`; at most 0."""
+    return jax.nn.log_softmax(outputs)[target]

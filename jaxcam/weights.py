@@ -1,0 +1,63 @@
+"""Channel weights `[k]` from an activation `[*spatial k]` and the derivatives of Y on its shape.
+
+>>> import jax.numpy as jnp
+>>> A, Y1 = jnp.ones([2, 2, 1]), jnp.full([2, 2, 1], 0.5)
+>>> grad_cam(Y1).tolist()
+[0.5]
+>>> round(float(grad_cam_pp(A, Y1, Y1**2, Y1**3)[0]), 6)
+0.5
+"""
+
+import jax
+import jax.numpy as jnp
+
+NUMERATORS = ("second", "first")
+
+
+def cam(Y1: jax.Array) -> jax.Array:
+    """w_k = sum over space of Y1: the weights of the linear layer, where Y is linear in the global average of A.
+
+    Zhou et al., "Learning deep features for discriminative localization", CVPR 2016, equation 2.
+    """
+    return Y1.sum(_space(Y1))
+
+
+def grad_cam(Y1: jax.Array) -> jax.Array:
+    """w_k = mean over space of Y1.
+
+    Selvaraju et al., "Grad-CAM", ICCV 2017, equation 1.
+    """
+    return Y1.mean(_space(Y1))
+
+
+def grad_cam_pp(A: jax.Array, Y1: jax.Array, Y2: jax.Array, Y3: jax.Array, *, numerator: str = "second") -> jax.Array:
+    """w_k = sum over space of alpha * relu(Y1), with alpha = Y2 / (2 Y2 + S_k Y3) and S_k = sum over space of A^k.
+
+    alpha is zero where its denominator is zero. A common factor of Y1, Y2, Y3 scales the weights and no more.
+
+    Chattopadhay et al., "Grad-CAM++", WACV 2018, equations 5 and 10 (alpha is `alpha_grad_cam_pp`); with means over noisy
+    inputs for the Y's, Omeiza et al., "Smooth Grad-CAM++", 2019, equations 5 to 7.
+    """
+    alpha = alpha_grad_cam_pp(A, Y1, Y2, Y3, numerator=numerator)
+    return (alpha * jax.nn.relu(Y1)).sum(_space(A))
+
+
+def alpha_grad_cam_pp(
+    A: jax.Array, Y1: jax.Array, Y2: jax.Array, Y3: jax.Array, *, numerator: str = "second"
+) -> jax.Array:
+    """alpha = Y2 / (2 Y2 + S_k Y3), `[*spatial k]`; zero where the denominator is.
+
+    numerator="first" has Y1 above the line, as equation 7 of the Smooth Grad-CAM++ paper is printed; its equation 5
+    and the Grad-CAM++ paper have Y2, which is "second".
+    """
+    if numerator not in NUMERATORS:
+        raise ValueError(f"numerator is {numerator!r}: choose one of {', '.join(NUMERATORS)}")
+    S = A.sum(_space(A)).astype(Y3.dtype)
+    denominator = 2 * Y2 + S.reshape((1,) * (A.ndim - 1) + (-1,)) * Y3
+    above = Y2 if numerator == "second" else Y1
+    # The inner where keeps the gradient of the unused quotient finite.
+    return jnp.where(denominator == 0, 0, above / jnp.where(denominator == 0, 1, denominator))
+
+
+def _space(A):
+    return tuple(range(A.ndim - 1))
