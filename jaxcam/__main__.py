@@ -1,0 +1,308 @@
+"""The command line.
+
+jaxcam                        the demo: explain a sample canvas with the embedded network, as a picture
+jaxcam explain IMAGE...       explain pictures of your own
+jaxcam layers                 the layers that the network can be cut at
+"""
+
+import argparse
+import functools
+import json
+import os
+import pathlib
+import sys
+
+METHODS = ("cam", "grad_cam", "grad_cam_pp", "smooth_grad_cam_pp")
+TITLES = {"cam": "CAM", "grad_cam": "Grad-CAM", "grad_cam_pp": "Grad-CAM++", "smooth_grad_cam_pp": "Smooth Grad-CAM++"}
+LAYER = "block3_conv2"
+SAMPLE = 1
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with its errors in one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code, 2 for anything that the user has to mend."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (OSError, ValueError, TypeError) as error:
+        print(f"jaxcam: {_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser():
+    parser = _Parser(prog="jaxcam", description="Class activation maps: what a network looks at.")
+    parser.set_defaults(run=_demo)
+    _output_options(parser)
+    commands = parser.add_subparsers(title="commands", metavar="")
+
+    explain = commands.add_parser("explain", help="explain pictures with the embedded digits network")
+    explain.set_defaults(run=_explain)
+    explain.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="picture files; each is resized to the network's input"
+    )
+    explain.add_argument("--layer", default=LAYER, help="a layer that `jaxcam layers` lists (default: %(default)s)")
+    explain.add_argument("--target", help="the class to explain, a name or a number (default: the most probable)")
+    explain.add_argument("--method", choices=METHODS, default="smooth_grad_cam_pp", help="(default: %(default)s)")
+    explain.add_argument("--samples", type=int, help="noisy copies, for smooth_grad_cam_pp (default: 5)")
+    explain.add_argument("--std", type=float, help="their noise, as a share of the image's range (default: 0.3)")
+    explain.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    explain.add_argument("--filters", type=_integers, metavar="K,K", help="feature maps to draw, one panel each")
+    explain.add_argument(
+        "--subset", type=_points, metavar="'R,C R,C'", help="neurons to keep; two corners with --region"
+    )
+    explain.add_argument("--region", action="store_true", help="--subset is two opposite corners of a rectangle")
+    explain.add_argument("--score", choices=("logit", "log_softmax"), help="(default: logit)")
+    explain.add_argument("--link", choices=("identity", "exp"), help="Y = score, or e^score (default: the method's)")
+    _output_options(explain, default=argparse.SUPPRESS)
+
+    layers = commands.add_parser("layers", help="list the layers with the shape of their output")
+    layers.set_defaults(run=_layers)
+    layers.add_argument("--json", action="store_true", help="print JSON", default=argparse.SUPPRESS)
+    return parser
+
+
+def _output_options(parser, **default):
+    # The sub-command has SUPPRESS, so that its defaults do not undo what stood before the sub-command's name.
+    folder = {"default": pathlib.Path("."), **default}
+    parser.add_argument(
+        "--out", type=pathlib.Path, metavar="FOLDER", help="where the pictures go (default: .)", **folder
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite pictures that are there", **default)
+    parser.add_argument("--json", action="store_true", help="print JSON", **default)
+
+
+def _demo(options):
+    import jax
+    import numpy as np
+
+    import jaxcam
+    import jaxcam.plots
+
+    picture = _free(options.out / "jaxcam_demo.png", options)
+    model = jaxcam.digits()
+    cut = jaxcam.cut(model, LAYER)
+    image, _ = jaxcam.pretrained.digits_canvas(SAMPLE)
+    methods = {
+        "grad_cam": jaxcam.grad_cam(cut, image),
+        "grad_cam_pp": jaxcam.grad_cam_pp(cut, image),
+        "smooth_grad_cam_pp": jaxcam.smooth_grad_cam_pp(cut, image, None, jax.random.key(0)),
+    }
+    target, probability = _most_probable(model, image)
+    title = f"{_classes()[target]!r}, {probability:.1%}"
+    figure = jaxcam.plots.compare([image], {TITLES[name]: [m] for name, m in methods.items()}, titles=[title])
+    _save(figure, picture, options)
+    record = {
+        "image": "a sample canvas",
+        "output": str(picture),
+        "class": _classes()[target],
+        "target": target,
+        "probability": probability,
+        "layer": LAYER,
+        "method": list(methods),
+        "map_shape": list(np.shape(methods["grad_cam"])),
+    }
+    _report([record], options)
+    return 0
+
+
+def _explain(options):
+    import jax
+
+    import jaxcam
+
+    model = jaxcam.digits()
+    cut = jaxcam.cut(model, options.layer)
+    target = _target(options.target)
+    method = _bound_method(options, jax, jaxcam)
+    pictures = _pictures(options)
+    records, failed = [], False
+    for path, picture in _progress(list(zip(options.images, pictures, strict=True))):
+        try:
+            records.append(_explain_one(path, picture, model, cut, target, method, options))
+        except (OSError, ValueError, TypeError) as error:
+            failed = True
+            records.append({"image": path, "error": _line(error)})
+            print(
+                f"jaxcam: {_line(error)}" if path in str(error) else f"jaxcam: {path}: {_line(error)}", file=sys.stderr
+            )
+    _report(records, options)
+    return 2 if failed else 0
+
+
+def _explain_one(path, picture, model, cut, target, method, options):
+    import numpy as np
+
+    import jaxcam
+    import jaxcam.plots
+    from jaxcam import images
+
+    image = images.read(path)
+    fitted = images.fit(image, model.image_shape[:2])
+    found, probability = (
+        _most_probable(model, fitted) if target is None else (target, _probability(model, fitted, target))
+    )
+    saliency = np.asarray(method(cut, fitted, found))
+    if not np.isfinite(saliency).all():
+        raise ValueError(f"the map is not finite: {options.method} is not defined for this layer")
+    title = f"{_classes()[found]!r}, {probability:.1%}"
+    if options.filters:
+        figure = jaxcam.plots.filters(image, saliency, options.filters)
+    elif options.subset:
+        figure = jaxcam.plots.neurons(image, saliency, options.subset, region=options.region)
+    else:
+        figure = jaxcam.plots.compare([image], {TITLES[options.method]: [saliency]}, titles=[title])
+    _save(figure, picture, options)
+    return {
+        "image": path,
+        "output": str(picture),
+        "class": _classes()[found],
+        "target": found,
+        "probability": probability,
+        "layer": options.layer,
+        "method": options.method,
+        "map_shape": list(saliency.shape),
+        "map_is_zero": not saliency.any(),
+    }
+
+
+def _layers(options):
+    import jaxcam
+
+    shapes = jaxcam.layers(jaxcam.digits())
+    if options.json:
+        print(json.dumps({name: list(shape) for name, shape in shapes.items()}))
+    else:
+        for name, shape in shapes.items():
+            print(f"{name:<14}{' x '.join(map(str, shape))}")
+    return 0
+
+
+def _bound_method(options, jax, jaxcam):
+    """The chosen method with its options, `(cut, image, target) -> map`; an option that it does not take is an error."""
+    method = getattr(jaxcam, options.method)
+    score = None if options.score is None else getattr(jaxcam.scores, options.score)
+    given = {"n_samples": options.samples, "std": options.std, "score": score, "link": options.link}
+    given = {name: value for name, value in given.items() if value is not None}
+    taken = method.__kwdefaults__ or method.__wrapped__.__kwdefaults__
+    for name in given:
+        if name not in taken:
+            flag = {"n_samples": "samples"}.get(name, name)
+            raise ValueError(f"--{flag} does not go with --method {options.method}")
+    if options.filters or options.subset or options.region:
+        given["select"] = jaxcam.select(filters=options.filters, region=options.region, subset=options.subset)
+    if options.method == "smooth_grad_cam_pp":
+        given["key"] = jax.random.key(options.seed)
+    return functools.partial(method, **given)
+
+
+def _pictures(options):
+    """The output of each input, named after it; checked before anything is computed."""
+    pictures = [options.out / f"{pathlib.Path(path).stem}.{options.method}.png" for path in options.images]
+    for i, picture in enumerate(pictures):
+        if picture in pictures[:i]:
+            first = options.images[pictures.index(picture)]
+            raise ValueError(f"{first} and {options.images[i]} would both be written to {picture}")
+        _free(picture, options)
+    return pictures
+
+
+def _free(picture, options):
+    if not options.out.is_dir():
+        raise ValueError(f"--out {options.out} is not a folder")
+    if picture.exists() and not options.force:
+        raise ValueError(f"{picture} is there already; --force overwrites it")
+    return picture
+
+
+def _save(figure, picture, options):
+    import jaxcam.plots
+
+    jaxcam.plots.save(figure, picture, force=options.force)
+
+
+def _classes():
+    from jaxcam import pretrained
+
+    return pretrained.DIGITS_CLASSES
+
+
+def _target(text):
+    if text is None:
+        return None
+    if text in _classes():
+        return _classes().index(text)
+    raise ValueError(f"no class {text!r}: choose one of {', '.join(_classes())}")
+
+
+def _probabilities(model, image):
+    import jax
+    import numpy as np
+
+    return np.asarray(jax.nn.softmax(model(jax.numpy.asarray(image)[None])[0]))
+
+
+def _most_probable(model, image):
+    probabilities = _probabilities(model, image)
+    return int(probabilities.argmax()), float(probabilities.max())
+
+
+def _probability(model, image, target):
+    return float(_probabilities(model, image)[target])
+
+
+def _progress(work):
+    if len(work) < 2 or not sys.stderr.isatty():
+        return work
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(work, description="explaining", console=Console(stderr=True))
+
+
+def _report(records, options):
+    if options.json:
+        print(json.dumps(records if options.run is _explain else records[0]))
+        return
+    for record in records:
+        if "error" in record:
+            continue
+        methods = record["method"] if isinstance(record["method"], list) else [record["method"]]
+        print(f"{record['image']}: class {record['class']!r}, probability {record['probability']:.4f}")
+        print(f"  layer {record['layer']}, {', '.join(TITLES[m] for m in methods)}: {record['output']}")
+        if record.get("map_is_zero"):
+            print("  the map is zero everywhere: nothing at this layer speaks for the class")
+
+
+def _integers(text):
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 3,7") from None
+
+
+def _points(text):
+    try:
+        points = [tuple(int(i) for i in point.split(",")) for point in text.split()]
+    except ValueError:
+        points = []
+    if not points or any(len(point) != 2 for point in points):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of points such as '0,0 4,4'")
+    return points
+
+
+def _line(error):
+    if isinstance(error, OSError) and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

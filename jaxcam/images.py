@@ -1,0 +1,48 @@
+"""Picture files as arrays: `[h w 3]` floats in 0..1, upright."""
+
+import os
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+
+def read(path: str | os.PathLike) -> np.ndarray:
+    """A picture file as `[h w 3]` float32, RGB in 0..1, turned upright as its EXIF says; the first frame of several.
+
+    Raises:
+      FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
+      ValueError: the file is not a picture, or it is cut short.
+
+    Example:
+      >>> import importlib.resources
+      >>> read(importlib.resources.files("jaxcam") / "digits" / "canvas0.png").shape
+      (64, 64, 3)
+    """
+    try:
+        with open(path, "rb") as file, Image.open(file) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            if picture.mode.startswith("I"):  # 16 bits a pixel, which convert("RGB") would clip to white
+                grey = np.asarray(picture, np.float32) / 65535
+                return np.repeat(np.clip(grey, 0, 1)[..., None], 3, axis=-1)
+            return np.asarray(picture.convert("RGB"), np.float32) / 255
+    except (UnidentifiedImageError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{os.fspath(path)} is not a picture that can be read") from error
+    except OSError as error:
+        if error.filename is not None or error.errno is not None:
+            raise
+        raise ValueError(f"{os.fspath(path)} is not a whole picture: {error}") from error
+
+
+def fit(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """An image `[h w 3]` at another height and width, antialiased; both sides are stretched to fit.
+
+    Example:
+      >>> fit(np.ones([10, 20, 3], np.float32), (64, 64)).shape
+      (64, 64, 3)
+    """
+    height, width = shape
+    resized = [
+        np.asarray(Image.fromarray(channel).resize((width, height), Image.Resampling.BILINEAR))
+        for channel in np.moveaxis(np.asarray(image, np.float32), -1, 0)
+    ]
+    return np.clip(np.stack(resized, -1), 0, 1)
