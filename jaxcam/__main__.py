@@ -95,7 +95,7 @@ def _demo(options):
         "grad_cam_pp": jaxcam.grad_cam_pp(cut, image),
         "smooth_grad_cam_pp": jaxcam.smooth_grad_cam_pp(cut, image, None, jax.random.key(0)),
     }
-    target, probability = _most_probable(model, image)
+    target, probability = _class_and_probability(model, image)
     title = f"{_classes()[target]!r}, {probability:.1%}"
     figure = jaxcam.plots.compare([image], {TITLES[name]: [m] for name, m in methods.items()}, titles=[title])
     _save(figure, picture, options)
@@ -146,9 +146,7 @@ def _explain_one(path, picture, model, cut, target, method, options):
 
     image = images.read(path)
     fitted = images.fit(image, model.image_shape[:2])
-    found, probability = (
-        _most_probable(model, fitted) if target is None else (target, _probability(model, fitted, target))
-    )
+    found, probability = _class_and_probability(model, fitted, target)
     saliency = np.asarray(method(cut, fitted, found))
     if not np.isfinite(saliency).all():
         raise ValueError(f"the map is not finite: {options.method} is not defined for this layer")
@@ -186,7 +184,7 @@ def _layers(options):
 
 
 def _bound_method(options, jax, jaxcam):
-    """The chosen method with its options, `(cut, image, target) -> map`; an option that it does not take is an error."""
+    """The chosen method with its options; one that it does not take is an error."""
     method = getattr(jaxcam, options.method)
     score = None if options.score is None else getattr(jaxcam.scores, options.score)
     given = {"n_samples": options.samples, "std": options.std, "score": score, "link": options.link}
@@ -242,20 +240,14 @@ def _target(text):
     raise ValueError(f"no class {text!r}: choose one of {', '.join(_classes())}")
 
 
-def _probabilities(model, image):
+def _class_and_probability(model, image, target=None):
+    """The class that is explained, the most probable one where none is given, and its probability."""
     import jax
     import numpy as np
 
-    return np.asarray(jax.nn.softmax(model(jax.numpy.asarray(image)[None])[0]))
-
-
-def _most_probable(model, image):
-    probabilities = _probabilities(model, image)
-    return int(probabilities.argmax()), float(probabilities.max())
-
-
-def _probability(model, image, target):
-    return float(_probabilities(model, image)[target])
+    probabilities = np.asarray(jax.nn.softmax(model(jax.numpy.asarray(image)[None])[0]))
+    found = int(probabilities.argmax()) if target is None else target
+    return found, float(probabilities[found])
 
 
 def _progress(work):

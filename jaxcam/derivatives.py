@@ -132,7 +132,7 @@ def _along_columns(head, A, outputs, pull, score, batch_size):
     return u1.reshape(A.shape), u2.reshape(A.shape), u3.reshape(A.shape)
 
 
-def through_link(derivatives: Derivatives, link: str) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+def through_link(derivatives: Derivatives, *, link: str) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
     """The derivatives of Y = link(u), as `(scale, (Y1, Y2, Y3))`, each Y to be read as times e^scale.
 
     For "identity", Y = u: scale is 0 and the derivatives are those of u. For "exp", Y = e^u:
@@ -143,7 +143,7 @@ def through_link(derivatives: Derivatives, link: str) -> tuple[jax.Array, tuple[
 
     Example:
       >>> one = jnp.ones([1, 1])
-      >>> scale, (y1, y2, y3) = through_link(Derivatives(jnp.float32(500.0), 2 * one, 0 * one, 0 * one), "exp")
+      >>> scale, (y1, y2, y3) = through_link(Derivatives(jnp.float32(500.0), 2 * one, 0 * one, 0 * one), link="exp")
       >>> float(scale), y1.item(), y2.item(), y3.item()
       (500.0, 2.0, 4.0, 8.0)
     """

@@ -1,8 +1,8 @@
 """The named methods: each joins cut, noise, derivatives, weights and map in a few lines.
 
-Every method is `method(cut, image, target=None, [key], *, options)` on **one example without a batch axis**, and returns
-the map at the layer's resolution, `[*spatial]`, at least 0. `target=None` is the class of the largest output. For more
-examples, classes or keys use `jax.vmap`: what they share is computed once.
+Every method is `method(cut, image, target=None, [key], *, options)` on **one example without a batch axis**, and
+returns the map at the layer's resolution, `[*spatial]`, at least 0. `target=None` is the class of the largest output.
+For more examples, classes or keys use `jax.vmap`: what they share is computed once.
 
     >>> import functools, jax, jaxcam
     >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
@@ -141,7 +141,7 @@ def grad_cam(
     A, target, valid = _activation_and_target(cut, image, target)
     u, u1 = jax.value_and_grad(lambda A: score(cut.head(cut.params, A, image), target))(A)
     _, (Y1, _, _) = jaxcam.derivatives.through_link(
-        jaxcam.derivatives.Derivatives(u, u1, jnp.zeros_like(u1), jnp.zeros_like(u1)), link
+        jaxcam.derivatives.Derivatives(u, u1, jnp.zeros_like(u1), jnp.zeros_like(u1)), link=link
     )
     return _or_nan(maps.saliency(A, weights.grad_cam(Y1), select=select), valid)
 
@@ -244,14 +244,16 @@ def smooth_grad_cam_pp(
     """
     A, target, valid = _activation_and_target(cut, image, target)
 
-    def Y_at(x, A=None):
-        A = cut.features(cut.params, x) if A is None else A
+    def features(x):
+        return cut.features(cut.params, x)
+
+    def Y_at(x, A):
         return _derivatives(cut, x, A, target, score, link, derivatives, batch_size)
 
     if n_samples == 0:
         _, D = Y_at(image, A)
     else:
-        _, D = noise.mean_over_noise(Y_at, image, key, n_samples=n_samples, std=std, batch_size=batch_size)
+        _, D = noise.mean_over_noise(features, Y_at, image, key, n_samples=n_samples, std=std, batch_size=batch_size)
     return _or_nan(maps.saliency(A, weights.grad_cam_pp(A, *D, numerator=numerator), select=select), valid)
 
 
@@ -319,7 +321,7 @@ def _derivatives(cut, x, A, target, score, link, derivatives, batch_size):
             "alpha is 0/0 and the map is zero. Use link='exp', or another score"
         )
     u = jaxcam.derivatives.closed_form(head, A, score, target, batch_size=batch_size)
-    return jaxcam.derivatives.through_link(u, link)
+    return jaxcam.derivatives.through_link(u, link=link)
 
 
 def _activation_and_target(cut, image, target):

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-SAMPLES_AT_A_TIME = 8
+SAMPLES_AT_A_TIME = 16
 
 
 def noisy(image: jax.Array, key: jax.Array, sample: jax.Array | int, *, std: jax.Array | float) -> jax.Array:
@@ -34,7 +34,8 @@ def noisy(image: jax.Array, key: jax.Array, sample: jax.Array | int, *, std: jax
 
 
 def mean_over_noise(
-    f: Callable[[jax.Array], tuple[jax.Array, Any]],
+    features: Callable[[jax.Array], jax.Array],
+    f: Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]],
     image: jax.Array,
     key: jax.Array,
     *,
@@ -42,34 +43,46 @@ def mean_over_noise(
     std: jax.Array | float,
     batch_size: int | None = None,
 ) -> tuple[jax.Array, Any]:
-    """Mean of e^scale * values over noisy copies of an image, where `scale, values = f(noisy image)`.
+    """Mean of e^scale * values over noisy copies x of an image, where `scale, values = f(x, features(x))`.
 
     The factors e^scale may be far outside the range of floats (e^500), so the mean is returned in the same form: as
     `(largest scale, values)`, whose product e^scale * values is the mean. Samples are taken `batch_size` at a time and
     added to running sums, so memory does not grow with `n_samples`.
 
     Args:
-      f: from an image to a scalar and a pytree of arrays.
+      features: from an image to an array, the costly part.
+      f: from an image and its features to a scalar and a pytree of arrays.
       image: one example.
       key: a `jax.random.key`.
       n_samples: at least 1.
       std: as in `noisy`.
-      batch_size: samples at a time, 8 where absent. The memory knob: it changes the result by rounding only.
+      batch_size: samples at a time, 16 where absent. The memory knob: it changes the result by rounding only.
 
     Example:
-      >>> f = lambda image: (jnp.float32(500.0), image)
-      >>> scale, mean = mean_over_noise(f, jnp.zeros(3), jax.random.key(0), n_samples=20, std=0.1)
+      >>> f = lambda x, A: (jnp.float32(500.0), A)
+      >>> scale, mean = mean_over_noise(jnp.sin, f, jnp.zeros(3), jax.random.key(0), n_samples=20, std=0.1)
       >>> float(scale), mean.shape
       (500.0, (3,))
     """
     samples = jnp.arange(n_samples)
 
+    def one(m):
+        x = noisy(image, key, m, std=std)
+        return x, features(x)
+
+    # Convolutions of one image fill a CPU's cores, and those of several overflow its caches: VGG-16 takes 10% longer a
+    # pass at 8 at a time. What follows the features, dense layers for one, gains from a batch everywhere.
+    one_by_one = jax.default_backend() == "cpu"
+
     def add(total, some):
-        return _join(total, _sum(*jax.vmap(lambda m: f(noisy(image, key, m, std=std)))(some)))
+        x_and_A = jax.lax.map(one, some) if one_by_one else jax.vmap(one)(some)
+        return _join(total, _sum(*jax.vmap(f)(*x_and_A)))
 
     size = even_chunks(n_samples, batch_size or SAMPLES_AT_A_TIME)
     whole = n_samples // size
-    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(f, image))
+    zero = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda x: f(x, features(x)), image)
+    )
     total = (jnp.full_like(zero[0], jnp.finfo(zero[0].dtype).min), zero[1])
     if whole == 1:
         total = add(total, samples[:size])

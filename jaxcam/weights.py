@@ -35,8 +35,8 @@ def grad_cam_pp(A: jax.Array, Y1: jax.Array, Y2: jax.Array, Y3: jax.Array, *, nu
 
     alpha is zero where its denominator is zero. A common factor of Y1, Y2, Y3 scales the weights and no more.
 
-    Chattopadhay et al., "Grad-CAM++", WACV 2018, equations 5 and 10 (alpha is `alpha_grad_cam_pp`); with means over noisy
-    inputs for the Y's, Omeiza et al., "Smooth Grad-CAM++", 2019, equations 5 to 7.
+    Chattopadhay et al., "Grad-CAM++", WACV 2018, equations 5 and 10; with means over noisy inputs for the Y's, Omeiza
+    et al., "Smooth Grad-CAM++", 2019, equations 5 to 7.
     """
     alpha = alpha_grad_cam_pp(A, Y1, Y2, Y3, numerator=numerator)
     return (alpha * jax.nn.relu(Y1)).sum(_space(A))

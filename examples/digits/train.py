@@ -77,6 +77,7 @@ def train(images, labels, *, epochs: int, batch_size: int = 32, activation=jax.n
 
 
 def main():
+    """Draw canvases, train, score, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=pathlib.Path)
     parser.add_argument("--canvases", type=int, default=64_000)

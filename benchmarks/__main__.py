@@ -1,0 +1,61 @@
+"""List the benchmarks, or run those that are named, or all.
+
+python -m benchmarks                                       lists them with the claim of each
+python -m benchmarks smoothing_costs_its_forward_passes    runs one
+python -m benchmarks all --json benchmarks/results         runs all, and keeps the results
+"""
+
+import argparse
+import importlib
+import json
+import pathlib
+
+from benchmarks import timing
+
+HERE = pathlib.Path(__file__).parent
+NAMES = sorted(file.stem for file in HERE.glob("*.py") if file.stem not in ("__init__", "__main__", "timing"))
+
+
+def main():
+    """Parse, run, print ratios first."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Each script proves one claim.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="'all', or any of those listed without a name")
+    parser.add_argument("--small", action="store_true", help="small sizes: that it runs, not what it shows")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FOLDER", help="print JSON, or write FOLDER/NAME.json for each"
+    )
+    arguments = parser.parse_args()
+    if not arguments.names:
+        for name in NAMES:
+            print(f"{name}\n    {(importlib.import_module(f'benchmarks.{name}').__doc__ or '').splitlines()[0]}")
+        return
+    unknown = set(arguments.names) - {*NAMES, "all"}
+    if unknown:
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}: choose all, or of {', '.join(NAMES)}")
+    for name in NAMES if "all" in arguments.names else arguments.names:
+        script = importlib.import_module(f"benchmarks.{name}")
+        found = {"claim": script.__doc__.splitlines()[0], **script.measure(small=arguments.small)}
+        found["machine"] = timing.machine()
+        report(name, found, arguments.json)
+
+
+def report(name, found, where):
+    """As text, as JSON, or into a file that is moved to its place when whole."""
+    if where == "-":
+        print(json.dumps({"benchmark": name, **found}))
+        return
+    print(f"{name}\n  {found['claim']}")
+    for ratio, value in found["ratios"].items():
+        print(f"  {value:8.3f}  {ratio}")
+    if "table" in found:
+        print("\n" + found["table"])
+    if where is not None:
+        folder = pathlib.Path(where)
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = folder / f".{name}.json"
+        beside.write_text(json.dumps(found, indent=2) + "\n")
+        beside.replace(folder / f"{name}.json")
+
+
+if __name__ == "__main__":
+    main()

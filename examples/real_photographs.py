@@ -1,0 +1,99 @@
+"""The real VGG-16 convolutions on photographs of pets: three methods at block5_conv3, as a picture.
+
+    JAXCAM_ASSETS=../shared/assets python -m examples.real_photographs --out .
+
+The assets are not part of the repository: the 13 convolutions of VGG-16 trained on ImageNet, a linear head on the
+globally averaged block5_conv3 for three breeds, and Oxford-IIIT Pet photographs (their README gives the sources).
+"""
+
+import argparse
+import csv
+import functools
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import jaxcam
+import jaxcam.plots
+from jaxcam import images
+
+LAYER = "block5_conv3"
+
+
+def model(folder: pathlib.Path) -> tuple[nnx.Module, list[str]]:
+    """The Flax VGG-16 with the real convolutions and the breeds' head, and the names of its classes."""
+    with np.load(folder / "vgg16_imagenet_conv.npz") as file:
+        arrays = dict(file)
+    with np.load(folder / "pets3_gap_head.npz") as file:
+        arrays |= {"predictions/kernel": file["weight"].T, "predictions/bias": file["bias"]}
+        classes = [str(name) for name in file["classes"]]
+    build = functools.partial(jaxcam.vgg16, top="average", classes=len(classes), preprocess=jaxcam.vgg.caffe)
+    return jaxcam.pretrained.from_arrays(build, arrays), classes
+
+
+def photographs(folder: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
+    """The test photographs and their breeds."""
+    with (folder / "pets" / "index.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    return [(folder / "pets" / "images" / row["file"], row["label"]) for row in rows]
+
+
+def read(path: pathlib.Path) -> np.ndarray:
+    """A photograph, `[224 224 3]` in 0..1."""
+    return images.fit(images.read(path), (224, 224))
+
+
+def accuracy(network, classes, labelled) -> float:
+    """The share of photographs whose breed has the largest logit."""
+    forward = nnx.jit(lambda network, image: network(image[None])[0].argmax())
+    return float(np.mean([classes[int(forward(network, read(path)))] == label for path, label in labelled]))
+
+
+@jax.jit
+def explain(cut, image, key):
+    """The class, its probability, and the maps of the three methods."""
+    outputs = cut.head(cut.params, cut.features(cut.params, image), image)
+    target = outputs.argmax()
+    return target, jax.nn.softmax(outputs)[target], {
+        "Grad-CAM": jaxcam.grad_cam(cut, image, target),
+        "Grad-CAM++": jaxcam.grad_cam_pp(cut, image, target),
+        "Smooth Grad-CAM++": jaxcam.smooth_grad_cam_pp(cut, image, target, key, n_samples=5, std=0.3),
+    }  # fmt: skip
+
+
+def main():
+    """Print the head's accuracy on the test photographs and draw six of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("."))
+    parser.add_argument("--limit", type=int, help="test photographs to score, spread over all (default: all 150)")
+    options = parser.parse_args()
+    folder = pathlib.Path(os.environ.get("JAXCAM_ASSETS", "../shared/assets"))
+    if not folder.is_dir():
+        parser.exit(2, f"no assets in {folder}: set JAXCAM_ASSETS\n")
+
+    network, classes = model(folder)
+    labelled = photographs(folder)
+    scored = labelled if options.limit is None else labelled[:: -(-len(labelled) // options.limit)]
+    print(f"accuracy on {len(scored)} test photographs: {accuracy(network, classes, scored):.3f}")
+
+    cut = jaxcam.cut(network, LAYER)
+    shown = [path for path, _ in labelled[:: len(labelled) // 6][:6]]
+    drawn, titles, maps = [], [], {}
+    for number, path in enumerate(shown):
+        image = read(path)
+        target, probability, found = explain(cut, jnp.asarray(image), jax.random.key(number))
+        drawn.append(image)
+        titles.append(f"{classes[int(target)]}, {probability:.1%}")
+        for name, saliency in found.items():
+            maps.setdefault(name, []).append(saliency)
+    figure = jaxcam.plots.compare(drawn, maps, titles=titles)
+    jaxcam.plots.save(figure, options.out / "real_photographs.png", force=True)
+    print(f"drawn: {options.out / 'real_photographs.png'}")
+
+
+if __name__ == "__main__":
+    main()
