@@ -34,7 +34,7 @@ def main():
         parser.error(f"no benchmark {', '.join(sorted(unknown))}: choose all, or of {', '.join(NAMES)}")
     for name in NAMES if "all" in arguments.names else arguments.names:
         script = importlib.import_module(f"benchmarks.{name}")
-        found = {"claim": script.__doc__.splitlines()[0], **script.measure(small=arguments.small)}
+        found = {"claim": (script.__doc__ or "").splitlines()[0], **script.measure(small=arguments.small)}
         found["machine"] = timing.machine()
         report(name, found, arguments.json)
 

@@ -34,7 +34,7 @@ def measure(*, small: bool = False) -> dict:
     drawn = {n: canvases.draw_many(SEED + n, "test", count, copies=n) for n in range(1, 5)}
     pooled_accuracy = accuracy(pooled, [canvas for part in drawn.values() for canvas in part])
 
-    rows = {}
+    rows: dict[str, dict[str, dict[str, float]]] = {}
     for name, explain in methods(cut, pooled).items():
         row = rows[name] = {}
         for copies, part in drawn.items():

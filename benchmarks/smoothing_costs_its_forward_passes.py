@@ -33,10 +33,10 @@ def smooth(cut, image, key, *, n):
 def measure(*, small: bool = False) -> dict:
     """Ratios of the map's time over its floor's; small runs the digits network."""
     if small:
-        cut, shape, counts, repeats = jaxcam.cut(jaxcam.digits(), "block3_conv2"), (64, 64, 3), {5: 3}, 3
+        model, layer, counts = jaxcam.digits(), "block3_conv2", {5: 3}
     else:
-        model = jaxcam.vgg16(rngs=nnx.Rngs(0))
-        cut, shape, counts = jaxcam.cut(model, "block5_conv3"), model.image_shape, {5: 9, 50: 3}
+        model, layer, counts = jaxcam.vgg16(rngs=nnx.Rngs(0)), "block5_conv3", {5: 9, 50: 3}
+    cut, shape = jaxcam.cut(model, layer), model.image_shape
     image = jax.random.uniform(jax.random.key(0), shape)
     key = jax.random.key(1)
     ratios, seconds = {}, {}

@@ -24,7 +24,7 @@ from jaxcam import images
 LAYER = "block5_conv3"
 
 
-def model(folder: pathlib.Path) -> tuple[nnx.Module, list[str]]:
+def model(folder: pathlib.Path) -> tuple[jaxcam.VGG, list[str]]:
     """The Flax VGG-16 with the real convolutions and the breeds' head, and the names of its classes."""
     with np.load(folder / "vgg16_imagenet_conv.npz") as file:
         arrays = dict(file)
@@ -82,7 +82,8 @@ def main():
 
     cut = jaxcam.cut(network, LAYER)
     shown = [path for path, _ in labelled[:: len(labelled) // 6][:6]]
-    drawn, titles, maps = [], [], {}
+    drawn, titles = [], []
+    maps: dict[str, list] = {}
     for number, path in enumerate(shown):
         image = read(path)
         target, probability, found = explain(cut, jnp.asarray(image), jax.random.key(number))

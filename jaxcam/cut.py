@@ -46,8 +46,8 @@ class Cut:
     """
 
     params: Any
-    features: Callable[[Any, jax.Array], jax.Array] = field(repr=False)
-    head: Callable[[Any, jax.Array, jax.Array], Any] = field(repr=False)
+    features: Callable[[Any, Any], jax.Array] = field(repr=False)
+    head: Callable[[Any, Any, Any], Any] = field(repr=False)
     layer: str = ""
 
     def __repr__(self) -> str:

@@ -20,10 +20,11 @@ target out of range raises there, while under jit such a target makes a map of N
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxcam.derivatives
 from jaxcam import linearity, maps, noise, scores, weights
@@ -32,6 +33,7 @@ from jaxcam.cut import cut as cut_model
 from jaxcam.vgg import VGG
 
 Score = Callable[[Any, Any], jax.Array]
+Image = jax.Array | np.ndarray
 Target = jax.Array | int | None
 P = ParamSpec("P")
 
@@ -57,11 +59,11 @@ def _method(compute: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
             raise ValueError(f"batch_size is {options['batch_size']}: at least 1 is wanted")
         return compiled(cut, image, target, *key, **options)
 
-    return method
+    return cast(Callable[P, jax.Array], method)
 
 
 @_method
-def cam(cut: Cut, image: jax.Array, target: Target = None, *, select: maps.Select | None = None) -> jax.Array:
+def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | None = None) -> jax.Array:
     """CAM: relu(sum_k w_k A^k), w_k the weights of the linear layer after global average pooling.
 
     Args:
@@ -105,7 +107,7 @@ def cam(cut: Cut, image: jax.Array, target: Target = None, *, select: maps.Selec
 @_method
 def grad_cam(
     cut: Cut,
-    image: jax.Array,
+    image: Image,
     target: Target = None,
     *,
     score: Score = scores.logit,
@@ -149,7 +151,7 @@ def grad_cam(
 @_method
 def grad_cam_pp(
     cut: Cut,
-    image: jax.Array,
+    image: Image,
     target: Target = None,
     *,
     score: Score = scores.logit,
@@ -194,7 +196,7 @@ def grad_cam_pp(
 @_method
 def smooth_grad_cam_pp(
     cut: Cut,
-    image: jax.Array,
+    image: Image,
     target: Target = None,
     key: jax.Array | None = None,
     *,
@@ -250,16 +252,18 @@ def smooth_grad_cam_pp(
     def Y_at(x, A):
         return _derivatives(cut, x, A, target, score, link, derivatives, batch_size)
 
-    if n_samples == 0:
+    if n_samples == 0 or key is None:  # a missing key has been refused where there are samples
         _, D = Y_at(image, A)
     else:
-        _, D = noise.mean_over_noise(features, Y_at, image, key, n_samples=n_samples, std=std, batch_size=batch_size)
+        _, D = noise.mean_over_noise(
+            features, Y_at, jnp.asarray(image), key, n_samples=n_samples, std=std, batch_size=batch_size
+        )
     return _or_nan(maps.saliency(A, weights.grad_cam_pp(A, *D, numerator=numerator), select=select), valid)
 
 
 def grad_cam_plus_smooth(
     model: VGG,
-    img: jax.Array,
+    img: Image,
     layer_name: str = "block5_conv3",
     nsamples: int = 0,
     std_dev: float = 0.15,
@@ -378,6 +382,6 @@ def _check_noise(n_samples, std, key):
         raise ValueError(f"std is {std}: at least 0 is wanted, as a share of the image's range")
     if n_samples > 0 and key is None:
         raise ValueError(f"n_samples is {n_samples}, so a key is needed: jax.random.key(0)")
-    typed = jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) if hasattr(key, "dtype") else False
+    typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if n_samples > 0 and not typed:
         raise TypeError(f"key is {key!r}: a jax.random.key is wanted, jax.random.key(0) for one")

@@ -15,6 +15,7 @@ import pathlib
 import tempfile
 from collections.abc import Mapping, Sequence
 
+import jax.numpy as jnp
 import jax.typing
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,7 +41,7 @@ def overlay(axes: Axes, image: jax.typing.ArrayLike, saliency_map: jax.typing.Ar
       The drawn map, for `figure.colorbar`.
     """
     picture = np.clip(np.asarray(image), 0, 1)
-    fine = maps.normalize(maps.resize(np.asarray(saliency_map), picture.shape[:2]))
+    fine = maps.normalize(maps.resize(jnp.asarray(saliency_map), picture.shape[:2]))
     axes.imshow(picture)
     axes.set_axis_off()
     return axes.imshow(np.asarray(fine), cmap=COLOURS, vmin=0, vmax=1, alpha=alpha)
@@ -75,7 +76,11 @@ def compare(
 
 
 def filters(
-    image: jax.typing.ArrayLike, filter_maps: jax.typing.ArrayLike, chosen: Sequence[int], *, alpha: float = 0.5
+    image: jax.typing.ArrayLike,
+    filter_maps: Sequence[jax.typing.ArrayLike] | jax.Array | np.ndarray,
+    chosen: Sequence[int],
+    *,
+    alpha: float = 0.5,
 ) -> Figure:
     """The image, then the map of each chosen feature map (figure 4 of the paper).
 

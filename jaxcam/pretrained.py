@@ -12,6 +12,7 @@
 import importlib.resources
 import json
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,8 @@ import numpy as np
 from flax import nnx
 
 from jaxcam.vgg import VGG, vgg_digits
+
+Model = TypeVar("Model", bound=nnx.Module)
 
 DIGITS_CLASSES = tuple("0123456789")
 
@@ -49,7 +52,7 @@ def digits_canvas(number: int) -> tuple[np.ndarray, np.ndarray]:
     return image, np.array(canvases[number]["boxes"])
 
 
-def from_arrays(build: Callable[[], nnx.Module], arrays: Mapping[str, np.ndarray]) -> nnx.Module:
+def from_arrays(build: Callable[[], Model], arrays: Mapping[str, np.ndarray]) -> Model:
     """The model that `build()` describes, with `arrays` for its parameters; nothing is initialised first.
 
     Args:

@@ -9,7 +9,6 @@ canvases with their boxes, and prints the scores.
 
 import argparse
 import concurrent.futures
-import functools
 import json
 import multiprocessing
 import pathlib
@@ -36,7 +35,7 @@ def batch_of(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array([np.round(255 * c.image).astype(np.uint8) for c in drawn]), np.array([c.label for c in drawn])
 
 
-@functools.partial(nnx.jit, donate_argnums=(0, 1))
+@nnx.jit
 def step(model, optimizer, images, labels, key):
     """One step of AdamW on a batch; the channels of each batch are permuted, and each image's brightness moved."""
     order, light = jax.random.split(key)
@@ -67,7 +66,7 @@ def train(images, labels, *, epochs: int, batch_size: int = 32, activation=jax.n
     shuffle, key, done = np.random.default_rng(seed), jax.random.key(seed), 0
     for epoch in range(epochs):
         order = shuffle.permutation(len(images))
-        losses = []
+        losses: list = []
         for i in range(0, len(order) - batch_size + 1, batch_size):
             rows = order[i : i + batch_size]
             losses.append(step(model, optimizer, images[rows], labels[rows], jax.random.fold_in(key, done)))
@@ -87,8 +86,8 @@ def main():
 
     pieces = [(seed, 128) for seed in range(arguments.canvases // 128)]
     with concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        drawn = list(pool.map(batch_of, *zip(*pieces, strict=True), chunksize=8))
-    images, labels = (np.concatenate(part) for part in zip(*drawn, strict=True))
+        parts = list(pool.map(batch_of, *zip(*pieces, strict=True), chunksize=8))
+    images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     model = train(images, labels, epochs=arguments.epochs)
 
     arrays = {name: array.astype(np.float16) for name, array in jaxcam.pretrained.to_arrays(model).items()}
@@ -104,7 +103,7 @@ def main():
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.out) as folder:
         beside = pathlib.Path(folder)
-        np.savez_compressed(beside / "weights.npz", **arrays)
+        np.savez_compressed(beside / "weights.npz", **arrays)  # type: ignore[arg-type]
         (beside / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
         samples = []
         for number, copies in enumerate(SAMPLE_COPIES):
