@@ -71,6 +71,7 @@ def cut(model: VGG, layer: str) -> Cut:
         another shape than the model's `image_shape`.
 
     Example:
+      >>> import jaxcam
       >>> jaxcam.cut(jaxcam.digits(), "block9_conv1")
       Traceback (most recent call last):
         ...
@@ -93,6 +94,7 @@ def layers(model: VGG) -> dict[str, tuple[int, ...]]:
     Nothing is computed.
 
     Example:
+      >>> import jaxcam
       >>> jaxcam.layers(jaxcam.digits())["block3_conv2"]
       (16, 16, 64)
     """

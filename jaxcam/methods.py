@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxcam.derivatives
-from jaxcam import linearity, maps, noise, scores, weights
+from jaxcam import checks, linearity, maps, noise, scores, weights
 from jaxcam.cut import Cut
 from jaxcam.cut import cut as cut_model
 from jaxcam.vgg import VGG
@@ -48,11 +48,11 @@ def _method(compute: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
 
     @functools.wraps(compute)
     def method(cut, image, target=None, *key, **options):
-        image = _checked_image(image)
-        _check_target(cut, image, target)
+        image = checks.checked_image(image)
+        checks.check_target(cut, image, target)
         if "n_samples" in parameters:
             n_samples = options.get("n_samples", parameters["n_samples"].default)
-            _check_noise(
+            checks.check_noise(
                 n_samples, options.get("std", parameters["std"].default), key[0] if key else options.get("key")
             )
         if options.get("batch_size") is not None and options["batch_size"] < 1:
@@ -345,43 +345,3 @@ def _activation_and_target(cut, image, target):
 
 def _or_nan(saliency_map, valid):
     return jnp.where(valid, saliency_map, jnp.nan)
-
-
-def _checked_image(image):
-    image = jnp.asarray(image)
-    if not jnp.issubdtype(image.dtype, jnp.floating):
-        raise TypeError(f"image is {image.dtype}: floats in the model's range are wanted, image / 255 for 0..1")
-    if image.size == 0:
-        raise ValueError(f"image has shape {image.shape}: it has no elements")
-    if not isinstance(image, jax.core.Tracer) and not jnp.isfinite(image).all():
-        raise ValueError(f"image has {int((~jnp.isfinite(image)).sum())} values that are NaN or infinite")
-    return image
-
-
-# Jitted for its cache alone: shapes are traced once for each cut and image shape, not at every call.
-_outputs = jax.jit(lambda cut, image: cut.head(cut.params, cut.features(cut.params, image), image))
-
-
-def _check_target(cut, image, target):
-    outputs = _outputs.eval_shape(cut, image)
-    vector = isinstance(outputs, jax.ShapeDtypeStruct) and outputs.ndim == 1
-    if target is None and not vector:
-        raise ValueError(f"target=None needs outputs [classes]: this head gives {outputs}; give what the score takes")
-    if target is None or not vector or isinstance(target, jax.core.Tracer):
-        return
-    if jnp.ndim(target) != 0 or not jnp.issubdtype(jnp.result_type(target), jnp.integer):
-        raise TypeError(f"target is {target!r}: one class, an integer, is wanted; use jax.vmap for several")
-    if not 0 <= int(target) < outputs.shape[0]:
-        raise ValueError(f"target {int(target)} is out of range: the model has {outputs.shape[0]} classes, from 0")
-
-
-def _check_noise(n_samples, std, key):
-    if not isinstance(n_samples, int) or n_samples < 0:
-        raise ValueError(f"n_samples is {n_samples!r}: an integer of at least 0 is wanted")
-    if not isinstance(std, jax.core.Tracer) and not std >= 0:
-        raise ValueError(f"std is {std}: at least 0 is wanted, as a share of the image's range")
-    if n_samples > 0 and key is None:
-        raise ValueError(f"n_samples is {n_samples}, so a key is needed: jax.random.key(0)")
-    typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if n_samples > 0 and not typed:
-        raise TypeError(f"key is {key!r}: a jax.random.key is wanted, jax.random.key(0) for one")

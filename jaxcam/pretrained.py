@@ -6,7 +6,7 @@
 >>> image.shape
 (64, 64, 3)
 >>> int(model(image[None])[0].argmax())
-3
+1
 """
 
 import importlib.resources

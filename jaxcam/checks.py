@@ -1,0 +1,55 @@
+"""What bad input gets: one line with the value, what is wanted, and the choices.
+
+What shapes tell is raised while tracing, in the rooms that read the shapes. Here is what only values tell, for calls
+outside jit; a traced value passes.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcam.cut import Cut
+
+
+def checked_image(image: Any) -> jax.Array:
+    """The image as an array; a TypeError or ValueError where it is not floats, is empty, or is not finite."""
+    image = jnp.asarray(image)
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise TypeError(f"image is {image.dtype}: floats in the model's range are wanted, image / 255 for 0..1")
+    if image.size == 0:
+        raise ValueError(f"image has shape {image.shape}: it has no elements")
+    if not isinstance(image, jax.core.Tracer) and not jnp.isfinite(image).all():
+        raise ValueError(f"image has {int((~jnp.isfinite(image)).sum())} values that are NaN or infinite")
+    return image
+
+
+# Jitted for its cache alone: shapes are traced once for each cut and image shape, not at every call.
+_outputs = jax.jit(lambda cut, image: cut.head(cut.params, cut.features(cut.params, image), image))
+
+
+def check_target(cut: Cut, image: jax.Array, target: Any) -> None:
+    """A TypeError or ValueError where the target is no class of the outputs; others than `[classes]` take anything."""
+    outputs = _outputs.eval_shape(cut, image)
+    vector = isinstance(outputs, jax.ShapeDtypeStruct) and outputs.ndim == 1
+    if target is None and not vector:
+        raise ValueError(f"target=None needs outputs [classes]: this head gives {outputs}; give what the score takes")
+    if target is None or not vector or isinstance(target, jax.core.Tracer):
+        return
+    if jnp.ndim(target) != 0 or not jnp.issubdtype(jnp.result_type(target), jnp.integer):
+        raise TypeError(f"target is {target!r}: one class, an integer, is wanted; use jax.vmap for several")
+    if not 0 <= int(target) < outputs.shape[0]:
+        raise ValueError(f"target {int(target)} is out of range: the model has {outputs.shape[0]} classes, from 0")
+
+
+def check_noise(n_samples: Any, std: Any, key: Any) -> None:
+    """A TypeError or ValueError where the noise cannot be drawn."""
+    if not isinstance(n_samples, int) or n_samples < 0:
+        raise ValueError(f"n_samples is {n_samples!r}: an integer of at least 0 is wanted")
+    if not isinstance(std, jax.core.Tracer) and not std >= 0:
+        raise ValueError(f"std is {std}: at least 0 is wanted, as a share of the image's range")
+    if n_samples > 0 and key is None:
+        raise ValueError(f"n_samples is {n_samples}, so a key is needed: jax.random.key(0)")
+    typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if n_samples > 0 and not typed:
+        raise TypeError(f"key is {key!r}: a jax.random.key is wanted, jax.random.key(0) for one")
