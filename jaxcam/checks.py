@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcam.cut import Cut
 
@@ -44,8 +45,7 @@ def check_target(cut: Cut, image: jax.Array, target: Any) -> None:
 
 def check_noise(n_samples: Any, std: Any, key: Any) -> None:
     """A TypeError or ValueError where the noise cannot be drawn."""
-    if not isinstance(n_samples, int) or n_samples < 0:
-        raise ValueError(f"n_samples is {n_samples!r}: an integer of at least 0 is wanted")
+    check_count("n_samples", n_samples, at_least=0)
     if not isinstance(std, jax.core.Tracer) and not std >= 0:
         raise ValueError(f"std is {std}: at least 0 is wanted, as a share of the image's range")
     if n_samples > 0 and key is None:
@@ -53,3 +53,9 @@ def check_noise(n_samples: Any, std: Any, key: Any) -> None:
     typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if n_samples > 0 and not typed:
         raise TypeError(f"key is {key!r}: a jax.random.key is wanted, jax.random.key(0) for one")
+
+
+def check_count(name: str, value: Any, *, at_least: int) -> None:
+    """A ValueError where an option is not an integer, or too small."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
+        raise ValueError(f"{name} is {value!r}: an integer of at least {at_least} is wanted")

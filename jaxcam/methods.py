@@ -55,8 +55,8 @@ def _method(compute: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
             checks.check_noise(
                 n_samples, options.get("std", parameters["std"].default), key[0] if key else options.get("key")
             )
-        if options.get("batch_size") is not None and options["batch_size"] < 1:
-            raise ValueError(f"batch_size is {options['batch_size']}: at least 1 is wanted")
+        if options.get("batch_size") is not None:
+            checks.check_count("batch_size", options["batch_size"], at_least=1)
         return compiled(cut, image, target, *key, **options)
 
     return cast(Callable[P, jax.Array], method)
