@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         print(f"jaxcam: {_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -270,7 +270,9 @@ def _report(records, options):
         print(f"{record['image']}: class {record['class']!r}, probability {record['probability']:.4f}")
         print(f"  layer {record['layer']}, {', '.join(TITLES[m] for m in methods)}: {record['output']}")
         if record.get("map_is_zero"):
-            print("  the map is zero everywhere: nothing at this layer speaks for the class")
+            chosen = options.run is _explain and (options.filters or options.subset)
+            where = "in what was chosen" if chosen else "at this layer"
+            print(f"  the map is zero everywhere: nothing {where} speaks for the class")
 
 
 def _integers(text):

@@ -46,8 +46,11 @@ def check_target(cut: Cut, image: jax.Array, target: Any) -> None:
 def check_noise(n_samples: Any, std: Any, key: Any) -> None:
     """A TypeError or ValueError where the noise cannot be drawn."""
     check_count("n_samples", n_samples, at_least=0)
-    if not isinstance(std, jax.core.Tracer) and not std >= 0:
-        raise ValueError(f"std is {std}: at least 0 is wanted, as a share of the image's range")
+    if not isinstance(std, jax.core.Tracer):
+        if std is None or isinstance(std, str) or np.ndim(std) != 0:
+            raise TypeError(f"std is {std!r}: one number is wanted; use jax.vmap for several")
+        if not 0 <= float(std) <= float(jnp.finfo(jnp.float32).max):
+            raise ValueError(f"std is {std}: at least 0 and finite is wanted, as a share of the image's range")
     if n_samples > 0 and key is None:
         raise ValueError(f"n_samples is {n_samples}, so a key is needed: jax.random.key(0)")
     typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)

@@ -129,6 +129,12 @@ def _check_image(model, image):
         raise ValueError(
             f"image has shape {image.shape}: {wanted} is wanted, without a batch axis; use jax.vmap for many"
         )
-    anysize = model.top == "average" and image.ndim == 3 and image.shape[-1] == model.image_shape[-1]
+    smallest = 2 ** sum(name.endswith("pool") for name in model.layers)
+    anysize = (
+        model.top == "average"
+        and image.ndim == 3
+        and image.shape[-1] == model.image_shape[-1]
+        and min(image.shape[:2]) >= smallest
+    )
     if image.shape != model.image_shape and not anysize:
         raise ValueError(f"image has shape {image.shape}: {wanted} is wanted")

@@ -66,67 +66,113 @@ def closed_form(
       >>> u1[0].tolist(), u2[0].tolist()
       ([2.0, 4.0], [0.0, 0.0])
     """
-    outputs, pull = jax.vjp(head, A)
+    floats, u_of = _float_outputs(head, A, score, target)
+    outputs, pull, others = jax.vjp(floats, A, has_aux=True)
     size = batch_size or COLUMNS_AT_A_TIME
-    if is_affine(lambda o: score(o, target), outputs):
-        u, cotangent = jax.value_and_grad(score)(outputs, target)
+
+    def u(outputs):
+        return u_of(outputs, others)
+
+    if is_affine(u, outputs):
+        value, cotangent = jax.value_and_grad(u)(outputs)
         (u1,) = pull(cotangent)
-        return Derivatives(u, u1, jnp.zeros_like(u1), jnp.zeros_like(u1))
+        return Derivatives(value, u1, jnp.zeros_like(u1), jnp.zeros_like(u1))
     if score is scores.log_softmax:
-        return Derivatives(score(outputs, target), *_softmax_moments(outputs, pull, target, size))
-    return Derivatives(
-        score(outputs, target), *_along_columns(head, A, outputs, pull, lambda o: score(o, target), size)
-    )
+        return Derivatives(u(outputs), *_softmax_moments(outputs[0], lambda c: pull([c]), target, size))
+    return Derivatives(u(outputs), *_along_columns(lambda A: floats(A)[0], A, outputs, pull, u, size))
+
+
+def score_is_affine(
+    head: Callable[[jax.Array], Any], A: jax.Array, score: Callable[[Any, Any], jax.Array], target: Any
+) -> bool:
+    """Whether the score is proved affine in the head's outputs, as `logit` is: then u2 = u3 = 0 in closed form."""
+    floats, u_of = _float_outputs(head, A, score, target)
+    outputs, others = jax.eval_shape(floats, A)
+    # Integer outputs, a predicted label say, are constants to the score; zeros stand for them while tracing.
+    constants = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in others]
+    return is_affine(lambda outputs: u_of(outputs, constants), outputs)
+
+
+def _float_outputs(head, A, score, target):
+    """The head's outputs as `A -> (float leaves, other leaves)`, and the score as a function of the two lists."""
+    shapes, tree = jax.tree.flatten(jax.eval_shape(head, A))
+    is_float = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in shapes]
+
+    def floats(A):
+        leaves = jax.tree.leaves(head(A))
+        pairs = list(zip(leaves, is_float, strict=True))
+        return [leaf for leaf, keep in pairs if keep], [leaf for leaf, keep in pairs if not keep]
+
+    def u(float_leaves, others):
+        of = {True: iter(float_leaves), False: iter(others)}
+        return score(jax.tree.unflatten(tree, [next(of[bool(keep)]) for keep in is_float]), target)
+
+    return floats, u
+
+
+def _wide(x):
+    """At least float32: squares and cubes of half-precision gradients underflow."""
+    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
 def _softmax_moments(logits, pull, target, batch_size):
     """u1, u2, u3 of log_softmax: J_t - mean, minus variance, minus third central moment of J_c under the softmax."""
-    p = jax.nn.softmax(logits)
+    count = logits.size
+    target = jnp.asarray(target)
+    target = jnp.where(target < 0, target + count, target)
+    p = jax.nn.softmax(_wide(logits))
+
+    def column(cotangent):
+        return _wide(pull(cotangent.astype(logits.dtype))[0])
+
     # 1 - p_t as the sum of the others, which keeps its digits where the softmax is saturated and p_t rounds to 1.
     others = p.at[target].set(0)
-    (u1,) = pull((-others).at[target].set(others.sum()))
-    unit = jax.nn.one_hot(target, logits.size, dtype=logits.dtype)
+    u1 = column((-others).at[target].set(others.sum()))
+    unit = jax.nn.one_hot(target, count, dtype=p.dtype)
 
     def central(c):
         # J_c - mean = (J_c - J_t) + u1: for the same reason, and for c = t it is u1 to the last bit.
-        return pull(jax.nn.one_hot(c, logits.size, dtype=logits.dtype) - unit)[0] + u1
+        return column(jax.nn.one_hot(c, count, dtype=p.dtype) - unit) + u1
 
     def add(total, classes):
-        weight = jnp.where(classes < logits.size, p[jnp.minimum(classes, logits.size - 1)], 0)
+        weight = jnp.where(classes < count, p[jnp.minimum(classes, count - 1)], 0)
         g = jax.vmap(central)(classes)
         second, third = (jnp.tensordot(weight, g**power, 1, precision="highest") for power in (2, 3))
         return (total[0] + second, total[1] + third), None
 
-    size = even_chunks(logits.size, batch_size)
-    chunks = jnp.arange(-(-logits.size // size) * size).reshape(-1, size)
+    size = even_chunks(count, batch_size)
+    chunks = jnp.arange(-(-count // size) * size).reshape(-1, size)
     (variance, third), _ = jax.lax.scan(add, (jnp.zeros_like(u1), jnp.zeros_like(u1)), chunks)
     return u1, -variance, -third
 
 
 def _along_columns(head, A, outputs, pull, score, batch_size):
     """u1, u2, u3 of any score along each column of the head's Jacobian."""
-    flat, unflatten = ravel_pytree(outputs)
+    wide, unflatten = ravel_pytree([_wide(leaf) for leaf in outputs])
+
+    def as_outputs(flat):
+        return [leaf.astype(like.dtype) for leaf, like in zip(unflatten(flat), outputs, strict=True)]
 
     def along(column):
         def d(f):
             return lambda t: jax.jvp(f, (t,), (jnp.ones_like(t),))[1]
 
         def u(t):
-            return score(unflatten(flat + t * column))
+            return score(unflatten(wide + t * column))
 
-        zero = jnp.zeros((), flat.dtype)
+        zero = jnp.zeros((), wide.dtype)
         return d(u)(zero), d(d(u))(zero), d(d(d(u)))(zero)
 
-    if flat.size <= A.size:
+    if wide.size <= A.size:
         rows = jax.lax.map(
-            lambda e: pull(unflatten(e))[0].ravel(), jnp.eye(flat.size, dtype=flat.dtype), batch_size=batch_size
+            lambda e: _wide(pull(as_outputs(e))[0].ravel()), jnp.eye(wide.size, dtype=wide.dtype), batch_size=batch_size
         )
         u1, u2, u3 = jax.lax.map(along, rows.T, batch_size=batch_size)
     else:
 
         def column(n):
             direction = jax.nn.one_hot(n, A.size, dtype=A.dtype).reshape(A.shape)
-            return ravel_pytree(jax.jvp(head, (A,), (direction,))[1])[0]
+            return ravel_pytree([_wide(leaf) for leaf in jax.jvp(head, (A,), (direction,))[1]])[0]
 
         u1, u2, u3 = jax.lax.map(lambda n: along(column(n)), jnp.arange(A.size), batch_size=batch_size)
     return u1.reshape(A.shape), u2.reshape(A.shape), u3.reshape(A.shape)
@@ -147,8 +193,7 @@ def through_link(derivatives: Derivatives, *, link: str) -> tuple[jax.Array, tup
       >>> float(scale), y1.item(), y2.item(), y3.item()
       (500.0, 2.0, 4.0, 8.0)
     """
-    half = jnp.finfo(derivatives.u.dtype).bits < 32
-    u, u1, u2, u3 = (d.astype(jnp.float32) if half else d for d in derivatives)
+    u, u1, u2, u3 = (_wide(d) for d in derivatives)
     if link == "identity":
         return jnp.zeros_like(u), (u1, u2, u3)
     if link == "exp":

@@ -21,11 +21,16 @@ def read(path: str | os.PathLike) -> np.ndarray:
     try:
         with open(path, "rb") as file, Image.open(file) as opened:
             picture = ImageOps.exif_transpose(opened)
+            if picture.mode == "F":
+                grey: np.ndarray = np.asarray(picture, np.float32)
+                if not (np.isfinite(grey).all() and 0 <= grey.min() and grey.max() <= 1):
+                    raise ValueError(f"{os.fspath(path)} holds floats outside 0..1, or NaN")
+                return np.repeat(grey[..., None], 3, axis=-1)
             if picture.mode.startswith("I"):  # 16 bits a pixel, which convert("RGB") would clip to white
                 grey = np.asarray(picture, np.float32) / 65535
                 return np.repeat(np.clip(grey, 0, 1)[..., None], 3, axis=-1)
             return np.asarray(picture.convert("RGB"), np.float32) / 255
-    except (UnidentifiedImageError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
         raise ValueError(f"{os.fspath(path)} is not a picture that can be read") from error
     except OSError as error:
         if error.filename is not None or error.errno is not None:

@@ -8,10 +8,11 @@ from jax.extend.core import Literal
 
 
 def is_affine(f: Callable[[Any], jax.Array], x: Any) -> bool:
-    """Whether the gradient of f is proved not to depend on its argument, so that f is affine and f'' = f''' = 0.
+    """Whether the gradient of f, as JAX takes it, is proved not to depend on its argument, so that f'' = f''' = 0.
 
     Sound, not complete: the gradient is traced, not run, and True means that its outputs cannot be reached from `x`.
-    False may also be said of an affine function that is written in a way which hides it.
+    False may also be said of an affine function that is written in a way which hides it. What JAX gives a derivative of
+    zero, such as rounding or `stop_gradient`, counts as constant.
 
     Args:
       f: from a pytree of float arrays to a scalar.
@@ -24,6 +25,8 @@ def is_affine(f: Callable[[Any], jax.Array], x: Any) -> bool:
       (True, False)
     """
     jaxpr = jax.make_jaxpr(jax.grad(f))(x).jaxpr
+    if jaxpr.effects:
+        return False  # what is written to a ref is reached in ways that variables do not show
     reached = set(jaxpr.invars)
     for equation in jaxpr.eqns:
         if any(not isinstance(v, Literal) and v in reached for v in equation.invars):

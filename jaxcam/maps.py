@@ -1,6 +1,7 @@
 """Saliency maps from an activation and its channel weights: the weighted sum, selection, resizing, normalising."""
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 
 import jax
@@ -62,9 +63,9 @@ def select(
     if region and (subset is None or len(subset) != 2):
         raise ValueError(f"a region is two opposite corners, subset=[(r0, c0), (r1, c1)]: got subset={subset}")
     return _select(
-        None if filters is None else tuple(int(k) for k in filters),
+        None if filters is None else tuple(operator.index(k) for k in filters),
         bool(region),
-        None if subset is None else tuple(tuple(int(i) for i in point) for point in subset),
+        None if subset is None else tuple(tuple(operator.index(i) for i in point) for point in subset),
     )
 
 

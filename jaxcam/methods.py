@@ -48,6 +48,9 @@ def _method(compute: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
 
     @functools.wraps(compute)
     def method(cut, image, target=None, *key, **options):
+        for name in set(options) - set(parameters):
+            known = ", ".join(list(parameters)[2:])
+            raise TypeError(f"{compute.__name__} has no option {name!r}: choose of {known}")
         image = checks.checked_image(image)
         checks.check_target(cut, image, target)
         if "n_samples" in parameters:
@@ -319,7 +322,7 @@ def _derivatives(cut, x, A, target, score, link, derivatives, batch_size):
     def head(A):
         return cut.head(cut.params, A, x)
 
-    if link == "identity" and linearity.is_affine(lambda o: score(o, target), jax.eval_shape(head, A)):
+    if link == "identity" and jaxcam.derivatives.score_is_affine(head, A, score, target):
         raise ValueError(
             "link='identity' with an affine score makes Y2 = Y3 = 0 at every location of a piecewise linear network: "
             "alpha is 0/0 and the map is zero. Use link='exp', or another score"
@@ -340,6 +343,7 @@ def _activation_and_target(cut, image, target):
         return A, outputs.argmax(), True
     if getattr(outputs, "ndim", None) != 1:
         return A, target, True
+    target = jnp.asarray(target).astype(jnp.int32)  # a uint8 would wrap against 256 classes and more
     return A, target, (target >= 0) & (target < outputs.shape[0])
 
 

@@ -79,11 +79,11 @@ def from_arrays(build: Callable[[], Model], arrays: Mapping[str, np.ndarray]) ->
     wanted = {_name(path): leaf for path, leaf in leaves}
     for problem, names in (("missing", set(wanted) - set(arrays)), ("not in this model", set(arrays) - set(wanted))):
         if names:
-            raise ValueError(f"parameters {problem}: {', '.join(sorted(names))}; it has {', '.join(wanted)}")
+            raise ValueError(f"parameters {problem}: {', '.join(sorted(names))}; it wants {', '.join(wanted)}")
     for name, leaf in wanted.items():
         if arrays[name].shape != leaf.shape:
             raise ValueError(f"{name} has shape {arrays[name].shape}: this model wants {leaf.shape}")
-        if not np.isfinite(arrays[name]).all():
+        if not np.isfinite(np.asarray(arrays[name]).astype(leaf.dtype)).all():
             raise ValueError(f"{name} has values that are not finite")
     values = [jnp.asarray(arrays[name], leaf.dtype) for name, leaf in wanted.items()]
     return nnx.merge(graphdef, jax.tree.unflatten(treedef, values))

@@ -52,7 +52,7 @@ def alpha_grad_cam_pp(
     """
     if numerator not in NUMERATORS:
         raise ValueError(f"numerator is {numerator!r}: choose one of {', '.join(NUMERATORS)}")
-    S = A.sum(_space(A)).astype(Y3.dtype)
+    S = A.astype(Y3.dtype).sum(_space(A))
     denominator = 2 * Y2 + S.reshape((1,) * (A.ndim - 1) + (-1,)) * Y3
     above = Y2 if numerator == "second" else Y1
     # The inner where keeps the gradient of the unused quotient finite.

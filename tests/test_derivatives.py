@@ -162,3 +162,55 @@ def test_affine_is_proved_not_hoped():
         lambda x: jax.lax.fori_loop(0, 2, lambda i, x: x * x, x).sum(),
     ):
         assert not is_affine(f, x)
+
+
+def test_a_head_of_mixed_precision_keeps_its_powers():
+    """Half-precision activation, float32 logits: squares and cubes are taken in float32 all the same."""
+    rng = np.random.default_rng(0)
+    W = np.float32(np.abs(rng.normal(size=(4, 5))))
+    x = rng.uniform(size=(28, 28, 4))
+    for score in (jaxcam.scores.logit, jaxcam.scores.log_softmax, own_log_softmax):
+        maps = []
+        for dtype in ("float16", "float32"):
+            head = lambda p, A, x: (A.mean((0, 1)) @ p).astype(jnp.float32)
+            cut = jaxcam.Cut(jnp.asarray(W, dtype), lambda p, x: x, head)
+            maps.append(jaxcam.grad_cam_pp(cut, jnp.asarray(x, dtype), int(W.sum(0).argmax()), score=score))
+        half, whole = maps
+        assert half.dtype == jnp.float32 and whole.max() > 0 and half.max() > 0
+        # The scale may move: half-precision gradients of a softmax have few digits left where they cancel.
+        np.testing.assert_allclose(jaxcam.normalize(half), jaxcam.normalize(whole), atol=0.02)
+
+
+@pytest.mark.parametrize("score", [jaxcam.scores.log_softmax, own_log_softmax])
+def test_a_negative_target_counts_from_the_end(score):
+    head = lambda A: A.sum((0, 1)) @ jnp.array([[1.0, 2.0, 0.5], [3.0, 4.0, -1.0]])
+    A = jnp.full((3, 2, 2), 0.1)
+    for found, wanted in zip(closed_form(head, A, score, -1), closed_form(head, A, score, 2), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("score", [lambda o, t: o["logits"][t], lambda o, t: jax.nn.log_softmax(o["logits"])[t]])
+def test_outputs_may_have_integers_beside_the_logits(score):
+    kernel = jax.random.normal(jax.random.key(0), (4, 5))
+
+    def head(A):
+        logits = A.mean((0, 1)) @ kernel
+        return {"label": logits.argmax(), "logits": logits}
+
+    A = jax.random.uniform(jax.random.key(1), SHAPE)
+    found = closed_form(head, A, score, 1)
+    wanted = closed_form(lambda A: {"logits": head(A)["logits"]}, A, score, 1)
+    for value, truth in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(value, truth, rtol=1e-5, atol=1e-7)
+    cut = jaxcam.Cut(None, lambda p, x: x, lambda p, A, x: head(A))
+    assert jaxcam.grad_cam_pp(cut, A, 1, score=score).shape == (2, 3)
+
+
+def test_a_write_to_a_ref_is_not_affine():
+    def f(x):
+        ref = jax.new_ref(jnp.zeros(3))
+        ref[...] = x
+        return (ref[...] ** 2).sum()
+
+    if hasattr(jax, "new_ref"):
+        assert not is_affine(f, jnp.ones(3))

@@ -66,6 +66,14 @@ def test_targets_out_of_range(explained, image, target):
     assert jnp.isnan(jax.jit(explained)(image, target)).all(), "traced, it cannot raise, and must not lie"
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64])
+def test_targets_of_every_integer_type(dtype):
+    weights = jax.random.normal(KEY, (3, 300))
+    many = jaxcam.Cut(weights, lambda p, x: x, lambda p, A, x: A.mean((0, 1)) @ p)
+    x = jax.random.uniform(KEY, (4, 4, 3))
+    np.testing.assert_array_equal(jaxcam.grad_cam(many, x, dtype(100)), jaxcam.grad_cam(many, x, 100))
+
+
 def test_targets_that_are_no_class(explained, image):
     for target in (1.0, np.array([1, 2])):
         with pytest.raises(TypeError, match="one class, an integer, is wanted"):
@@ -79,6 +87,9 @@ def test_targets_that_are_no_class(explained, image):
         ({"n_samples": 2.5}, ValueError, "n_samples is 2.5: an integer"),
         ({"std": -0.1}, ValueError, "std is -0.1: at least 0"),
         ({"std": float("nan")}, ValueError, "std is nan: at least 0"),
+        ({"std": float("inf")}, ValueError, "std is inf: at least 0 and finite"),
+        ({"std": "0.1"}, TypeError, "std is '0.1': one number"),
+        ({"samples": 3}, TypeError, "smooth_grad_cam_pp has no option 'samples': choose of target, key, n_samples"),
         ({"key": None}, ValueError, r"n_samples is 5, so a key is needed: jax.random.key\(0\)"),
         ({"key": 0}, TypeError, "key is 0: a jax.random.key is wanted"),
         ({"numerator": "third"}, ValueError, "numerator is 'third': choose one of second, first"),
