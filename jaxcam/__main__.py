@@ -50,7 +50,12 @@ def _parser():
     )
     explain.add_argument("--layer", default=LAYER, help="a layer that `jaxcam layers` lists (default: %(default)s)")
     explain.add_argument("--target", help="the class to explain, a name or a number (default: the most probable)")
-    explain.add_argument("--method", choices=METHODS, default="smooth_grad_cam_pp", help="(default: %(default)s)")
+    explain.add_argument(
+        "--method",
+        choices=METHODS,
+        default="smooth_grad_cam_pp",
+        help="(default: %(default)s); cam is not defined on the embedded network, whose head has hidden layers",
+    )
     explain.add_argument("--samples", type=int, help="noisy copies, for smooth_grad_cam_pp (default: 5)")
     explain.add_argument("--std", type=float, help="their noise, as a share of the image's range (default: 0.3)")
     explain.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
