@@ -18,6 +18,9 @@ from jaxcam.cut import Cut as Cut
 from jaxcam.cut import cut as cut
 from jaxcam.cut import layers as layers
 
+# A proof of when the closed form is exact.
+from jaxcam.linearity import certify as certify
+
 # Noise, scores, derivatives, weights and maps: the steps, each a room of its own.
 from jaxcam import derivatives as derivatives
 from jaxcam import linearity as linearity

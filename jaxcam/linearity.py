@@ -1,34 +1,470 @@
-"""What can be known about a function's linearity while it is traced, before any number is computed."""
+"""What can be proved about a function's linearity while it is traced, before any number is computed.
 
-from collections.abc import Callable
-from typing import Any
+The closed form of the second and third derivatives is exact where the head is affine in A near A. `certify` proves it,
+or names what stands in the way, by one walk through the function's jaxpr that gives every value a level:
+
+- `CONSTANT`: does not depend on A.
+- `STEP`: locally constant, such as a comparison, an argmax, the mask of a relu.
+- `AFFINE`: affine in A everywhere.
+- `PIECEWISE`: affine near almost every A: relu, max pooling, abs, sort.
+- `SMOOTH`: anything else, and anything unknown.
+
+The proof is sound before it is complete: a primitive that is not in the tables below counts as smooth, so a smooth
+function is never certified, though a piecewise affine one that is written in an unusual way may be refused.
+
+    >>> import jax, jax.numpy as jnp
+    >>> A = jnp.ones([4, 4, 8])
+    >>> certify(lambda A: jax.nn.relu(A).sum((0, 1)), A).affine
+    True
+    >>> print(certify(lambda A: jax.nn.silu(A @ jnp.ones([8, 3])).sum(), A))
+    not locally affine in A [4 4 8]: 1 primitive stops it
+      logistic of [4 4 3], in silu
+    frontier, the affine values that these read: [4 4 3]
+"""
+
+import collections
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import Literal
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 
-def is_affine(f: Callable[[Any], jax.Array], x: Any) -> bool:
-    """Whether the gradient of f, as JAX takes it, is proved not to depend on its argument, so that f'' = f''' = 0.
+class Level(enum.IntEnum):
+    """How a value depends on A."""
 
-    Sound, not complete: the gradient is traced, not run, and True means that its outputs cannot be reached from `x`.
-    False may also be said of an affine function that is written in a way which hides it. What JAX gives a derivative of
-    zero, such as rounding or `stop_gradient`, counts as constant.
+    CONSTANT = 0
+    STEP = 1
+    AFFINE = 2
+    PIECEWISE = 3
+    SMOOTH = 4
+
+
+# Joint in all operands: the result is affine where all of them are.
+LINEAR = frozenset(
+    "neg add sub add_any reshape transpose broadcast_in_dim squeeze expand_dims reduce_sum concatenate pad slice rev "
+    "copy copy_p convert_element_type reduce_precision real imag complex conj cumsum reduce_window_sum fft split name "
+    "optimization_barrier sharding_constraint device_put dynamic_slice dynamic_update_slice gather scatter scatter-add"
+    " scatter_add tile select_n".split()
+)
+PIECEWISE_LINEAR = frozenset(
+    "max min abs clamp reduce_max reduce_min reduce_window_max reduce_window_min cummax cummin sort top_k "
+    "select_and_gather_add select_and_scatter_add".split()
+)
+STEPS = frozenset("eq ne lt le gt ge eq_to lt_to le_to sign floor ceil round is_finite argmax argmin".split())
+BILINEAR = frozenset("mul dot_general conv_general_dilated".split())
+# Entered as if written out where they are called.
+CALLS = frozenset(
+    "jit pjit closed_call core_call remat checkpoint remat2 custom_vjp_call custom_vjp_call_jaxpr".split()
+)
+
+
+class Step(NamedTuple):
+    """One primitive of a function: which values it reads and makes, by number."""
+
+    name: str
+    run: Callable[..., Sequence[Any]]
+    level: Callable[[list["Level"]], list["Level"]]
+    params: dict[str, Any]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    within: tuple[str, ...]
+
+
+class Stop(NamedTuple):
+    """A primitive whose result is smooth though what it reads is at most piecewise affine."""
+
+    primitive: str
+    shapes: tuple[tuple[int, ...], ...]
+    within: tuple[str, ...]
+
+    def __str__(self) -> str:
+        operands = " and ".join(_shape(shape) for shape in self.shapes)
+        return f"{self.primitive} of {operands}" + (f", in {' / '.join(self.within)}" if self.within else "")
+
+
+class Program(NamedTuple):
+    """A function as a list of steps over numbered values, calls entered, with each value's shape and level."""
+
+    steps: tuple[Step, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    constants: dict[int, Any]
+    avals: tuple[Any, ...]
+    levels: tuple[Level, ...]
+    stops: tuple[Stop, ...]
+    frontier: tuple[int, ...]
+
+
+class Certificate(NamedTuple):
+    """What `certify` found.
+
+    Attributes:
+      level: of the function's result.
+      argument: the argument's shapes.
+      stops: the first smooth primitives on each way, with the shapes that they read; none where it is affine.
+      frontier: shapes of the affine values that those read: all that the rest of the function knows of A.
+    """
+
+    level: Level
+    argument: tuple[tuple[int, ...], ...]
+    stops: tuple[Stop, ...]
+    frontier: tuple[tuple[int, ...], ...]
+
+    @property
+    def affine(self) -> bool:
+        """Whether the function is affine near almost every A: second and third derivatives are zero there."""
+        return self.level <= Level.PIECEWISE
+
+    @property
+    def affine_everywhere(self) -> bool:
+        """Whether it is one affine function, without pieces."""
+        return self.level in (Level.CONSTANT, Level.AFFINE)
+
+    def __str__(self) -> str:
+        A = "A " + ", ".join(_shape(shape) for shape in self.argument)
+        if self.affine:
+            how = {
+                Level.CONSTANT: f"constant in {A}",
+                Level.STEP: f"locally constant in {A}: every derivative is zero",
+                Level.AFFINE: f"affine in {A}, everywhere",
+                Level.PIECEWISE: f"locally affine in {A}",
+            }
+            return how[self.level]
+        count = f"{len(self.stops)} primitives stop" if len(self.stops) != 1 else "1 primitive stops"
+        lines = [f"not locally affine in {A}: {count} it"]
+        for stop, times in collections.Counter(map(str, self.stops)).items():
+            lines.append(f"  {stop}" + (f" ({times} times)" if times > 1 else ""))
+        lines.append("frontier, the affine values that these read: " + ", ".join(map(_shape, self.frontier)))
+        return "\n".join(lines)
+
+
+def certify(f: Callable[[Any], Any], A: Any) -> Certificate:
+    """Whether f is locally affine in A, proved at trace time; if not, which primitives stop it.
+
+    jit, remat, custom_jvp and custom_vjp are entered: a custom rule must be affine as well, as it is the rule that JAX
+    differentiates. So are scan, while and cond, where the branch taken is locally constant.
 
     Args:
-      f: from a pytree of float arrays to a scalar.
-      x: the argument, or its shapes and dtypes.
+      f: from `A` to an array, or a pytree of arrays.
+      A: the argument, or its shape and dtype: an array or a pytree of them. Nothing is computed.
+
+    Returns:
+      A `Certificate`. It prints as a short report.
 
     Example:
-      >>> import jax.numpy as jnp
-      >>> x = jnp.ones(3)
-      >>> is_affine(lambda x: 2 * x[1] + 1, x), is_affine(lambda x: (x**2).sum(), x)
-      (True, False)
+      >>> head = lambda A: jax.nn.gelu(A.reshape(-1) @ jnp.ones([18, 5])) @ jnp.ones([5, 2])
+      >>> certificate = certify(head, jnp.ones([3, 3, 2]))
+      >>> certificate.affine, certificate.frontier
+      (False, ((5,),))
     """
-    jaxpr = jax.make_jaxpr(jax.grad(f))(x).jaxpr
-    if jaxpr.effects:
-        return False  # what is written to a ref is reached in ways that variables do not show
-    reached = set(jaxpr.invars)
-    for equation in jaxpr.eqns:
-        if any(not isinstance(v, Literal) and v in reached for v in equation.invars):
-            reached.update(equation.outvars)
-    return not any(not isinstance(v, Literal) and v in reached for v in jaxpr.outvars)
+    program = trace(f, A)
+    return Certificate(
+        join(*(program.levels[out] for out in program.outputs)),
+        tuple(program.avals[v].shape for v in program.inputs),
+        program.stops,
+        tuple(program.avals[v].shape for v in program.frontier),
+    )
+
+
+def trace(f: Callable[[Any], Any], A: Any) -> Program:
+    """The function as a `Program` of one pytree argument; what does not reach its outputs is left out."""
+    leaves, tree = jax.tree.flatten(A)
+    closed = jax.make_jaxpr(lambda leaves: f(jax.tree.unflatten(tree, leaves)))(leaves)
+    walk = _Walk()
+    inputs = [walk.value(var.aval, Level.AFFINE) for var in closed.jaxpr.invars]
+    if _has_effects(closed.jaxpr):
+        # What is written to a ref, or printed, is reached in ways that the walk does not see: one unknown step.
+        outputs = [walk.value(var.aval, Level.SMOOTH) for var in closed.jaxpr.outvars]
+        smooth = [Level.SMOOTH] * len(outputs)
+        whole = Step("a function with effects", jaxpr_as_fun(closed), lambda _: smooth, {}, (*inputs,), (*outputs,), ())
+        walk.steps.append(whole)
+        walk.stopped(whole.name, inputs, outputs, ())
+    else:
+        outputs = walk.through(closed.jaxpr, closed.consts, inputs, ())
+    return walk.program(inputs, outputs)
+
+
+def join(*levels: Level) -> Level:
+    """The level of a sum of values: a step and an affine value make a piecewise affine one."""
+    top = max(levels, default=Level.CONSTANT)
+    return Level.PIECEWISE if top == Level.AFFINE and Level.STEP in levels else top
+
+
+def variable(level: Level) -> bool:
+    """Whether a value of this level has a derivative other than zero."""
+    return level >= Level.AFFINE
+
+
+class _Walk:
+    """Numbers the values of a jaxpr, and gives each a level; calls are entered as if they were written out."""
+
+    def __init__(self, rules=frozenset()):
+        self.rules = (
+            rules  # the custom rules that are being walked, by name: one that calls itself is not entered again
+        )
+        self.steps, self.avals, self.levels, self.constants, self.stops = [], [], [], {}, []
+
+    def value(self, aval, level):
+        self.avals.append(aval)
+        self.levels.append(level)
+        return len(self.avals) - 1
+
+    def constant(self, aval, value):
+        number = self.value(aval, Level.CONSTANT)
+        self.constants[number] = value
+        return number
+
+    def through(self, jaxpr, consts, inputs, within):
+        """The numbers of a jaxpr's outputs. Consts are arrays; none where only levels are wanted."""
+        number = dict(zip(jaxpr.invars, inputs, strict=True))
+        for var, const in zip(jaxpr.constvars, consts, strict=True):
+            number[var] = self.constant(var.aval, const)
+
+        def read(atom):
+            return self.constant(atom.aval, atom.val) if isinstance(atom, Literal) else number[atom]
+
+        for eqn in _alive(jaxpr):
+            made = self.equation(eqn, [read(atom) for atom in eqn.invars], within)
+            number.update(zip(eqn.outvars, made, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def equation(self, eqn, inputs, within):
+        name, levels = eqn.primitive.name, [self.levels[v] for v in inputs]
+        if name in CALLS:
+            inner = _inner(eqn.params)
+            here = eqn.params.get("name")
+            # What is called _where or <lambda> tells a reader nothing.
+            named = isinstance(here, str) and not here.startswith(("_", "<"))
+            outputs = self.through(inner.jaxpr, inner.consts, inputs, (*within, here) if named else within)
+            made = [self.levels[v] for v in outputs]
+            if not name.startswith("custom_vjp") or max(levels, default=0) <= Level.CONSTANT or Level.SMOOTH in made:
+                return outputs
+            if not _rule_is_affine(eqn, levels, self.rules, reverse=True):
+                for v in outputs:
+                    self.levels[v] = Level.SMOOTH
+                self.stopped("custom_vjp rule", inputs, outputs, within)
+            return outputs
+        made = [
+            self.value(var.aval, level)
+            for var, level in zip(eqn.outvars, _levels(eqn, levels, self.rules), strict=True)
+        ]
+        self.steps.append(
+            Step(
+                name, _binder(eqn), lambda levels: _levels(eqn, levels, frozenset()), eqn.params,
+                tuple(inputs), tuple(made), within,
+            )
+        )  # fmt: skip
+        if any(self.levels[v] == Level.SMOOTH for v in made) and max(levels) < Level.SMOOTH:
+            label = str(eqn.params.get("name", name)) if name == "custom_jvp_call" else name
+            self.stopped(label, inputs, made, within)
+        return made
+
+    def stopped(self, name, inputs, outputs, within):
+        read = [v for v in inputs if self.levels[v] > Level.CONSTANT]
+        self.stops.append((Stop(name, tuple(self.avals[v].shape for v in read), within), read, outputs))
+
+    def program(self, inputs, outputs):
+        needed, steps = set(outputs), []
+        for step in reversed(self.steps):
+            if needed.intersection(step.outputs):
+                steps.append(step)
+                needed.update(step.inputs)
+        stops = [(stop, read) for stop, read, made in self.stops if needed.intersection(made)]
+        frontier = dict.fromkeys(v for _, read in stops for v in read if variable(self.levels[v]))
+        return Program(
+            tuple(reversed(steps)),
+            tuple(inputs),
+            tuple(outputs),
+            {v: value for v, value in self.constants.items() if v in needed},
+            tuple(self.avals),
+            tuple(self.levels),
+            tuple(stop for stop, _ in stops),
+            tuple(frontier),
+        )
+
+
+def _levels(eqn, levels: list[Level], rules: frozenset[str]) -> list[Level]:
+    """The levels of an equation's outputs, from those of its inputs."""
+    name, params = eqn.primitive.name, eqn.params
+    count = len(eqn.outvars)
+    if name in ("scan", "while", "cond"):
+        return {"scan": _scan, "while": _while, "cond": _cond}[name](params, levels, rules)
+    if name == "custom_jvp_call":
+        return _custom_jvp(eqn, levels, rules)
+    if max(levels, default=Level.CONSTANT) <= Level.STEP:
+        return [join(*levels)] * count  # any function of locally constant values is locally constant
+    if name == "stop_gradient":
+        return [Level.STEP] * count
+    if any(jnp.issubdtype(atom.aval.dtype, jnp.complexfloating) for atom in eqn.invars):
+        # |z| and z / |z| are smooth, and complex numbers have no order.
+        return [_linear(eqn, levels)] * count
+    if name in STEPS and max(levels) < Level.SMOOTH:
+        return [Level.STEP] * count
+    if name in PIECEWISE_LINEAR and max(levels) < Level.SMOOTH:
+        is_float = [jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars]
+        return [Level.PIECEWISE if keep else Level.STEP for keep in is_float]
+    return [_linear(eqn, levels)] * count
+
+
+def _linear(eqn, levels):
+    """The level of a primitive's output where only its linearity is at stake."""
+    name, params = eqn.primitive.name, eqn.params
+    if name == "convert_element_type" and not jnp.issubdtype(params["new_dtype"], jnp.inexact):
+        return Level.STEP if max(levels) < Level.SMOOTH else Level.SMOOTH
+    if name in LINEAR:
+        return join(*levels)
+    varying = [level for level in levels if level >= Level.AFFINE]
+    if name in BILINEAR and len(varying) == 1:
+        return join(*levels)
+    if name in ("div", "rem") and not variable(levels[1]):
+        return Level.PIECEWISE if name == "rem" and levels[0] < Level.SMOOTH else join(*levels)
+    if name == "integer_pow" and params["y"] in (0, 1):
+        return join(*levels)
+    if name == "triangular_solve" and not variable(levels[0]):
+        return join(*levels)
+    return Level.SMOOTH
+
+
+def _levels_through(closed, levels, rules):
+    """The levels of an inner jaxpr's outputs; its constants are constant."""
+    walk = _Walk(rules)
+    inputs = [walk.value(var.aval, level) for var, level in zip(closed.jaxpr.invars, levels, strict=True)]
+    outputs = walk.through(closed.jaxpr, closed.consts, inputs, ())
+    return [walk.levels[v] for v in outputs]
+
+
+def _scan(params, levels, rules):
+    if "num_carry" in params:
+        consts, carry = params["num_consts"], params["num_carry"]
+    else:  # since jax 0.11
+        consts, carry = (len(part) for part in params["ft_in"].unpack()[:2])
+    return _to_a_fixed_point(
+        lambda now: _levels_through(params["jaxpr"], levels[:consts] + now + levels[consts + carry :], rules),
+        levels[consts : consts + carry],
+    )
+
+
+def _while(params, levels, rules):
+    test, body = params["cond_nconsts"], params["body_nconsts"]
+    start = levels[test + body :]
+    carry = _to_a_fixed_point(
+        lambda now: _levels_through(params["body_jaxpr"], levels[test : test + body] + now, rules), start
+    )
+    (predicate,) = _levels_through(params["cond_jaxpr"], levels[:test] + carry, rules)
+    return [Level.SMOOTH if predicate > Level.STEP else join(predicate, level) for level in carry]
+
+
+def _cond(params, levels, rules):
+    index, *operands = levels
+    branches = [_levels_through(branch, operands, rules) for branch in params["branches"]]
+    return [Level.SMOOTH if index > Level.STEP else join(index, *each) for each in zip(*branches, strict=True)]
+
+
+def _to_a_fixed_point(body, carry):
+    while True:
+        out = body(list(carry))
+        joined = [join(before, after) for before, after in zip(carry, out, strict=False)]
+        if joined == list(carry):
+            return joined + out[len(carry) :]
+        carry = joined
+
+
+def _custom_jvp(eqn, levels, rules):
+    primal = _levels_through(_inner(eqn.params), levels, rules)
+    if not any(variable(level) for level in levels):
+        return primal
+    if not _rule_is_affine(eqn, levels, rules):
+        return [Level.SMOOTH] * len(primal)
+    # A rule may give a step a slope, as straight-through estimators do.
+    return [join(level, Level.PIECEWISE) for level in primal]
+
+
+def _rule_is_affine(eqn, levels, rules, *, reverse=False):
+    """Whether a custom rule's tangents (cotangents) are affine in tangents (cotangents) and operands together.
+
+    Tangents are linear in tangents, so then the operands are not multiplied in: the rule is locally constant.
+    """
+    name = str(eqn.params.get("name", eqn.params.get("jvp_jaxpr_fun", eqn.primitive.name)))
+    if name in rules:
+        return False
+    is_float = [jnp.issubdtype(atom.aval.dtype, jnp.inexact) for atom in eqn.invars]
+    moving = [i for i, level in enumerate(levels) if is_float[i] and level != Level.CONSTANT]
+    run = _binder(eqn)
+
+    def of_moving(operands):
+        def f(*some):
+            full = list(operands)
+            for i, value in zip(moving, some, strict=True):
+                full[i] = value
+            return [out for out in run(*full) if jnp.issubdtype(out.dtype, jnp.inexact)]
+
+        return f, [operands[i] for i in moving]
+
+    def tangents(operands, directions):
+        f, point = of_moving(operands)
+        return jax.jvp(f, point, directions)[1]
+
+    def cotangents(operands, directions):
+        f, point = of_moving(operands)
+        return jax.vjp(f, *point)[1](directions)
+
+    operands = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
+    outputs = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in eqn.outvars]
+    outputs = [out for out in outputs if jnp.issubdtype(out.dtype, jnp.inexact)]
+    directions = outputs if reverse else [operands[i] for i in moving]
+    if not moving or not outputs:
+        return True
+    closed = jax.make_jaxpr(cotangents if reverse else tangents)(operands, directions)
+    if _has_effects(closed.jaxpr):
+        return False
+    found = _levels_through(closed, [*levels, *[Level.AFFINE] * len(directions)], rules | {name})
+    return max(found, default=Level.CONSTANT) <= Level.PIECEWISE
+
+
+def _alive(jaxpr):
+    """The equations that reach a jaxpr's outputs: a custom rule traces the function itself, too, and drops it."""
+    needed, equations = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}, []
+    for eqn in reversed(jaxpr.eqns):
+        if needed.intersection(eqn.outvars):
+            equations.append(eqn)
+            needed.update(atom for atom in eqn.invars if not isinstance(atom, Literal))
+    return reversed(equations)
+
+
+def _inner(params):
+    """A call's jaxpr, closed."""
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        if name in params:
+            inner = params[name]
+            return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+    raise TypeError(f"a call with parameters {', '.join(params)} has no jaxpr that jaxcam knows")
+
+
+def _has_effects(jaxpr):
+    return bool(jaxpr.effects) or any(
+        eqn.effects or any(map(_has_effects, inner_jaxprs(eqn.params))) for eqn in jaxpr.eqns
+    )
+
+
+def inner_jaxprs(params: dict[str, Any]) -> list[Any]:
+    """The jaxprs among a primitive's parameters."""
+    leaves = [leaf for value in params.values() for leaf in (value if isinstance(value, list | tuple) else [value])]
+    return [getattr(leaf, "jaxpr", leaf) for leaf in leaves if hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr")]
+
+
+def _binder(eqn):
+    def run(*values):
+        # Before jax 0.10 the functions of a custom rule came apart from the other parameters.
+        bound = eqn.primitive.get_bind_params(eqn.params)
+        functions, params = bound if isinstance(bound, tuple) else ((), bound)
+        out = eqn.primitive.bind(*functions, *values, **params)
+        return list(out) if eqn.primitive.multiple_results else [out]
+
+    return run
+
+
+def _shape(shape):
+    return "[" + " ".join(map(str, shape)) + "]"

@@ -37,7 +37,7 @@ Image = jax.Array | np.ndarray
 Target = jax.Array | int | None
 P = ParamSpec("P")
 
-DERIVATIVES = ("closed_form",)
+DERIVATIVES = ("exact", "closed_form")
 
 
 def _method(compute: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
@@ -96,7 +96,7 @@ def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | 
     def u(A):
         return scores.logit(cut.head(cut.params, A, image), target)
 
-    if not linearity.is_affine(u, A):
+    if not linearity.certify(u, A).affine_everywhere:
         raise ValueError(
             "CAM needs a head that is global average pooling and one linear layer: "
             f"the head after {cut.layer or 'this cut'!r} is not affine. Grad-CAM extends CAM to any head"
@@ -159,7 +159,7 @@ def grad_cam_pp(
     *,
     score: Score = scores.logit,
     link: str = "exp",
-    derivatives: str = "closed_form",
+    derivatives: str = "exact",
     select: maps.Select | None = None,
     batch_size: int | None = None,
 ) -> jax.Array:
@@ -171,9 +171,11 @@ def grad_cam_pp(
       target: the class; None for the one with the largest output.
       score: `(outputs, target) -> u`; see `jaxcam.scores`.
       link: Y = e^u for "exp", u for "identity"; the factor e^u is left out, it scales the map and no more.
-      derivatives: "closed_form", exact where the network is piecewise linear (relu); `jaxcam.derivatives`.
+      derivatives: "exact", or "closed_form": one backward pass, the same where the head is piecewise linear (relu) and
+        an approximation where it is smooth (gelu, layer norm, attention); "exact" takes it where `jaxcam.certify`
+        proves that they are the same.
       select: as in `jaxcam.select`.
-      batch_size: the memory knob of `jaxcam.derivatives.closed_form`.
+      batch_size: the memory knob of `jaxcam.derivatives`: directions at a time on a smooth head.
 
     Returns:
       `[*spatial]`, or `[m *spatial]` for m chosen filters.
@@ -207,7 +209,7 @@ def smooth_grad_cam_pp(
     std: jax.Array | float = 0.3,
     score: Score = scores.logit,
     link: str = "exp",
-    derivatives: str = "closed_form",
+    derivatives: str = "exact",
     numerator: str = "second",
     select: maps.Select | None = None,
     batch_size: int | None = None,
@@ -226,10 +228,12 @@ def smooth_grad_cam_pp(
       std: the noise's standard deviation, as a share of the image's range.
       score: `(outputs, target) -> u`; see `jaxcam.scores`.
       link: Y = e^u for "exp", u for "identity"; the largest factor e^u is left out, it scales the map and no more.
-      derivatives: "closed_form", exact where the network is piecewise linear (relu); `jaxcam.derivatives`.
+      derivatives: "exact", or "closed_form": one backward pass, the same where the head is piecewise linear (relu) and
+        an approximation where it is smooth (gelu, layer norm, attention); "exact" takes it where `jaxcam.certify`
+        proves that they are the same.
       numerator: "second", D2 in alpha's numerator, or "first", D1, as equation 7 is printed; the maps differ.
       select: as in `jaxcam.select`.
-      batch_size: the memory knob, of `jaxcam.noise.mean_over_noise` and `jaxcam.derivatives.closed_form`.
+      batch_size: the memory knob: samples at a time; on a smooth head one sample, and this many directions, at a time.
 
     Returns:
       `[*spatial]`, or `[m *spatial]` for m chosen filters.
@@ -258,8 +262,10 @@ def smooth_grad_cam_pp(
     if n_samples == 0 or key is None:  # a missing key has been refused where there are samples
         _, D = Y_at(image, A)
     else:
+        # On a smooth head the directions of one sample fill the machine and the memory.
+        alone = derivatives == "exact" and not linearity.certify(lambda A: cut.head(cut.params, A, image), A).affine
         _, D = noise.mean_over_noise(
-            features, Y_at, jnp.asarray(image), key, n_samples=n_samples, std=std, batch_size=batch_size
+            features, Y_at, jnp.asarray(image), key, n_samples=n_samples, std=std, batch_size=1 if alone else batch_size
         )
     return _or_nan(maps.saliency(A, weights.grad_cam_pp(A, *D, numerator=numerator), select=select), valid)
 
@@ -322,12 +328,16 @@ def _derivatives(cut, x, A, target, score, link, derivatives, batch_size):
     def head(A):
         return cut.head(cut.params, A, x)
 
-    if link == "identity" and jaxcam.derivatives.score_is_affine(head, A, score, target):
+    piecewise = derivatives == "closed_form" or linearity.certify(head, A).affine
+    if link == "identity" and piecewise and jaxcam.derivatives.score_is_affine(head, A, score, target):
         raise ValueError(
             "link='identity' with an affine score makes Y2 = Y3 = 0 at every location of a piecewise linear network: "
             "alpha is 0/0 and the map is zero. Use link='exp', or another score"
         )
-    u = jaxcam.derivatives.closed_form(head, A, score, target, batch_size=batch_size)
+    if piecewise:
+        u = jaxcam.derivatives.closed_form(head, A, score, target, batch_size=batch_size)
+    else:
+        u = jaxcam.derivatives.exact(lambda A: score(head(A), target), A, batch_size=batch_size)
     return jaxcam.derivatives.through_link(u, link=link)
 
 

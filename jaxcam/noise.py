@@ -75,6 +75,9 @@ def mean_over_noise(
     one_by_one = jax.default_backend() == "cpu"
 
     def add(total, some):
+        if size == 1:
+            # Without vmap: a branch that is chosen for one sample stays a branch.
+            return _join(total, f(*one(some[0])))
         x_and_A = jax.lax.map(one, some) if one_by_one else jax.vmap(one)(some)
         return _join(total, _sum(*jax.vmap(f)(*x_and_A)))
 
