@@ -3,6 +3,8 @@
 For each element n of A, with e_n its unit direction, u1, u2 and u3 are the derivatives of t -> u(A + t e_n) at 0: the
 diagonals of the gradient, the Hessian and the third-derivative tensor, each of A's shape.
 
+`exact` gives them for any function, and `brute_force` gives them slowly, as the oracle.
+
 The **closed form** takes the outputs to be affine in A near A, as they are in a piecewise linear (relu) network: then
 outputs(A + t e_n) = outputs + t J_n, and the derivatives are those of the *score alone* along column J_n of the
 Jacobian. It is exact for every score there, softmax included; for a smooth network (gelu, silu) it is an approximation.
@@ -18,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from jaxcam import progress, scores, taylor
+from jaxcam import plans, progress, scores, taylor
 from jaxcam.linearity import Level, certify, trace
 from jaxcam.noise import even_chunks
 
@@ -90,7 +92,8 @@ def exact(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int 
     """The derivatives of any scalar function of A at every location, exact to rounding.
 
     Where `jaxcam.certify(f, A)` proves f locally affine: one backward pass, u2 = u3 = 0. Elsewhere Taylor coefficients
-    are pushed through what follows the affine part, `batch_size` directions at a time; see `jaxcam.taylor`.
+    are pushed through what follows the affine part, `batch_size` directions at a time: `jaxcam.taylor` says how, and
+    `jaxcam.plans` along which.
 
     As JAX differentiates: a custom_jvp's own rule counts; through a custom_vjp, which has no forward mode, u2 and u3
     are those of the function inside. At kinks (relu at 0, ties in max pooling) they are those of `brute_force`.
@@ -117,12 +120,12 @@ def exact(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int 
     """
     A = _checked(f, A, batch_size)
     program = trace(f, A)
-    if taylor.forward_only(program):
+    if plans.forward_only(program):
         return brute_force(f, A, batch_size=batch_size)
     u, u1 = jax.value_and_grad(f)(A)
     if program.levels[program.outputs[0]] <= Level.PIECEWISE:
         return Derivatives(u, u1, jnp.zeros_like(u1), jnp.zeros_like(u1))
-    plan = taylor.plan(program, batch_size)
+    plan = plans.plan(program, batch_size)
 
     def push(constants, A, advance=None):
         values = taylor.run(program.steps, {**constants, program.inputs[0]: A})
