@@ -39,4 +39,7 @@ from jaxcam.methods import grad_cam_plus_smooth as grad_cam_plus_smooth
 from jaxcam.methods import grad_cam_pp as grad_cam_pp
 from jaxcam.methods import smooth_grad_cam_pp as smooth_grad_cam_pp
 
+# The closed form against the exact derivatives.
+from jaxcam.validation import validate as validate
+
 __version__ = _version("jaxcam-saliency")

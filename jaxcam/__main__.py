@@ -2,6 +2,7 @@
 
 jaxcam                        the demo: explain a sample canvas with the embedded network, as a picture
 jaxcam explain IMAGE...       explain pictures of your own
+jaxcam validate               the closed form against the exact derivatives, as a table and a picture
 jaxcam layers                 the layers that the network can be cut at
 """
 
@@ -14,6 +15,7 @@ import sys
 
 METHODS = ("cam", "grad_cam", "grad_cam_pp", "smooth_grad_cam_pp")
 TITLES = {"cam": "CAM", "grad_cam": "Grad-CAM", "grad_cam_pp": "Grad-CAM++", "smooth_grad_cam_pp": "Smooth Grad-CAM++"}
+ACTIVATIONS = ("relu", "leaky_relu", "relu6", "elu", "softplus", "silu", "gelu", "tanh")
 LAYER = "block3_conv2"
 SAMPLE = 1
 
@@ -67,6 +69,29 @@ def _parser():
     explain.add_argument("--score", choices=("logit", "log_softmax"), help="(default: logit)")
     explain.add_argument("--link", choices=("identity", "exp"), help="Y = score, or e^score (default: the method's)")
     _output_options(explain, default=argparse.SUPPRESS)
+
+    validate = commands.add_parser(
+        "validate",
+        help="the closed form against the exact derivatives",
+        description="How far the closed form of Grad-CAM++'s derivatives is from the exact ones, and those from "
+        "finite differences, on the embedded digits network.",
+    )
+    validate.set_defaults(run=_validate)
+    validate.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file (default: a sample canvas)")
+    validate.add_argument("--layer", default=LAYER, help="a layer that `jaxcam layers` lists (default: %(default)s)")
+    validate.add_argument("--target", help="the class to explain, a name or a number (default: the most probable)")
+    validate.add_argument(
+        "--activation",
+        choices=ACTIVATIONS,
+        default="relu",
+        help="in the place of relu, with the same weights: the derivatives change, the network is no longer trained "
+        "(default: %(default)s)",
+    )
+    validate.add_argument(
+        "--locations", type=int, default=16, help="where finite differences are taken (default: %(default)s)"
+    )
+    validate.add_argument("--seed", type=int, default=0, help="of their choice (default: %(default)s)")
+    _output_options(validate, default=argparse.SUPPRESS)
 
     layers = commands.add_parser("layers", help="list the layers with the shape of their output")
     layers.set_defaults(run=_layers)
@@ -174,6 +199,32 @@ def _explain_one(path, picture, model, cut, target, method, options):
         "map_shape": list(saliency.shape),
         "map_is_zero": not saliency.any(),
     }
+
+
+def _validate(options):
+    import jax
+
+    import jaxcam
+    import jaxcam.plots
+    from jaxcam import images
+
+    picture = _free(options.out / "jaxcam_validate.png", options)
+    model = jaxcam.digits(activation=getattr(jax.nn, options.activation))
+    if options.image is None:
+        image, _ = jaxcam.pretrained.digits_canvas(SAMPLE)
+    else:
+        height, width, _ = model.image_shape
+        image = images.fit(images.read(options.image), (height, width))
+    cut = jaxcam.cut(model, options.layer)
+    key = jax.random.key(options.seed)
+    found = jaxcam.validate(cut, image, _target(options.target), key, locations=options.locations)
+    _save(jaxcam.plots.validation(found, image), picture, options)
+    if options.json:
+        print(json.dumps({"activation": options.activation, "output": str(picture), **found.as_dict()}))
+    else:
+        print(found)
+        print(f"\n{picture}")
+    return 0
 
 
 def _layers(options):

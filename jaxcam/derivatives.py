@@ -12,12 +12,12 @@ Jacobian. It is exact for every score there, softmax included; for a smooth netw
 
 import functools
 import logging
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxcam import plans, progress, scores, taylor
@@ -170,16 +170,12 @@ def brute_force(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size
     A = _checked(f, A, batch_size)
 
     def d(f):
-        return lambda t: jax.jvp(f, (t,), (jnp.ones_like(t),))[1]
+        return lambda t: jax.jvp(f, (t,), (jnp.ones_like(t),))
 
     def along(n):
         direction = jax.nn.one_hot(n, A.size, dtype=A.dtype).reshape(A.shape)
-
-        def u(t):
-            return f(A + t * direction)
-
-        zero = jnp.zeros((), A.dtype)
-        return d(u)(zero), d(d(u))(zero), d(d(d(u)))(zero)
+        (_, (_, u2)), ((u1, _), (_, u3)) = d(d(d(lambda t: f(A + t * direction))))(jnp.zeros((), A.dtype))
+        return u1, u2, u3
 
     u1, u2, u3 = jax.lax.map(along, jnp.arange(A.size), batch_size=min(A.size, batch_size or COLUMNS_AT_A_TIME))
     return Derivatives(f(A), *(each.reshape(A.shape) for each in (u1, u2, u3)))
@@ -191,7 +187,7 @@ def _checked(f, A, batch_size):
         raise TypeError(f"A is {A.dtype}: derivatives along its elements need real floats, float32 or float64")
     if A.size == 0:
         raise ValueError(f"A has shape {A.shape}: it has no elements")
-    if batch_size is not None and (isinstance(batch_size, bool) or operator.index(batch_size) < 1):
+    if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
         raise ValueError(f"batch_size is {batch_size!r}: an integer of at least 1 is wanted")
     out = jax.eval_shape(f, A)
     shape = getattr(out, "shape", None)

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 
@@ -278,7 +279,8 @@ class _Walk:
             tuple(reversed(steps)),
             tuple(inputs),
             tuple(outputs),
-            {v: value for v, value in self.constants.items() if v in needed},
+            # A NumPy constant cannot be indexed by traced values.
+            {v: jnp.asarray(c) if isinstance(c, np.ndarray) else c for v, c in self.constants.items() if v in needed},
             tuple(self.avals),
             tuple(self.levels),
             tuple(stop for stop, _ in stops),

@@ -9,6 +9,7 @@
 1
 """
 
+import functools
 import importlib.resources
 import json
 from collections.abc import Callable, Mapping
@@ -26,14 +27,16 @@ Model = TypeVar("Model", bound=nnx.Module)
 DIGITS_CLASSES = tuple("0123456789")
 
 
-def digits() -> VGG:
+def digits(*, activation: Callable[[jax.Array], jax.Array] = jax.nn.relu) -> VGG:
     """The embedded default: a small VGG trained on handwritten digits among clutter, 64 x 64 images, ten classes.
 
     It is trained by `examples/digits/train.py`; the scores that the script printed are in `jaxcam/digits/scores.json`,
-    and what the weights were made from, with its licence, in `jaxcam/digits/NOTICE.md`.
+    and what the weights were made from, with its licence, in `jaxcam/digits/NOTICE.md`. They were trained with relu;
+    another `activation` puts the same weights into a network for the study of derivatives, and not of digits.
     """
+    build = functools.partial(vgg_digits, activation=activation)
     with _embedded("weights.npz").open("rb") as file, np.load(file) as arrays:
-        return from_arrays(vgg_digits, {name: arrays[name].astype(np.float32) for name in arrays})
+        return from_arrays(build, {name: arrays[name].astype(np.float32) for name in arrays})
 
 
 def digits_canvas(number: int) -> tuple[np.ndarray, np.ndarray]:

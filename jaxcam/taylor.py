@@ -208,7 +208,10 @@ def _linear(event, values, program):
     first, shapes = event.steps[0], {program.avals[v].shape for v in (*event.inputs, *event.outputs)}
     if len(event.inputs) == 1 and len(shapes) == 1 and all(plans.is_elementwise(step) for step in event.steps):
         (slope,) = jax.jvp(lambda x: _apply(event, values, [x]), base, [jnp.ones_like(base[0])])[1]
-        return lambda inputs: ([tuple(None if c is None else slope * _dense(c) for c in inputs[0])], None)
+        return lambda inputs: (
+            [tuple(None if c is None else slope[None] * _dense(c).astype(slope.dtype) for c in inputs[0])],
+            None,
+        )
     _, linear = jax.linearize(lambda *inputs: _apply(event, values, inputs), *base)
 
     def act(some):
@@ -245,29 +248,34 @@ def _batched(f, some, base):
     )
 
 
-def _slope(f):
-    return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]
+def _derivatives(f, x):
+    """f's first three derivatives at x along ones, from one nest of jvp."""
+
+    def d(f):
+        return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))
+
+    (_, (_, second)), ((first, _), (_, third)) = d(d(d(f)))(x)
+    return first, second, third
 
 
 def _curve(event, values):
     """v = phi(r), elementwise: phi's derivatives are taken once, not for each direction."""
-
-    def phi(x):
-        return _apply(event, values, [x])[0]
-
-    r = values[event.inputs[0]]
-    d1 = _slope(phi)(r)
-    d2, d3 = (_wide(d) for d in (_slope(_slope(phi))(r), _slope(_slope(_slope(phi)))(r)))
+    derivatives = _derivatives(lambda x: _apply(event, values, [x])[0], values[event.inputs[0]])
+    d1 = derivatives[0][None]
+    d2, d3 = (_wide(d)[None] for d in derivatives[1:])
     half, sixth = d2 / 2, d3 / 6
 
     def ready(inputs):
         ((r1, r2),) = inputs
         r1 = _dense(r1)
-        square = _wide(r1) ** 2
-        own2 = half * square
-        own3 = sixth * (square * r1) if r2 is None else _wide(r1) * (d2 * r2 + sixth * square)
-        second = own2.astype(r1.dtype) if r2 is None else d1 * r2 + own2.astype(r1.dtype)
-        return [(d1 * r1, second)], [(own2, own3)]
+        r = _wide(r1)
+        own2 = half * r**2
+        own3 = sixth * r**3 if r2 is None else r * (d2 * _wide(r2) + sixth * r**2)
+        # A run may change the type on its way: half precision in, float32 out.
+        first, second = d1 * r1.astype(d1.dtype), own2.astype(d1.dtype)
+        if r2 is not None:
+            second = d1 * r2.astype(d1.dtype) + second
+        return [(first, second)], [(own2, own3)]
 
     return ready
 
@@ -301,7 +309,7 @@ def _product(event, values):
 
 def _quotient(event, values):
     (step,) = event.steps
-    a0, b0 = (values[v] for v in step.inputs)
+    a0, b0 = (values[v][None] for v in step.inputs)
     q0 = a0 / b0
 
     def ready(inputs):
@@ -326,14 +334,10 @@ def _nested(event, values):
         return _apply(event, values, at)
 
     def derivatives(firsts, seconds):
-        def f(t):
-            return along(t, firsts, seconds)
-
-        def straight(t):
-            return along(t, firsts, [jnp.zeros_like(b) for b in seconds])
-
         zero = jnp.zeros((), _wide(base[0]).dtype)
-        return _slope(f)(zero), _slope(_slope(f))(zero), _slope(_slope(straight))(zero), _slope(_slope(_slope(f)))(zero)
+        one, two, three = _derivatives(lambda t: along(t, firsts, seconds), zero)
+        _, own2, _ = _derivatives(lambda t: along(t, firsts, [jnp.zeros_like(b) for b in seconds]), zero)
+        return one, two, own2, three
 
     def ready(inputs: list[Any]) -> tuple[list[Any], list[Any]]:
         some = [c for pair in zip(*inputs, strict=True) for c in pair]
@@ -351,7 +355,7 @@ def _inner_product(gradient, own, kept):
         return 0
     summed = tuple(1 + axis for axis in range(gradient.ndim) if axis not in kept)
     # The kept axes in the order in which they are listed.
-    return (_wide(gradient) * _wide(own)).sum(summed).transpose(0, *(1 + np.argsort(np.argsort(kept))))
+    return (_wide(gradient)[None] * _wide(own)).sum(summed).transpose(0, *(1 + np.argsort(np.argsort(kept))))
 
 
 def _wide(x):

@@ -15,7 +15,7 @@ HOUSE = pathlib.Path(jaxcam.__file__).parent
 # From the ground up: a room may import those before it.
 FLOORS = [
     "progress", "vgg", "pretrained", "cut", "scores", "linearity", "plans", "taylor", "noise", "derivatives",
-    "weights", "maps", "checks", "methods", "images", "plots", "__main__",
+    "weights", "maps", "checks", "methods", "validation", "images", "plots", "__main__",
 ]  # fmt: skip
 
 
