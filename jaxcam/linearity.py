@@ -259,8 +259,7 @@ class _Walk:
             )
         )  # fmt: skip
         if any(self.levels[v] == Level.SMOOTH for v in made) and max(levels) < Level.SMOOTH:
-            label = str(eqn.params.get("name", name)) if name == "custom_jvp_call" else name
-            self.stopped(label, inputs, made, within)
+            self.stopped(_called(eqn).split(" at ")[0] if name == "custom_jvp_call" else name, inputs, made, within)
         return made
 
     def stopped(self, name, inputs, outputs, within):
@@ -279,13 +278,19 @@ class _Walk:
             tuple(reversed(steps)),
             tuple(inputs),
             tuple(outputs),
-            # A NumPy constant cannot be indexed by traced values.
-            {v: jnp.asarray(c) if isinstance(c, np.ndarray) else c for v, c in self.constants.items() if v in needed},
+            {v: _as_jax(constant) for v, constant in self.constants.items() if v in needed},
             tuple(self.avals),
             tuple(self.levels),
             tuple(stop for stop, _ in stops),
             tuple(frontier),
         )
+
+
+def _as_jax(constant):
+    """A NumPy constant, which traced values cannot index, as a JAX one."""
+    if isinstance(constant, jax.Array) or np.ndim(constant) == 0:
+        return constant
+    return jnp.asarray(np.asarray(constant))
 
 
 def _levels(eqn, levels: list[Level], rules: frozenset[str]) -> list[Level]:
@@ -389,7 +394,7 @@ def _rule_is_affine(eqn, levels, rules, *, reverse=False):
 
     Tangents are linear in tangents, so then the operands are not multiplied in: the rule is locally constant.
     """
-    name = str(eqn.params.get("name", eqn.params.get("jvp_jaxpr_fun", eqn.primitive.name)))
+    name = _called(eqn)
     if name in rules:
         return False
     is_float = [jnp.issubdtype(atom.aval.dtype, jnp.inexact) for atom in eqn.invars]
@@ -424,6 +429,11 @@ def _rule_is_affine(eqn, levels, rules, *, reverse=False):
         return False
     found = _levels_through(closed, [*levels, *[Level.AFFINE] * len(directions)], rules | {name})
     return max(found, default=Level.CONSTANT) <= Level.PIECEWISE
+
+
+def _called(eqn):
+    """The name of the function that a custom rule belongs to, and where it was written."""
+    return getattr(_inner(eqn.params).jaxpr.debug_info, "func_src_info", None) or eqn.primitive.name
 
 
 def _alive(jaxpr):

@@ -65,6 +65,7 @@ def test_benchmarks_are_listed():
 @pytest.mark.parametrize(
     "name",
     [
+        "a_dense_layer_needs_no_jacobian",
         "copies_found",
         "exact_on_smooth_heads",
         "exact_where_affine_is_free",
