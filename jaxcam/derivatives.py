@@ -146,6 +146,7 @@ def exact(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int 
             # Constants as arguments: a VGG-16's weights inside the program would take seconds to compile.
             u2, u3 = jax.jit(functools.partial(push, advance=advance))(program.constants, A)
             jax.block_until_ready(u2)
+            jax.effects_barrier()  # the bar's last steps
     # Where u is NaN, directions that reach nothing would stay zero.
     u2, u3 = (jnp.where(jnp.isnan(u), jnp.nan, each).astype(A.dtype) for each in (u2, u3))
     return Derivatives(u, u1, u2, u3)

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam.linearity import Level, Program, Step, inner_jaxprs, variable
+from jaxcam.linearity import PIECEWISE_LINEAR, Level, Program, Step, inner_jaxprs, variable
 
 BYTES_AT_A_TIME = 2**28  # of coefficients, for the directions of one chunk
 DIRECTIONS_AT_A_TIME = 512
@@ -34,6 +34,7 @@ ELEMENTWISE = frozenset(
     "eq ne lt le gt ge not and or xor is_finite nextafter optimization_barrier".split()
 )
 MOVES = frozenset("reshape squeeze expand_dims transpose rev slice pad broadcast_in_dim copy copy_p".split())
+MASKS = PIECEWISE_LINEAR | {"select_n", "custom_jvp_call"}
 PRODUCTS = frozenset("mul dot_general conv_general_dilated".split())
 
 
@@ -57,6 +58,7 @@ class Plan(NamedTuple):
     before: tuple[Event, ...]  # what leads to those
     pushed: tuple[Event, ...]  # what every direction is pushed through
     events: tuple[Event, ...]  # all, in order, from `start` to the result
+    masks: bool  # whether a relu or a maximum before the smooth steps may make directions that reach none of them
     directions: int
     size: int  # of them at a time
     flops: float
@@ -75,9 +77,20 @@ def plan(program: Program, batch_size: int | None = None) -> Plan:
     held = sum(_bytes(program, v) for event in pushed for v in event.outputs) + sum(_bytes(program, v) for v in columns)
     size = batch_size or max(1, min(DIRECTIONS_AT_A_TIME, BYTES_AT_A_TIME // max(1, 2 * held)))
     rows = sum(_size(program, v) for v in columns) * sum(_flops(program, event) for event in before)
-    return Plan(
-        program, start, feeds, apart, columns, before, pushed, events, directions, size, rows + directions * each
+    _, leading = frontier(program, events)
+    masks = program.levels[start] == Level.PIECEWISE or any(
+        step.name in MASKS for event in leading for step in event.steps
     )
+    work = rows + directions * each
+    return Plan(program, start, feeds, apart, columns, before, pushed, events, masks, directions, size, work)
+
+
+def frontier(program: Program, events: tuple[Event, ...]) -> tuple[tuple[int, ...], tuple[Event, ...]]:
+    """The affine values that events with smooth results read, and the events that lead to them."""
+    read = {v for event in events if event.kind != "linear" or _is_smooth(program, event) for v in event.inputs}
+    values = tuple(sorted(v for v in read if program.levels[v] != Level.SMOOTH))
+    affine = tuple(event for event in events if event.kind == "linear" and not _is_smooth(program, event))
+    return values, _needed(affine, values)
 
 
 def waist(program: Program) -> tuple[int, np.ndarray]:
@@ -219,11 +232,8 @@ def _needed(events, wanted, *, stop=()):
 
 def _reverse_columns(program, start, events, directions):
     """The frontier's values, and the events before them, where reverse mode is the cheaper way to their columns."""
-    linear = {v for event in events if event.kind == "linear" for v in event.outputs}
-    read = {v for event in events if event.kind != "linear" or _is_smooth(program, event) for v in event.inputs}
-    columns = tuple(sorted(v for v in read & linear if program.levels[v] != Level.SMOOTH))
-    affine = tuple(event for event in events if not _is_smooth(program, event))
-    before = _needed(affine, columns)
+    read, before = frontier(program, events)
+    columns = tuple(v for v in read if v != start)
     forward = directions * sum(_flops(program, event, start) for event in before)
     rows = sum(_size(program, v) for v in columns)
     reverse = rows * sum(_flops(program, event) for event in before)

@@ -29,7 +29,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxcam import plans
-from jaxcam.linearity import Level, Step
+from jaxcam.linearity import Step
 from jaxcam.plans import Plan
 
 ROWS_AT_A_TIME = 32
@@ -75,18 +75,17 @@ def along_all(
     elements, count, size = math.prod(shape), plan.directions, min(plan.size, plan.directions)
     chunks = -(-count // size)
     feeds = jnp.asarray(np.where(plan.feeds < 0, elements, plan.feeds), jnp.int32)
-    masked = program.levels[start] == Level.PIECEWISE
     order = jnp.arange(count)
-    if masked:
+    if plan.masks:
         used = jnp.zeros(elements, jnp.int32).at[feeds].max((scale != 0).astype(jnp.int32), mode="drop")
-        used = used.reshape(shape).max(tuple(plan.apart)).ravel()
+        used = (used.reshape(shape) * _reaches(plan, values)).max(tuple(plan.apart)).ravel()
         order = jnp.argsort(-used, stable=True)
     padded = jnp.concatenate([order, order[: chunks * size - count]]).reshape(chunks, size)
 
     # The trip count is fixed, so that a map in a loss has a gradient: chunks without a live direction are passed over.
     @jax.checkpoint
     def body(indices):
-        if not masked:
+        if not plan.masks:
             return chunk(indices)
         none = (jnp.zeros((size, *apart), wide),) * 2
         return jax.lax.cond(used[indices].any(), chunk, lambda _: none, indices)
@@ -135,6 +134,32 @@ def _scale(plan, values):
         return jnp.ones_like(values[A])
     _, pull = jax.vjp(lambda x: run(_steps_to(plan.program, plan.start), {**values, A: x})[plan.start], values[A])
     return pull(jnp.ones_like(values[plan.start]))[0]
+
+
+def _reaches(plan, values):
+    """1 for each element of `start` that moves anything the smooth steps read, 0 where max pooling or relu stop it.
+
+    Its column of the frontier's Jacobian is zero: two random combinations of the rows are zero there, and, but for
+    a coincidence of rounding twice over, nowhere else.
+    """
+    x = values[plan.start]
+    read, before = plans.frontier(plan.program, plan.events)
+    if plan.start in read:
+        return jnp.ones(x.shape, jnp.int32)
+
+    def frontier(x):
+        now = {**values, plan.start: x}
+        for event in before:
+            now.update(zip(event.outputs, _apply(event, values, [now[v] for v in event.inputs]), strict=True))
+        return [now[v] for v in read]
+
+    outputs, pull = jax.vjp(frontier, x)
+
+    def combination(key):
+        keys = jax.random.split(key, len(outputs))
+        return pull([jax.random.normal(k, out.shape, out.dtype) for k, out in zip(keys, outputs, strict=True)])[0]
+
+    return jnp.any(jax.lax.map(combination, jax.random.split(jax.random.key(0), 2)) != 0, axis=0).astype(jnp.int32)
 
 
 def _steps_to(program, value):

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 import jaxcam
-from jaxcam import derivatives, linearity, plans
+from jaxcam import derivatives, linearity, plans, taylor
 from jaxcam.derivatives import brute_force, exact, through_link
 
 RELATIVE = 1e-9
@@ -431,3 +431,16 @@ def test_identity_link_on_a_smooth_head_has_second_derivatives(image):
     assert jaxcam.grad_cam_pp(smooth_cut(), image, 3, link="identity").max() > 0
     with pytest.raises(ValueError, match="link='identity' with an affine score"):
         jaxcam.grad_cam_pp(smooth_cut(), image, 3, link="identity", derivatives="closed_form")
+
+
+def test_directions_that_reach_nothing_are_found(x64):
+    """Overlapping max pooling lets some locations through twice and some not at all."""
+    pooled = lambda A: nnx.max_pool(A[None], (3, 3), (1, 1)).ravel() @ normal(1, 16, 7)
+    A = normal(0, *IMAGE)
+    plan = plan_of(lambda A: jax.nn.gelu(pooled(A)).sum(), A)
+    program = plan.program
+    values = taylor.run(program.steps, {**program.constants, program.inputs[0]: A})
+    reached = taylor._reaches(plan, values)
+    columns = jnp.abs(jax.jacrev(pooled)(A)).max(0) > 0
+    assert 0 < columns.sum() < 40
+    np.testing.assert_array_equal(np.asarray(reached).reshape(A.shape) > 0, columns)
