@@ -97,7 +97,8 @@ def exact(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int 
     `jaxcam.plans` along which.
 
     As JAX differentiates: a custom_jvp's own rule counts; through a custom_vjp, which has no forward mode, u2 and u3
-    are those of the function inside. At kinks (relu at 0, ties in max pooling) they are those of `brute_force`.
+    are those of the function inside. A while loop has no reverse mode: there it is `brute_force`. At kinks (relu at 0,
+    ties in max pooling) they are those of `brute_force`, too.
 
     It can be called under jit, vmap and grad. Outside jit it shows a progress bar where the work is long; it compiles
     anew at every call, so for many activations jit a function of A and of the parameters.
@@ -111,7 +112,7 @@ def exact(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int 
       `Derivatives(u, u1, u2, u3)`.
 
     Raises:
-      TypeError: A is not floats, or f's result is not one float.
+      TypeError: A is not floats, f's result is not one float, or f has a custom_vjp inside a scan or a branch.
       ValueError: A has no elements, or batch_size is below 1.
 
     Example:
@@ -121,8 +122,14 @@ def exact(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int 
     """
     A = _checked(f, A, batch_size)
     program = trace(f, A)
+    if plans.custom_vjp_inside(program):
+        raise TypeError(
+            "f has a custom_vjp inside a scan or a branch: it has no forward mode, which second derivatives need; "
+            "write it as a custom_jvp, or use the function inside it"
+        )
     if plans.forward_only(program):
-        return brute_force(f, A, batch_size=batch_size)
+        # The program, and not f: it has every custom_vjp written out.
+        return brute_force(lambda A: _value(program, A), A, batch_size=batch_size)
     u, u1 = jax.value_and_grad(f)(A)
     if program.levels[program.outputs[0]] <= Level.PIECEWISE:
         return Derivatives(u, u1, jnp.zeros_like(u1), jnp.zeros_like(u1))
@@ -182,6 +189,10 @@ def brute_force(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size
 
     u1, u2, u3 = jax.lax.map(along, jnp.arange(A.size), batch_size=min(A.size, batch_size or UNITS_AT_A_TIME))
     return Derivatives(f(A), *(each.reshape(A.shape) for each in (u1, u2, u3)))
+
+
+def _value(program, A):
+    return taylor.run(program.steps, {**program.constants, program.inputs[0]: A})[program.outputs[0]]
 
 
 def _checked(f, A, batch_size):

@@ -175,12 +175,20 @@ def trace(f: Callable[[Any], Any], A: Any) -> Program:
     leaves, tree = jax.tree.flatten(A)
     closed = jax.make_jaxpr(lambda leaves: f(jax.tree.unflatten(tree, leaves)))(leaves)
     walk = _Walk()
-    inputs = [walk.value(var.aval, Level.AFFINE) for var in closed.jaxpr.invars]
+    inputs = [walk.value(var.aval, Level.AFFINE if _is_inexact(var) else Level.CONSTANT) for var in closed.jaxpr.invars]
     if _has_effects(closed.jaxpr):
         # What is written to a ref, or printed, is reached in ways that the walk does not see: one unknown step.
         outputs = [walk.value(var.aval, Level.SMOOTH) for var in closed.jaxpr.outvars]
         smooth = [Level.SMOOTH] * len(outputs)
-        whole = Step("a function with effects", jaxpr_as_fun(closed), lambda _: smooth, {}, (*inputs,), (*outputs,), ())
+        whole = Step(
+            "a function with effects",
+            jaxpr_as_fun(closed),
+            lambda _: smooth,
+            {"jaxpr": closed},
+            (*inputs,),
+            (*outputs,),
+            (),
+        )
         walk.steps.append(whole)
         walk.stopped(whole.name, inputs, outputs, ())
     else:
@@ -240,13 +248,8 @@ class _Walk:
             # What is called _where or <lambda> tells a reader nothing.
             named = isinstance(here, str) and not here.startswith(("_", "<"))
             outputs = self.through(inner.jaxpr, inner.consts, inputs, (*within, here) if named else within)
-            made = [self.levels[v] for v in outputs]
-            if not name.startswith("custom_vjp") or max(levels, default=0) <= Level.CONSTANT or Level.SMOOTH in made:
-                return outputs
-            if not _rule_is_affine(eqn, levels, self.rules, reverse=True):
-                for v in outputs:
-                    self.levels[v] = Level.SMOOTH
-                self.stopped("custom_vjp rule", inputs, outputs, within)
+            if name.startswith("custom_vjp") and any(variable(level) for level in levels):
+                return self.by_its_rule(eqn, inputs, outputs, within)
             return outputs
         made = [
             self.value(var.aval, level)
@@ -260,6 +263,21 @@ class _Walk:
         )  # fmt: skip
         if any(self.levels[v] == Level.SMOOTH for v in made) and max(levels) < Level.SMOOTH:
             self.stopped(_called(eqn).split(" at ")[0] if name == "custom_jvp_call" else name, inputs, made, within)
+        return made
+
+    def by_its_rule(self, eqn, inputs, outputs, within):
+        """The outputs of a custom_vjp under new numbers, at the level that its rule allows."""
+        levels = [self.levels[v] for v in inputs]
+        affine = _rule_is_affine(eqn, levels, self.rules, reverse=True)
+        slope = Level.PIECEWISE if affine else Level.SMOOTH
+        made = []
+        for v, var in zip(outputs, eqn.outvars, strict=True):
+            # A rule may give a step a slope, as straight-through estimators do.
+            level = join(self.levels[v], slope, *levels) if _is_inexact(var) else self.levels[v]
+            made.append(self.value(var.aval, level))
+            self.steps.append(Step("copy", lambda x: [x], lambda levels: levels, {}, (v,), (made[-1],), within))
+        if not affine:
+            self.stopped("custom_vjp rule", inputs, made, within)
         return made
 
     def stopped(self, name, inputs, outputs, within):
@@ -295,6 +313,15 @@ def _as_jax(constant):
 
 def _levels(eqn, levels: list[Level], rules: frozenset[str]) -> list[Level]:
     """The levels of an equation's outputs, from those of its inputs."""
+    made = []
+    for level, var in zip(_levels_of_any(eqn, levels, rules), eqn.outvars, strict=True):
+        # To JAX what is not a float has no derivative; and what is empty has nothing to differentiate.
+        most = Level.CONSTANT if 0 in var.aval.shape else Level.SMOOTH if _is_inexact(var) else Level.STEP
+        made.append(min(level, most))
+    return made
+
+
+def _levels_of_any(eqn, levels, rules):
     name, params = eqn.primitive.name, eqn.params
     count = len(eqn.outvars)
     if name in ("scan", "while", "cond"):
@@ -308,19 +335,18 @@ def _levels(eqn, levels: list[Level], rules: frozenset[str]) -> list[Level]:
     if any(jnp.issubdtype(atom.aval.dtype, jnp.complexfloating) for atom in eqn.invars):
         # |z| and z / |z| are smooth, and complex numbers have no order.
         return [_linear(eqn, levels)] * count
-    if name in STEPS and max(levels) < Level.SMOOTH:
+    if name in STEPS:
         return [Level.STEP] * count
     if name in PIECEWISE_LINEAR and max(levels) < Level.SMOOTH:
-        is_float = [jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars]
-        return [Level.PIECEWISE if keep else Level.STEP for keep in is_float]
+        return [Level.PIECEWISE] * count
     return [_linear(eqn, levels)] * count
 
 
 def _linear(eqn, levels):
     """The level of a primitive's output where only its linearity is at stake."""
     name, params = eqn.primitive.name, eqn.params
-    if name == "convert_element_type" and not jnp.issubdtype(params["new_dtype"], jnp.inexact):
-        return Level.STEP if max(levels) < Level.SMOOTH else Level.SMOOTH
+    if name == "scatter" and params["update_jaxpr"] is not None:
+        return Level.SMOOTH  # x.at[i].apply(f)
     if name in LINEAR:
         return join(*levels)
     varying = [level for level in levels if level >= Level.AFFINE]
@@ -361,13 +387,13 @@ def _while(params, levels, rules):
         lambda now: _levels_through(params["body_jaxpr"], levels[test : test + body] + now, rules), start
     )
     (predicate,) = _levels_through(params["cond_jaxpr"], levels[:test] + carry, rules)
-    return [Level.SMOOTH if predicate > Level.STEP else join(predicate, level) for level in carry]
+    return [join(predicate, level) for level in carry]
 
 
 def _cond(params, levels, rules):
     index, *operands = levels
     branches = [_levels_through(branch, operands, rules) for branch in params["branches"]]
-    return [Level.SMOOTH if index > Level.STEP else join(index, *each) for each in zip(*branches, strict=True)]
+    return [join(index, *each) for each in zip(*branches, strict=True)]
 
 
 def _to_a_fixed_point(body, carry):
@@ -386,19 +412,15 @@ def _custom_jvp(eqn, levels, rules):
     if not _rule_is_affine(eqn, levels, rules):
         return [Level.SMOOTH] * len(primal)
     # A rule may give a step a slope, as straight-through estimators do.
-    return [join(level, Level.PIECEWISE) for level in primal]
+    return [join(level, Level.PIECEWISE, *levels) for level in primal]
 
 
 def _rule_is_affine(eqn, levels, rules, *, reverse=False):
-    """Whether a custom rule's tangents (cotangents) are affine in tangents (cotangents) and operands together.
-
-    Tangents are linear in tangents, so then the operands are not multiplied in: the rule is locally constant.
-    """
+    """Whether a custom rule's slope is locally constant: tangents (cotangents) that are held do not move with A."""
     name = _called(eqn)
     if name in rules:
         return False
-    is_float = [jnp.issubdtype(atom.aval.dtype, jnp.inexact) for atom in eqn.invars]
-    moving = [i for i, level in enumerate(levels) if is_float[i] and level != Level.CONSTANT]
+    moving = [i for i, level in enumerate(levels) if _is_inexact(eqn.invars[i]) and level != Level.CONSTANT]
     run = _binder(eqn)
 
     def of_moving(operands):
@@ -427,8 +449,8 @@ def _rule_is_affine(eqn, levels, rules, *, reverse=False):
     closed = jax.make_jaxpr(cotangents if reverse else tangents)(operands, directions)
     if _has_effects(closed.jaxpr):
         return False
-    found = _levels_through(closed, [*levels, *[Level.AFFINE] * len(directions)], rules | {name})
-    return max(found, default=Level.CONSTANT) <= Level.PIECEWISE
+    found = _levels_through(closed, [*levels, *[Level.CONSTANT] * len(directions)], rules | {name})
+    return max(found, default=Level.CONSTANT) <= Level.STEP
 
 
 def _called(eqn):
@@ -444,6 +466,10 @@ def _alive(jaxpr):
             equations.append(eqn)
             needed.update(atom for atom in eqn.invars if not isinstance(atom, Literal))
     return reversed(equations)
+
+
+def _is_inexact(atom):
+    return jnp.issubdtype(atom.aval.dtype, jnp.inexact)
 
 
 def _inner(params):

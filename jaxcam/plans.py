@@ -126,7 +126,7 @@ def _feeds(program, step, value):
     shape, (out,) = program.avals[value].shape, step.outputs
     out_shape, params = program.avals[out].shape, step.params
     size = math.prod(shape)
-    if is_elementwise(step) and shape == out_shape:
+    if is_elementwise(program, step) and shape == out_shape:
         return np.arange(size)
     if step.name in MOVES and step.inputs[0] == value:
         # The step itself says where each element goes, when it is run on their numbers.
@@ -160,7 +160,7 @@ def _feeds_windows(
     for axis, n in enumerate(shape):
         along = np.arange(n) + padding[axis][0]
         at = along // window_strides[axis]
-        kept = (along - at * window_strides[axis] < window_dimensions[axis]) & (at < out_shape[axis])
+        kept = (along - at * window_strides[axis] < window_dimensions[axis]) & (at >= 0) & (at < out_shape[axis])
         view = [-1 if i == axis else 1 for i in range(len(shape))]
         windows.append(np.where(kept, at, 0).reshape(view))
         inside = inside & kept.reshape(view)
@@ -195,7 +195,7 @@ def _events(program, start):
         varying.update(made)
         from_roots = {roots[v][0] if v in roots else v for v in moving}
         same_shape = {program.avals[v].shape for v in (*moving, *made)}
-        if is_elementwise(step) and len(from_roots) == 1 and len(same_shape) == 1:
+        if is_elementwise(program, step) and len(from_roots) == 1 and len(same_shape) == 1:
             (level,) = step.level([relative(v) for v in step.inputs])
             before = (roots[v][2] for v in moving if v in roots)
             roots[made[0]] = (*from_roots, level, frozenset({number}).union(*before))
@@ -212,7 +212,8 @@ def _events(program, start):
             kind = "quotient" if step.name == "div" and len(moving) == 2 and len(ranks) == 1 else "nested"
         events.append(Event(kind, (step,), moving, tuple(made)))
         done.update(made)
-    materialise(program.outputs[0])
+    if program.outputs[0] in varying:
+        materialise(program.outputs[0])
     return tuple(events)
 
 
@@ -264,7 +265,7 @@ def _place(program, step, places):
     out, params, name = program.avals[step.outputs[0]].shape, step.params, step.name
     (value, place), *others = places.items()
     shape = program.avals[value].shape
-    if is_elementwise(step):
+    if is_elementwise(program, step):
         # Axes of length 1 are stretched to the others', but this one is longer.
         same = all(len(program.avals[v].shape) == len(out) for v in places)
         return place if same and len(set(places.values())) == 1 else None
@@ -322,11 +323,32 @@ def _is_smooth(program, event):
     return any(program.levels[v] == Level.SMOOTH for v in event.outputs)
 
 
-def is_elementwise(step: Step) -> bool:
-    """Whether each element of a step's one output depends on the same element of its inputs alone."""
+def is_elementwise(program: Program, step: Step) -> bool:
+    """Whether each element of a step's one output depends on the same element of its inputs alone, all of them real."""
+    avals = [program.avals[v] for v in (*step.inputs, *step.outputs)]
+    if any(jnp.issubdtype(aval.dtype, jnp.complexfloating) for aval in avals):
+        return False  # a complex number has two directions, and |z| answers them differently
     if step.name == "custom_jvp_call":
-        return len(step.outputs) == 1 and all(_elementwise_jaxpr(inner) for inner in inner_jaxprs(step.params))
+        inside = (_elementwise_jaxpr(inner) for inner in inner_jaxprs(step.params))
+        return len(step.outputs) == 1 and all(inside) and _elementwise_jaxpr(_rule(step, avals[: len(step.inputs)]))
     return step.name in ELEMENTWISE and len(step.outputs) == 1
+
+
+def _rule(step, avals):
+    """What a custom_jvp gives for tangents: it need not be elementwise though the function is."""
+    point = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+    moving = [i for i, aval in enumerate(avals) if jnp.issubdtype(aval.dtype, jnp.inexact)]
+
+    def tangent(point, directions):
+        def f(*some):
+            full = list(point)
+            for i, value in zip(moving, some, strict=True):
+                full[i] = value
+            return step.run(*full)
+
+        return jax.jvp(f, [point[i] for i in moving], directions)[1]
+
+    return jax.make_jaxpr(tangent)(point, [point[i] for i in moving]).jaxpr
 
 
 def _elementwise_jaxpr(jaxpr):
@@ -363,15 +385,31 @@ def _step_flops(program, step, start):
 
 
 def forward_only(program: Program) -> bool:
-    """Whether a while loop stands between A and the result: it has no reverse mode."""
+    """Whether a primitive without a reverse mode stands between A and the result: a while loop, a dilated maximum."""
 
-    def loops(name, params):
-        return name == "while" or any(
-            loops(eqn.primitive.name, eqn.params) for inner in inner_jaxprs(params) for eqn in inner.eqns
-        )
+    def no_reverse(name, params):
+        if name.startswith("reduce_window_m"):
+            return any(d != 1 for d in (*params["base_dilation"], *params["window_dilation"]))
+        return name == "while"
 
-    moving = (step for step in program.steps if any(variable(program.levels[out]) for out in step.outputs))
-    return any(loops(step.name, step.params) for step in moving)
+    return any(_contains(step.name, step.params, no_reverse) for step in _moving(program))
+
+
+def custom_vjp_inside(program: Program) -> bool:
+    """Whether a custom_vjp stands inside a scan or a branch, where it cannot be written out."""
+    return any(
+        _contains(step.name, step.params, lambda name, _: name.startswith("custom_vjp")) for step in _moving(program)
+    )
+
+
+def _moving(program):
+    return [step for step in program.steps if any(variable(program.levels[out]) for out in step.outputs)]
+
+
+def _contains(name, params, which):
+    return which(name, params) or any(
+        _contains(eqn.primitive.name, eqn.params, which) for inner in inner_jaxprs(params) for eqn in inner.eqns
+    )
 
 
 def reads_rows(program: Program, step: Step, value: int) -> bool:

@@ -212,7 +212,7 @@ def _columns(plan, values):
     rows = jax.lax.map(row, jnp.arange(flat.size), batch_size=min(flat.size, ROWS_AT_A_TIME))
     ends = np.cumsum([each.size for each in outputs])[:-1]
     return {
-        v: part.reshape(*each.shape, -1)
+        v: part.astype(each.dtype).reshape(*each.shape, -1)
         for v, part, each in zip(plan.columns, jnp.split(rows, ends), outputs, strict=True)
     }
 
@@ -231,7 +231,7 @@ def _prepare(event, values, program):
 def _linear(event, values, program):
     base = [values[v] for v in event.inputs]
     first, shapes = event.steps[0], {program.avals[v].shape for v in (*event.inputs, *event.outputs)}
-    if len(event.inputs) == 1 and len(shapes) == 1 and all(plans.is_elementwise(step) for step in event.steps):
+    if len(event.inputs) == 1 and len(shapes) == 1 and all(plans.is_elementwise(program, step) for step in event.steps):
         (slope,) = jax.jvp(lambda x: _apply(event, values, [x]), base, [jnp.ones_like(base[0])])[1]
         return lambda inputs: (
             [tuple(None if c is None else slope[None] * _dense(c).astype(slope.dtype) for c in inputs[0])],
@@ -359,7 +359,7 @@ def _nested(event, values):
         return _apply(event, values, at)
 
     def derivatives(firsts, seconds):
-        zero = jnp.zeros((), _wide(base[0]).dtype)
+        zero = jnp.zeros((), jnp.finfo(_wide(base[0]).dtype).dtype)  # a real step, of complex values too
         one, two, three = _derivatives(lambda t: along(t, firsts, seconds), zero)
         _, own2, _ = _derivatives(lambda t: along(t, firsts, [jnp.zeros_like(b) for b in seconds]), zero)
         return one, two, own2, three
@@ -380,7 +380,8 @@ def _inner_product(gradient, own, kept):
         return 0
     summed = tuple(1 + axis for axis in range(gradient.ndim) if axis not in kept)
     # The kept axes in the order in which they are listed.
-    return (_wide(gradient)[None] * _wide(own)).sum(summed).transpose(0, *(1 + np.argsort(np.argsort(kept))))
+    # The gradient of a real function of complex values is already conjugate.
+    return (_wide(gradient)[None] * _wide(own)).real.sum(summed).transpose(0, *(1 + np.argsort(np.argsort(kept))))
 
 
 def _wide(x):

@@ -145,7 +145,7 @@ def validate(
       A `Validation`. It runs outside jit, as it looks at values; it takes as long as the exact derivatives do.
 
     Raises:
-      TypeError, ValueError: as `jaxcam.grad_cam_pp`; and for locations below 1.
+      TypeError, ValueError: as `jaxcam.grad_cam_pp`; and for locations below 1, scores or links that are no lists.
 
     Example:
       >>> import jaxcam
@@ -158,6 +158,9 @@ def validate(
     image = checks.checked_image(image)
     checks.check_target(cut, image, target)
     checks.check_count("locations", locations, at_least=1)
+    if callable(scores) or isinstance(links, str):
+        raise TypeError("scores and links are lists: scores=[jaxcam.scores.logit], links=['exp']")
+    scores, links = tuple(scores), tuple(links)
     for name, given, known in (("scores", scores, "functions such as logit"), ("links", links, "identity, exp")):
         if not given:
             raise ValueError(f"{name} is empty: choose of {known}")

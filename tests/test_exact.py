@@ -301,6 +301,67 @@ def test_a_half_precision_head_is_of_its_own_type():
 
 
 @jax.custom_jvp
+def centred(x):
+    """An elementwise function with a rule that is not."""
+    return jnp.exp(x)
+
+
+centred.defjvp(lambda primals, tangents: (centred(*primals), jnp.exp(primals[0]) * (tangents[0] - tangents[0].mean())))
+
+
+def norm_and_mask(A):
+    h = A / jnp.linalg.norm(A)
+    return (jnp.where((h > 0).any(), h, 2 * h) ** 3).sum()
+
+
+def top_one(A):
+    z = jax.nn.silu(A @ normal(1, 4, 3))
+    return (z * jax.nn.one_hot(z.argmax(-1), 3, dtype=A.dtype)).sum()
+
+
+def dilated(A):
+    window = ((2, 1), (1, 1), "VALID", None, (2, 1))
+    return jnp.tanh(jax.lax.reduce_window(A, -jnp.inf, jax.lax.max, *window)).sum()
+
+
+def shifted_windows(A):
+    windows = jax.lax.reduce_window(A, 0.0, jax.lax.add, (2, 1), (2, 1), ((-1, 1), (0, 0)))
+    return jnp.tanh(windows).sum()
+
+
+UNUSUAL = {
+    "complex magnitudes": lambda A: (jnp.abs(jnp.fft.fft(A, axis=0)) ** 2).sum() + jnp.abs(jnp.fft.fft(A) + 0.1j).sum(),
+    "complex to real": lambda A: jnp.tanh((jnp.fft.fft(A, axis=0) * (1 + 2j)).real).sum(),
+    "an argmax of a smooth value": top_one,
+    "a mask and a norm": norm_and_mask,
+    "a median": lambda A: jnp.median(jax.nn.silu(A @ normal(1, 4, 3))),
+    "a smooth branch": lambda A: jax.lax.cond(
+        jnp.tanh(A).sum() > 0, lambda A: jnp.sin(A).sum(), lambda A: jnp.cos(A).sum(), A
+    ),
+    "top k of a smooth value": lambda A: (jax.lax.top_k(jnp.tanh(A), 2)[0] ** 2).sum(),
+    "an empty part": lambda A: jnp.tanh(A).sum() + jnp.sin(A[:0] * 2).sum(),
+    "a dilated maximum": dilated,
+    "windows with negative padding": shifted_windows,
+    "a skip and a small frontier": lambda A: jax.nn.silu(jax.nn.relu(A @ normal(1, 4, 2)).sum(0)).sum() + A.mean(),
+    "A ignored": lambda A: jnp.tanh(jnp.ones((), A.dtype)),
+    "an inner gradient": lambda A: (jax.grad(lambda A: jnp.sin(A).sum() ** 2)(A) ** 2).sum(),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_heads(name, x64):
+    A = normal(0, *TOKENS)
+    assert_close(*jax.jit(lambda A: (exact(UNUSUAL[name], A), brute_force(UNUSUAL[name], A)))(A))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1), (1, 3, 1, 4)])
+def test_axes_of_length_one(shape, x64):
+    f = lambda A: (jnp.tanh(A) * jnp.exp(A.mean())).sum()
+    A = normal(0, *shape)
+    assert_close(exact(f, A), brute_force(f, A))
+
+
+@jax.custom_jvp
 def own_slope(x):
     return jnp.tanh(x)
 
@@ -314,6 +375,30 @@ def stable(x):
 
 
 stable.defvjp(lambda x: (stable(x), x), lambda x, g: (g * jax.nn.sigmoid(x),))
+
+
+def test_a_rule_that_mixes_elements(x64):
+    A, f = normal(0, 5), lambda A: (centred(A) ** 2).sum()
+    # Its rule is not the derivative of anything, so the gradient is not compared.
+    for found, wanted in zip(exact(f, A)[2:], brute_force(f, A)[2:], strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+def test_a_custom_vjp_in_a_loop():
+    A = normal(0, *TOKENS)
+    with pytest.raises(TypeError, match="f has a custom_vjp inside a scan or a branch"):
+        exact(lambda A: jax.lax.scan(lambda c, x: (stable(c + x), None), A[0], A)[0].sum(), A)
+
+
+def test_mixed_precision():
+    def f(A):
+        low = jnp.bfloat16
+        h = A.astype(low) @ normal(1, 4, 3).astype(low)
+        return (h * jax.nn.sigmoid(h)).sum().astype(jnp.float32) + A.mean()
+
+    A = normal(0, *TOKENS)
+    found, wanted = exact(f, A), brute_force(f, A)
+    np.testing.assert_allclose(found.u2, wanted.u2, rtol=0, atol=0.1 * float(jnp.abs(wanted.u2).max()))
 
 
 def test_custom_rules(x64):

@@ -130,6 +130,23 @@ def surrogate_vjp(x):
 surrogate_vjp.defvjp(lambda x: (surrogate_vjp(x), x), lambda x, g: (g * jax.nn.sigmoid(x),))
 
 
+@jax.custom_vjp
+def straight_through_vjp(x):
+    return jnp.round(x)
+
+
+straight_through_vjp.defvjp(lambda x: (straight_through_vjp(x), None), lambda _, g: (g,))
+
+
+@jax.custom_vjp
+def regularised(x):
+    """The identity, with a pull towards zero in the gradient alone."""
+    return x
+
+
+regularised.defvjp(lambda x: (x, x), lambda x, g: (g + 0.1 * x,))
+
+
 def squares_under_scan(A):
     return jax.lax.scan(lambda c, x: (c * x, None), A[0, 0], A.reshape(16, 8))[0]
 
@@ -168,6 +185,13 @@ COMPOSITES = {
     "fori": (lambda A: jax.lax.fori_loop(0, 3, lambda i, A: A @ W, A), True),
     "straight-through": (straight_through, True),
     "guided": (guided, True),
+    "straight-through by vjp": (straight_through_vjp, True),
+    "a branch on a smooth predicate": (
+        lambda A: jax.lax.cond(jnp.tanh(A).sum() > 0, lambda A: A, lambda A: -A, A),
+        True,
+    ),
+    "a mask of a smooth value": (lambda A: A * (jnp.tanh(A) > 0.1).astype(A.dtype), True),
+    "an empty smooth part": (lambda A: A.sum() + jnp.sin(A[:0]).sum(), True),
     "a dead smooth branch": (lambda A: (jnp.exp(A), A)[1], True),
     "product": (lambda A: A * A, False),
     "gram": (lambda A: A.reshape(16, 8) @ A.reshape(16, 8).T, False),
@@ -185,8 +209,13 @@ COMPOSITES = {
     "remat of exp": (jax.checkpoint(jnp.exp), False),
     "surrogate gradient": (surrogate, False),
     "surrogate gradient by vjp": (surrogate_vjp, False),
+    "straight-through of a smooth value": (lambda A: straight_through(jnp.exp(A)), False),
+    "straight-through of a smooth value by vjp": (lambda A: straight_through_vjp(jnp.exp(A)), False),
+    "a square of a straight-through by vjp": (lambda A: straight_through_vjp(A) ** 2, False),
+    "a gradient with a term of its own": (regularised, False),
+    "applied at an index": (lambda A: A.at[0].apply(jnp.sin), False),
     "a ref": (written_to_a_ref, False),
-    "bits": (through_its_bits, False),
+    "bits": (through_its_bits, True),
     "callback": (lambda A: jax.pure_callback(lambda x: x, A, A), False),
 }
 

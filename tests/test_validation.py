@@ -113,8 +113,10 @@ def test_the_figure(on_relu, image):
         ({"links": ["log"]}, "link is 'log': choose one of identity, exp"),
         ({"target": 99}, "target 99 is out of range"),
         ({"scores": []}, "scores is empty"),
+        ({"scores": jaxcam.scores.logit}, "scores and links are lists"),
+        ({"links": "exp"}, "scores and links are lists"),
     ],
 )
 def test_what_bad_input_gets(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         jaxcam.validate(tanh_cut(), IMAGE, **{"target": 1, **options})
