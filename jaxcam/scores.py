@@ -26,8 +26,8 @@ def logit(outputs: jax.Array, target: jax.Array | int) -> jax.Array:
 def log_softmax(outputs: jax.Array, target: jax.Array | int) -> jax.Array:
     """The logarithm of the target class's softmax probability, from logits `[classes]`; at most 0.
 
-    It is -softplus(logsumexp of the other logits - the target's), which keeps its digits, and those of its derivatives,
-    where the softmax is saturated: 1 - p is never formed from a p that has been rounded to 1.
+    It is -softplus(logsumexp of the other logits less the target's), which keeps its digits, and those of its
+    derivatives, where the softmax is saturated: 1 - p is never formed from a p that has been rounded to 1.
     """
-    others = outputs.at[target].set(jnp.finfo(outputs.dtype).min)
-    return -jax.nn.softplus(jax.nn.logsumexp(others) - outputs[target])
+    margins = outputs - outputs[target][None]
+    return -jax.nn.softplus(jax.nn.logsumexp(margins.at[target].set(jnp.finfo(outputs.dtype).min)))
