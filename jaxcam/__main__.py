@@ -74,7 +74,7 @@ def _parser():
         "validate",
         help="the closed form against the exact derivatives",
         description="How far the closed form of Grad-CAM++'s derivatives is from the exact ones, and those from "
-        "finite differences, on the embedded digits network.",
+        "finite differences, on the embedded digits network: a table, and the picture jaxcam_validate.png.",
     )
     validate.set_defaults(run=_validate)
     validate.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file (default: a sample canvas)")
@@ -210,6 +210,8 @@ def _validate(options):
 
     picture = _free(options.out / "jaxcam_validate.png", options)
     model = jaxcam.digits(activation=getattr(jax.nn, options.activation))
+    if len(jaxcam.layers(model).get(options.layer, (0, 0, 0))) != 3:
+        raise ValueError(f"layer {options.layer!r} has no map: choose a convolution or a pooling")
     if options.image is None:
         image, _ = jaxcam.pretrained.digits_canvas(SAMPLE)
     else:

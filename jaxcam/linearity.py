@@ -153,7 +153,8 @@ def certify(f: Callable[[Any], Any], A: Any) -> Certificate:
       A: the argument, or its shape and dtype: an array or a pytree of them. Nothing is computed.
 
     Returns:
-      A `Certificate`. It prints as a short report.
+      A `Certificate`: `.affine`, `.affine_everywhere`, and where it is not, `.stops` and `.frontier`. It prints as a
+      short report.
 
     Example:
       >>> head = lambda A: jax.nn.gelu(A.reshape(-1) @ jnp.ones([18, 5])) @ jnp.ones([5, 2])

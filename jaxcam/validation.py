@@ -7,7 +7,8 @@
     >>> found.certificate.affine, found.comparisons[0].errors["map"]
     (True, 0.0)
 
-`print(found)` is a table, `found.as_dict()` is ready for JSON, and `jaxcam.plots.validation(found)` draws it.
+`print(found)` is a table, `found.as_dict()` is ready for JSON, and after `import jaxcam.plots`
+`jaxcam.plots.validation(found, image)` draws it.
 """
 
 import functools
@@ -35,7 +36,9 @@ class Comparison(NamedTuple):
       link: "identity" or "exp".
       form: "closed form", or "powers of g": Y2 = Y g^2 and Y3 = Y g^3 with g the gradient of u, as most libraries have
         it for any score; listed where it is another thing than the closed form.
-      errors: for each of Y2, Y3, alpha, weights and map, mean |form - exact| / mean |exact|; NaN where both are zero.
+      errors: for each of Y2, Y3, alpha, weights and map, mean |form - exact| / mean |exact|; NaN where both are zero,
+        infinite where only the exact one is. 1 where only the form is zero, as the closed form of an affine score is
+        for link="identity" on a smooth head.
       found: the arrays of the form, by the same names.
       exact: the exact arrays.
     """
@@ -56,7 +59,8 @@ class Difference(NamedTuple):
       link: "identity" or "exp".
       errors: for Y1, Y2 and Y3 the largest |exact - difference| in the sample, by the largest |Y_p| anywhere (by the
         largest |Y1| where Y_p is zero everywhere).
-      kept: how many locations were compared.
+      kept: how many locations were compared; none where the head does not compute in float64 when it is given
+        parameters and activation in float64, as one with types of its own does not.
       kinks: how many were drawn and left out, because a relu turned on or off, or a maximum moved, within the step.
     """
 
@@ -92,15 +96,17 @@ class Validation(NamedTuple):
         for check in self.differences:
             numbers = ", ".join(f"{name} {e:.1e}" for name, e in check.errors.items())
             left = f" ({check.kinks} more lie on a kink)" if check.kinks else ""
+            if check.kept == check.kinks == 0:
+                numbers = "not taken, as the head does not compute in float64:"
             lines.append(f"{check.score:<13}{check.link:<10}{numbers} at {check.kept} locations{left}")
         lines.append("exact against finite differences in float64: largest difference / largest |Y|")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the arrays, as dictionaries, lists and numbers; None where a relative error is 0 / 0."""
+        """Everything but the arrays, as dictionaries, lists and numbers; None where a relative error divides by 0."""
 
         def plain(errors):
-            return {name: None if math.isnan(e) else e for name, e in errors.items()}
+            return {name: e if math.isfinite(e) else None for name, e in errors.items()}
 
         return {
             "layer": self.layer,
@@ -168,6 +174,13 @@ def validate(
         if link not in derivatives.LINKS:
             raise ValueError(f"link is {link!r}: choose one of {', '.join(derivatives.LINKS)}")
     A, outputs = _both(cut, image)
+    if isinstance(A, jax.core.Tracer):
+        raise TypeError("validate looks at values: call it outside jit, vmap and grad")
+    if A.ndim < 2:
+        raise ValueError(f"{cut.layer or 'this cut'!r} gives {list(A.shape)}: a map needs a spatial axis, [*spatial k]")
+    for what, array in (("the activation", A), ("the outputs", outputs)):
+        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(array)):
+            raise ValueError(f"{what} at {cut.layer or 'this cut'!r} are not finite: there is nothing to compare")
     target = int(outputs.argmax() if target is None else target)
 
     def head(A):
@@ -176,7 +189,7 @@ def validate(
     certificate = linearity.certify(head, A)
     comparisons, differences = [], []
     for score in scores:
-        name = getattr(score, "__name__", str(score))
+        name = str(getattr(getattr(score, "func", score), "__name__", "score"))  # a partial has its function's name
         exact = derivatives.exact(functools.partial(_u, score, head, target), A, batch_size=batch_size)
         closed = _closed_form(cut, image, A, score, target)
         affine_score = derivatives.score_is_affine(head, A, score, target)
@@ -260,6 +273,8 @@ def _float64(x):
 
 def _difference(name, link, exact, walked, at, count):
     h, u, u1 = walked
+    if u.dtype != np.float64:
+        return Difference(name, link, dict.fromkeys(("Y1", "Y2", "Y3"), math.nan), 0, 0)
 
     def estimate(inner, outer, h):
         """Derivatives at 0 from the points at +-h, `inner`, and +-2h, `outer`, to fourth order."""

@@ -158,6 +158,37 @@ def test_layers(capsys):
     assert "block3_conv2  16 x 16 x 64" in capsys.readouterr().out
 
 
+def test_validate(capsys):
+    assert main(["validate", "--locations", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "the closed form is exact here" in printed and "at 2 locations" in printed
+    assert pathlib.Path("jaxcam_validate.png").stat().st_size > 10_000
+    fails(capsys, "validate", says="jaxcam: jaxcam_validate.png is there already; --force overwrites it")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--layer", "fc1"], "layer 'fc1' has no map: choose a convolution or a pooling"),
+        (["--layer", "conv9"], "no layer 'conv9': choose one of block1_conv1"),
+        (["--activation", "swish"], "invalid choice: 'swish'"),
+        (["--locations", "0"], "locations is 0: an integer of at least 1 is wanted"),
+        (["absent.png"], "absent.png"),
+    ],
+)
+def test_mistakes_of_validate(capsys, options, says):
+    fails(capsys, "validate", *options, says=says)
+    assert not list(pathlib.Path().iterdir())
+
+
+def test_validate_as_json(capsys, picture):
+    arguments = ["validate", picture, "--activation", "silu", "--target", "3", "--locations", "2", "--json"]
+    assert main(arguments) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["activation"] == "silu" and record["target"] == 3 and not record["certificate"]["locally_affine"]
+    assert record["comparisons"][1]["errors"]["Y2"] > 0 and record["finite_differences"][0]["kept"] == 2
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16", "1"])
 def test_pictures_of_every_form(tmp_path, mode):
     grey = np.linspace(0, 255, 40 * 60).reshape(40, 60)

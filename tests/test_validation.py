@@ -120,3 +120,21 @@ def test_the_figure(on_relu, image):
 def test_what_bad_input_gets(options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         jaxcam.validate(tanh_cut(), IMAGE, **{"target": 1, **options})
+
+
+def test_nothing_is_compared_where_nothing_is_finite():
+    cut = jaxcam.Cut(None, lambda p, x: x / 0, lambda p, A, x: A.sum((0, 1)))
+    with pytest.raises(ValueError, match="the activation at 'this cut' are not finite"):
+        jaxcam.validate(cut, IMAGE, 1)
+
+
+def test_a_head_with_types_of_its_own_is_not_blamed_on_kinks():
+    cut = jaxcam.Cut(None, lambda p, x: x, lambda p, A, x: jnp.tanh(A.astype(jnp.float32)).sum((0, 1)))
+    found = jaxcam.validate(cut, IMAGE, 1, scores=[jaxcam.scores.logit], links=["exp"])
+    assert (found.differences[0].kept, found.differences[0].kinks) == (0, 0)
+    assert "does not compute in float64" in str(found)
+
+
+def test_outside_jit_alone():
+    with pytest.raises(TypeError, match="call it outside jit"):
+        jax.jit(lambda image: jaxcam.validate(tanh_cut(), image, 1).differences[0].kept)(IMAGE)
