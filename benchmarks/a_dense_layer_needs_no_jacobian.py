@@ -29,7 +29,7 @@ def measure(*, small: bool = False) -> dict:
     with mock.patch.object(plans, "reads_rows", lambda *_: False):
         by_reverse_mode = jax.jit(lambda params, A: derivatives(params, A)).lower(params, A).compile()
     rivals["by reverse mode"] = functools.partial(by_reverse_mode, params, A)
-    times = timing.in_turn(rivals, repeats=3)
+    times = timing.in_turn(rivals, repeats=1 if small else 3)
     ratio = timing.median_ratio(times, "by reverse mode", "from the weights")
     return {
         "ratios": {"exact, columns by reverse mode / from the weights": ratio},

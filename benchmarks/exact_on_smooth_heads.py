@@ -95,7 +95,9 @@ def measure(*, small: bool = False) -> dict:
     }
     ratios, details = {}, {}
     for name, ((head, params, A), repeats) in heads.items():
-        seconds, found = compare(head, params, A, functools.partial(multiply, x, W), repeats, every=5 if small else 50)
+        seconds, found = compare(
+            head, params, A, functools.partial(multiply, x, W), 1 if small else repeats, small=small
+        )
         rate = 20 * 2 * 512 * n * n / statistics.median(seconds["twenty matrix products"])
         flops = 4 * 25_088 * 4096**2 if name == "gelu VGG-16" and not small else found["plan's operations"]
         floor = flops / rate
@@ -106,8 +108,8 @@ def measure(*, small: bool = False) -> dict:
     return {"ratios": ratios, "bounds": BOUNDS, "details": details}
 
 
-def compare(head, params, A, products, repeats, *, every):
-    """Times of exact and the matrix products in turn, then of brute force on one location in `every`."""
+def compare(head, params, A, products, repeats, *, small):
+    """Times of exact and the matrix products in turn, then of brute force on a fiftieth of the locations."""
 
     @jax.jit
     def ours(params, A):
@@ -124,8 +126,11 @@ def compare(head, params, A, products, repeats, *, every):
     rivals = {"exact": functools.partial(ours, params, A), "twenty matrix products": products}
     seconds = timing.in_turn(rivals, repeats=repeats)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-    some = jnp.arange(0, A.size, every)
-    sizes = {f"{size} at a time": functools.partial(slow, params, A, some, size) for size in (128, 512)}
+    some = jnp.arange(0, A.size, 50)
+    sizes = {
+        f"{size} at a time": functools.partial(slow, params, A, some, size)
+        for size in ((128,) if small else (128, 512))
+    }
     rest = {size: statistics.median(times) for size, times in timing.in_turn(sizes, repeats=1).items()}
     size = min(rest, key=lambda size: rest[size])
     found, wanted = ours(params, A), sizes[size]()
