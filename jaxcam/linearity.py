@@ -212,9 +212,8 @@ class _Walk:
     """Numbers the values of a jaxpr, and gives each a level; calls are entered as if they were written out."""
 
     def __init__(self, rules=frozenset()):
-        self.rules = (
-            rules  # the custom rules that are being walked, by name: one that calls itself is not entered again
-        )
+        # The custom rules that are being walked, by name: one that calls itself is not entered again.
+        self.rules = rules
         self.steps, self.avals, self.levels, self.constants, self.stops = [], [], [], {}, []
 
     def value(self, aval, level):
