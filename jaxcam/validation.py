@@ -96,9 +96,10 @@ class Validation(NamedTuple):
         for check in self.differences:
             numbers = ", ".join(f"{name} {e:.1e}" for name, e in check.errors.items())
             left = f" ({check.kinks} more lie on a kink)" if check.kinks else ""
+            result = f"{numbers} at {check.kept} locations{left}"
             if check.kept == check.kinks == 0:
-                numbers = "not taken, as the head does not compute in float64:"
-            lines.append(f"{check.score:<13}{check.link:<10}{numbers} at {check.kept} locations{left}")
+                result = "not taken: the head does not compute in float64"
+            lines.append(f"{check.score:<13}{check.link:<10}{result}")
         lines.append("exact against finite differences in float64: largest difference / largest |Y|")
         return "\n".join(lines)
 
