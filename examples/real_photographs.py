@@ -1,4 +1,4 @@
-"""The real VGG-16 convolutions on photographs of pets: three methods at block5_conv3, as a picture.
+"""The real VGG-16 convolutions on photographs of pets: four methods at block5_conv3, as a picture.
 
     JAXCAM_ASSETS=../shared/assets python -m examples.real_photographs --out .
 
@@ -24,6 +24,14 @@ from jaxcam import images
 LAYER = "block5_conv3"
 
 
+def assets(parser: argparse.ArgumentParser) -> pathlib.Path:
+    """The folder of the assets; one line and exit code 2 where it is not there."""
+    folder = pathlib.Path(os.environ.get("JAXCAM_ASSETS", "../shared/assets"))
+    if not folder.is_dir():
+        parser.exit(2, f"no assets in {folder}: set JAXCAM_ASSETS\n")
+    return folder
+
+
 def model(folder: pathlib.Path) -> tuple[jaxcam.VGG, list[str]]:
     """The Flax VGG-16 with the real convolutions and the breeds' head, and the names of its classes."""
     with np.load(folder / "vgg16_imagenet_conv.npz") as file:
@@ -42,6 +50,11 @@ def photographs(folder: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
     return [(folder / "pets" / "images" / row["file"], row["label"]) for row in rows]
 
 
+def spread(labelled: list, count: int | None) -> list:
+    """At most `count` of them, evenly spread; None for all."""
+    return labelled if count is None else labelled[:: -(-len(labelled) // count)]
+
+
 def read(path: pathlib.Path) -> np.ndarray:
     """A photograph, `[224 224 3]` in 0..1."""
     return images.fit(images.read(path), (224, 224))
@@ -55,10 +68,11 @@ def accuracy(network, classes, labelled) -> float:
 
 @jax.jit
 def explain(cut, image, key):
-    """The class, its probability, and the maps of the three methods."""
+    """The class, its probability, and the maps of the four methods."""
     outputs = cut.head(cut.params, cut.features(cut.params, image), image)
     target = outputs.argmax()
     return target, jax.nn.softmax(outputs)[target], {
+        "CAM": jaxcam.cam(cut, image, target),
         "Grad-CAM": jaxcam.grad_cam(cut, image, target),
         "Grad-CAM++": jaxcam.grad_cam_pp(cut, image, target),
         "Smooth Grad-CAM++": jaxcam.smooth_grad_cam_pp(cut, image, target, key, n_samples=5, std=0.3),
@@ -71,24 +85,22 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("."))
     parser.add_argument("--limit", type=int, help="test photographs to score, spread over all (default: all 150)")
     options = parser.parse_args()
-    folder = pathlib.Path(os.environ.get("JAXCAM_ASSETS", "../shared/assets"))
-    if not folder.is_dir():
-        parser.exit(2, f"no assets in {folder}: set JAXCAM_ASSETS\n")
+    folder = assets(parser)
 
     network, classes = model(folder)
     labelled = photographs(folder)
-    scored = labelled if options.limit is None else labelled[:: -(-len(labelled) // options.limit)]
+    scored = spread(labelled, options.limit)
     print(f"accuracy on {len(scored)} test photographs: {accuracy(network, classes, scored):.3f}")
 
     cut = jaxcam.cut(network, LAYER)
-    shown = [path for path, _ in labelled[:: len(labelled) // 6][:6]]
+    shown = [path for breed in classes for path, _ in spread([row for row in labelled if row[1] == breed], 2)]
     drawn, titles = [], []
     maps: dict[str, list] = {}
     for number, path in enumerate(shown):
         image = read(path)
         target, probability, found = explain(cut, jnp.asarray(image), jax.random.key(number))
         drawn.append(image)
-        titles.append(f"{classes[int(target)]}, {probability:.1%}")
+        titles.append(f"{classes[int(target)].replace('_', ' ')}, {probability:.1%}")
         for name, saliency in found.items():
             maps.setdefault(name, []).append(saliency)
     figure = jaxcam.plots.compare(drawn, maps, titles=titles)

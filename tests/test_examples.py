@@ -5,7 +5,11 @@ import os
 import subprocess
 import sys
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
+
+from examples import pets_table
 
 pytest.importorskip("mlxtend")
 pytest.importorskip("skimage")
@@ -49,6 +53,47 @@ def test_real_photographs(tmp_path, assets):
     printed = run("examples.real_photographs", "--out", tmp_path, "--limit", "15")
     assert float(printed.splitlines()[0].split()[-1]) >= 0.9
     assert (tmp_path / "real_photographs.png").exists()
+
+
+def test_pets_table(tmp_path, assets):
+    printed = run("examples.pets_table", "--limit", "3", "--json", tmp_path / "pets.json")
+    assert "| CAM | " in printed and "(0.960)" in printed
+    found = json.loads((tmp_path / "pets.json").read_text())
+    assert [file.name for file in tmp_path.iterdir()] == ["pets.json"]
+    rows = found["rows"]
+    assert found["photographs"] == 3 and len(rows) == 7
+    assert rows["CAM"] == pytest.approx(rows["Grad-CAM"], abs=1e-3)
+    # The animal is about a third of a photograph: what noise, which knows nothing, gets.
+    assert 0.2 < rows["random"]["energy"] < 0.45
+
+
+def measures_by_loops(saliency, trimap):
+    counted = [(i, j) for i in range(len(saliency)) for j in range(len(saliency[0])) if trimap[i][j] != 3]
+    animal = {(i, j) for i, j in counted if trimap[i][j] == 1}
+    largest = (0, 0)
+    for i, row in enumerate(saliency):
+        for j, value in enumerate(row):
+            if value > saliency[largest[0]][largest[1]]:
+                largest = (i, j)
+    energy = sum(saliency[i][j] for i, j in animal) / sum(saliency[i][j] for i, j in counted)
+    top = set(sorted(counted, key=lambda place: -saliency[place[0]][place[1]])[: len(animal)])
+    return [float(largest in animal), energy, len(top & animal) / len(top | animal)]
+
+
+def test_measures_of_the_pets_table():
+    trimap = np.array([[2, 2, 3, 2], [2, 3, 1, 1], [3, 1, 1, 3]])
+    on_the_animal = np.array([[0, 1, 5, 0], [6, 0, 9, 4], [8, 2, 0, 0]], np.float32)
+    on_the_border = on_the_animal.copy()
+    on_the_border[2, 0] = 10
+    ties = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]], np.float32)
+    for saliency in (on_the_animal, on_the_border, ties):
+        wanted = measures_by_loops(saliency.tolist(), trimap.tolist())
+        np.testing.assert_allclose(pets_table.measures(jnp.array(saliency), jnp.array(trimap)), wanted, rtol=1e-6)
+    by_hand = [1.0, 15 / 22, 3 / 5]  # 9 + 4 + 2 of these and 1 + 6; the four largest are 9 6 4 2
+    np.testing.assert_allclose(measures_by_loops(on_the_animal.tolist(), trimap.tolist()), by_hand)
+    assert measures_by_loops(on_the_border.tolist(), trimap.tolist())[0] == 0
+    nothing = pets_table.measures(jnp.zeros(trimap.shape), jnp.array(trimap))
+    assert nothing[:2].tolist() == [0, 0]
 
 
 def test_training(tmp_path):
