@@ -7,6 +7,22 @@
     >>> A.shape, cut.head(cut.params, A, image).shape
     ((16, 16, 64), (10,))
 
+Any Flax model can be cut, without being written for it: the model is traced once in eval mode with the layer's output
+marked, and the program comes apart at the mark. Both halves are parts of one program, so head(features(x)) is the
+model, and the layers that a half does not need are not in it.
+
+    >>> from flax import nnx
+    >>> rngs = nnx.Rngs(0)
+    >>> model = nnx.Sequential(nnx.Conv(3, 8, (3, 3), rngs=rngs), nnx.relu, lambda x: x.mean((1, 2)),
+    ...                        nnx.Dropout(0.5, rngs=rngs), nnx.Linear(8, 5, rngs=rngs))
+    >>> jaxcam.layers(model, (32, 32, 3))
+    {'layers/0': (32, 32, 8), 'layers/3': (8,), 'layers/4': (5,)}
+    >>> cut = jaxcam.cut(model, "layers/0", after=nnx.relu, image_shape=(32, 32, 3))
+    >>> cut
+    Cut(layer='layers/0', 269 parameters, the head does not read the input)
+    >>> jaxcam.grad_cam(cut, jax.numpy.ones([32, 32, 3]), 4).shape
+    (32, 32)
+
 Any two pure functions make a cut; neither Flax nor a layer is needed:
 
     >>> import jax.numpy as jnp
@@ -18,19 +34,25 @@ Any two pure functions make a cut; neither Flax nor a layer is needed:
     (4, 4)
 """
 
+import difflib
 import functools
-from collections.abc import Callable
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxcam import jaxprs, models
 from jaxcam.vgg import VGG
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["features", "head", "layer"])
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["features", "head", "layer", "reads_input"]
+)
 @dataclass(frozen=True, eq=False)
 class Cut:
     """A model in two parts, on one example without a batch axis.
@@ -43,32 +65,62 @@ class Cut:
       features: `(params, x) -> A`, with `A` of shape `[*spatial k]`: channels last, any number of spatial axes.
       head: `(params, A, x) -> outputs`. It takes the input too, for layers that a skip connection bypasses.
       layer: the layer's name, for messages and titles.
+      reads_input: whether the head needs the input beside A, as it does where a connection goes round the layer; None
+        where that is not known.
     """
 
     params: Any
     features: Callable[[Any, Any], jax.Array] = field(repr=False)
     head: Callable[[Any, Any, Any], Any] = field(repr=False)
     layer: str = ""
+    reads_input: bool | None = None
 
     def __repr__(self) -> str:
         count = sum(leaf.size for leaf in jax.tree.leaves(self.params) if hasattr(leaf, "size"))
-        return f"Cut(layer={self.layer!r}, {count:,} parameters)"
+        known = {None: "", True: ", the head reads the input", False: ", the head does not read the input"}
+        return f"Cut(layer={self.layer!r}, {count:,} parameters{known[self.reads_input]})"
 
 
-def cut(model: VGG, layer: str) -> Cut:
-    """Cut a `VGG` after a named layer, so that `head(features(x))` is the model on one image.
+def cut(
+    model: Any,
+    layer: str,
+    *,
+    image_shape: Sequence[int] | None = None,
+    inputs: Sequence[Any] | Mapping[str, Any] = (),
+    after: Callable[[jax.Array], jax.Array] | None = None,
+    grid: Sequence[int] | None = None,
+    prefix: int = 0,
+    batched: bool = True,
+) -> Cut:
+    """Cut a model at a named layer, so that `head(features(x))` is the model in eval mode, on one example.
+
+    The model is left as it was. What it does not say by itself is found out when it is traced: with `image_shape` that
+    is now, without it when the cut first sees an image; either way nothing is computed for it.
 
     Args:
-      model: a `jaxcam.VGG`. For any other model make the `Cut` from its two halves, as in the module's example.
-      layer: a name that `jaxcam.layers(model)` lists, such as "block5_conv3"; its output is after the activation.
+      model: a `flax.nnx.Module`, `(linen_module, variables)`, or a Keras 3 model on its JAX backend.
+      layer: a name that `jaxcam.layers` lists, the path to the layer joined by "/": "stages/0/conv2". The activation is
+        what the layer returns; for a `jaxcam.VGG` it is the value after the relu, as in the papers.
+      image_shape: that of one image, `(h, w, channels)`, for the checks to be made now.
+      inputs: what the model takes besides the image, for one example: a tuple of further arguments, or a dict of
+        arguments by name. Arrays become part of `params`; anything else, such as a flag, is static. The usual flags of
+        training (`train`, `deterministic`, ...) are set for eval mode where they are not given.
+      after: an activation that the model applies to the layer's output as a function, `jax.nn.relu` say: A is then the
+        value after it.
+      grid: `(h, w)` to turn tokens `[tokens k]` into maps `[h w k]`, row by row; the class token is in `prefix`.
+      prefix: how many tokens before the grid (a class token, registers) are no part of A. The head takes them from the
+        input, as they were.
+      batched: whether the model takes a batch axis, which is added to the image and the arrays of `inputs`, and taken
+        away from A and from every output that has one of length 1.
 
     Returns:
-      A `Cut`. Cutting equal models at one layer twice gives functions that are the same, so nothing is traced again.
+      A `Cut`. Cutting equal Flax models at one layer twice gives functions that are the same, so nothing is traced
+      again. Its `params` are the model's state or variables; where `inputs` has arrays, a dict of "model" and "inputs".
 
     Raises:
-      TypeError: the model is not a VGG.
-      ValueError: no such layer; the message lists those there are. When called, `features` raises it for an image of
-        another shape than the model's `image_shape`.
+      TypeError: not a model of these kinds.
+      ValueError: no such layer, and which there are; a layer that is not called, or called more than once, or inside a
+        scan or a vmap; random numbers in eval mode; an `after` or a `grid` that does not fit.
 
     Example:
       >>> import jaxcam
@@ -77,27 +129,247 @@ def cut(model: VGG, layer: str) -> Cut:
         ...
       ValueError: no layer 'block9_conv1': choose one of block1_conv1, block1_conv2, ..., predictions
     """
-    if not isinstance(model, VGG):
-        raise TypeError(
-            f"cut splits a jaxcam.VGG: got {type(model).__name__}. "
-            "For another model give its two halves: jaxcam.Cut(params, features, head)"
-        )
-    model.check_layer(layer)
-    graphdef, params = nnx.split(model)
-    features, head = _halves(graphdef, layer)
-    return Cut(params, features, head, layer)
+    if isinstance(model, VGG):
+        given = {"inputs": inputs or None, "after": after, "grid": grid, "prefix": prefix or None}
+        for option, value in given.items():
+            if value is not None:
+                raise TypeError(f"a jaxcam.VGG takes no {option}: its layers are cut after their activation")
+        return _cut_vgg(model, layer, image_shape)
+    if prefix and grid is None:
+        raise ValueError(f"prefix={prefix} goes with grid=(h, w), the shape of the tokens that are left")
+    params, how, names = _opened(model, layer, inputs, after, None if grid is None else tuple(grid), prefix, batched)
+    if names is not None and layer not in names:
+        raise ValueError(f"no layer {layer!r}: {_choices(layer, names)}")
+    features, head = models.shared(_halves, how)
+    reads = None
+    if image_shape is not None:
+        split, _, _ = _split(how, params, _image(image_shape))
+        jax.eval_shape(lambda value: _shaped(value, how), split.aval)
+        reads = split.reads[-1] or prefix > 0
+    return Cut(params, features, head, layer, reads)
 
 
-def layers(model: VGG) -> dict[str, tuple[int, ...]]:
-    """The layers that a model can be cut at, in order, with the shape `[*spatial k]` of their output for one image.
+def layers(
+    model: Any,
+    image_shape: Sequence[int] | None = None,
+    *,
+    inputs: Sequence[Any] | Mapping[str, Any] = (),
+    batched: bool = True,
+) -> dict[str, tuple[int, ...]]:
+    """The layers that a model can be cut at, in the order of their calls, with their outputs' shapes `[*spatial k]`.
 
-    Nothing is computed.
+    Nothing is computed. A layer that is called twice, or inside a scan or a vmap, or that returns several arrays is not
+    among them; `jaxcam.cut` says why.
+
+    Args:
+      model: as in `jaxcam.cut`.
+      image_shape: that of one image, `(h, w, channels)`; a `jaxcam.VGG` and most Keras models know it.
+      inputs: as in `jaxcam.cut`.
+      batched: as in `jaxcam.cut`.
 
     Example:
       >>> import jaxcam
       >>> jaxcam.layers(jaxcam.digits())["block3_conv2"]
       (16, 16, 64)
     """
+    if isinstance(model, VGG):
+        return _vgg_layers(model)
+    if image_shape is None:
+        image_shape = getattr(model, "input_shape", (None,))[1:]  # what Keras knows
+        if not image_shape or not all(isinstance(size, int) for size in image_shape):
+            raise ValueError("image_shape is needed: layers(model, (h, w, channels)), the shape of one image")
+    params, how, _ = _opened(model, None, inputs, batched=batched)
+    closed, _ = _trace(how, params, _image(image_shape))
+    marks = jaxprs.marks(closed.jaxpr)
+    count = Counter(mark.name for mark in marks)
+
+    def can_be_cut(mark):
+        single = count[mark.name] == 1 and "[" not in mark.name
+        return single and not mark.within and jnp.issubdtype(mark.aval.dtype, jnp.floating)
+
+    return {
+        mark.name: jax.eval_shape(lambda value: _without_batch(value, how), mark.aval).shape
+        for mark in marks
+        if can_be_cut(mark)
+    }
+
+
+class _How(NamedTuple):
+    """All that the two halves depend on, but for arrays."""
+
+    run: Callable[..., Any]
+    streams: models.Streams
+    layer: str | None
+    inputs: "_Inputs"
+    after: Callable[[jax.Array], jax.Array] | None
+    grid: tuple[int, ...] | None
+    prefix: int
+    batched: bool
+
+
+class _Inputs(NamedTuple):
+    """What a model takes besides the image, without its arrays: None stands in the place of each."""
+
+    tree: Any
+    leaves: tuple[Any, ...]
+    arrays: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=1024)
+def _halves(how):
+    # Cached, because jit knows a function by its identity: cuts of equal models must share their functions. Jitted for
+    # the cache of their traces, and inlined, so that a function which uses them is traced as if it were written out.
+    @functools.partial(jax.jit, inline=True)
+    def features(params, x):
+        split, values, _ = _split(how, params, x)
+        return _shaped(split.before(*values)[0], how)
+
+    @functools.partial(jax.jit, inline=True)
+    def head(params, A, x):
+        split, values, outputs = _split(how, params, x)
+        wanted = jax.eval_shape(lambda value: _shaped(value, how), split.aval).shape
+        if A.shape != wanted:
+            raise ValueError(f"A has shape {A.shape}: the layer {how.layer!r} gives {wanted}")
+        if how.prefix:
+            tokens = _without_batch(split.before(*values)[0], how)
+            A = jnp.concatenate([tokens[: how.prefix], A.reshape(-1, A.shape[-1])])
+        return jax.tree.unflatten(outputs, split.after(A.reshape(split.aval.shape), *values))
+
+    return features, head
+
+
+def _split(how, params, x):
+    """The model's program in two parts at the layer, the values of its inputs, and the tree of its outputs."""
+    closed, outputs = _trace(how, params, x)
+    found = jaxprs.marks(closed.jaxpr)
+    _check_marks([mark for mark in found if mark.name.split("[")[0] == how.layer], how, params, x)
+    after = None
+    if how.after is not None:
+        (aval,) = (mark.aval for mark in found)
+        after = jax.make_jaxpr(how.after)(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
+    split = jaxprs.split_at(how.layer, closed, after=after)
+    learned = jax.tree.leaves(params)
+    if any(split.needs[len(learned) : -1]):
+        raise ValueError(
+            "the model draws random numbers in eval mode: its maps would be noise of their own; make it deterministic"
+        )
+    return split, [*learned, *how.streams.leaves, x], outputs
+
+
+def _trace(how, params, x):
+    """The model's program, `(params, streams, x) -> outputs` on one example, and the tree of its outputs."""
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, x))
+    program = models.shared(_program, how).trace(shapes[0], how.streams.leaves, shapes[1])
+    return program.jaxpr, jax.tree.structure(program.out_info)
+
+
+@functools.lru_cache(maxsize=1024)
+def _program(how):
+    # Jitted for the cache of its traces: features and head of one cut need the same one, several times each.
+    def run(params, streams, x):
+        model, arrays = (params["model"], params["inputs"]) if how.inputs.arrays else (params, ())
+        leaves = list(how.inputs.leaves)
+        for i, array in zip(how.inputs.arrays, arrays, strict=True):
+            leaves[i] = _with_batch(array, how)
+        rest = jax.tree.unflatten(how.inputs.tree, leaves)
+        args, kwargs = ((), rest) if isinstance(rest, dict) else (rest, {})
+        streams = jax.tree.unflatten(how.streams.tree, streams)
+        outputs = models.anew(lambda: how.run(model, streams, (_with_batch(x, how), *args), kwargs, how.layer))
+        return jax.tree.map(lambda out: _without_batch(out, how), outputs)
+
+    return jax.jit(run)
+
+
+def _parted(inputs):
+    """The arrays among further inputs, and the rest."""
+    leaves, tree = jax.tree.flatten(dict(inputs) if isinstance(inputs, Mapping) else tuple(inputs))
+    places = tuple(i for i, leaf in enumerate(leaves) if hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
+    static = tuple(None if i in places else leaf for i, leaf in enumerate(leaves))
+    return tuple(jnp.asarray(leaves[i]) for i in places), _Inputs(tree, static, places)
+
+
+def _opened(model, layer, inputs, after=None, grid=None, prefix=0, batched=True):
+    """A model's parameters, how it is cut, and the names of its layers where they are known."""
+    found = models.opened(model)
+    arrays, static = _parted(inputs)
+    params = {"model": found.params, "inputs": arrays} if arrays else found.params
+    return params, _How(found.run, found.streams, layer, static, after, grid, prefix, batched), found.names
+
+
+def _with_batch(array, how):
+    return array[None] if how.batched else array
+
+
+def _without_batch(array, how):
+    array = jnp.asarray(array)
+    return array.squeeze(0) if how.batched and array.ndim and array.shape[0] == 1 else array
+
+
+def _shaped(value, how):
+    """A layer's output as the activation of one example, tokens in their grid."""
+    value = _without_batch(value, how)
+    if how.grid is None:
+        return value
+    tokens = how.prefix + math.prod(how.grid)
+    if value.ndim != 2 or value.shape[0] != tokens:
+        raise ValueError(
+            f"layer {how.layer!r} gives {value.shape}: grid={how.grid} with prefix={how.prefix} wants ({tokens}, k)"
+        )
+    return value[how.prefix :].reshape(*how.grid, value.shape[-1])
+
+
+def _image(shape):
+    return jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
+
+
+def _check_marks(mine, how, params, x):
+    """A ValueError where a layer's marks are not those of one call that returns one array."""
+    if not mine:
+        closed, _ = _trace(how._replace(layer=None), params, x)
+        called = [mark.name for mark in jaxprs.marks(closed.jaxpr)]
+        raise ValueError(f"layer {how.layer!r} is not called in eval mode: {_choices(how.layer, called)}")
+    around = "Cut at a layer around it"
+    if mine[0].within:
+        where = mine[0].within[0]
+        ways = {
+            "vmap": f"called under vmap: it is many layers in one. {around}",
+            "jvp": f"differentiated inside the model. {around}",
+        }
+        default = f"called inside {where}, which jaxcam does not take apart. {around}, or write the loop out"
+        raise ValueError(f"layer {how.layer!r} is {ways.get(where, default)}")
+    if mine[0].name != how.layer:
+        count = len({mark.name for mark in mine})
+        raise ValueError(f"layer {how.layer!r} returns {count} arrays: a cut needs one. {around}, or inside it")
+    if len(mine) > 1:
+        raise ValueError(
+            f"layer {how.layer!r} is called {len(mine)} times: a cut needs one call. {around}, or give each call a "
+            "layer of its own"
+        )
+    if not jnp.issubdtype(mine[0].aval.dtype, jnp.floating):
+        raise ValueError(f"layer {how.layer!r} gives {mine[0].aval.dtype}: floats are wanted")
+
+
+def _choices(layer, names):
+    names = list(dict.fromkeys(name.split("[")[0] for name in names))
+    if len(names) <= 24:
+        return f"choose one of {', '.join(names)}"
+    near = difflib.get_close_matches(layer, names, n=5, cutoff=0) + names[-1:]
+    return f"choose one of {len(names)} that jaxcam.layers lists, such as {', '.join(dict.fromkeys(near))}"
+
+
+# A VGG of jaxcam comes apart by construction.
+
+
+def _cut_vgg(model, layer, image_shape):
+    model.check_layer(layer)
+    graphdef, params = nnx.split(model)
+    features, head = _vgg_halves(graphdef, layer)
+    if image_shape is not None:
+        jax.eval_shape(features, params, _image(image_shape))
+    return Cut(params, features, head, layer, False)
+
+
+def _vgg_layers(model):
     graphdef, params = nnx.split(model)
     image = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
 
@@ -109,8 +381,8 @@ def layers(model: VGG) -> dict[str, tuple[int, ...]]:
 
 
 @functools.cache
-def _halves(graphdef, layer):
-    # Cached, because jit knows a function by its identity: cuts of equal models must share their functions.
+def _vgg_halves(graphdef, layer):
+    # Cached, as above.
     def features(params, x):
         model = nnx.merge(graphdef, params)
         _check_image(model, x)

@@ -30,7 +30,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import Literal, jaxpr_as_fun
+
+from jaxcam.jaxprs import CALLS, binder, inner_jaxpr, inner_jaxprs
 
 
 class Level(enum.IntEnum):
@@ -56,10 +58,6 @@ PIECEWISE_LINEAR = frozenset(
 )
 STEPS = frozenset("eq ne lt le gt ge eq_to lt_to le_to sign floor ceil round is_finite argmax argmin".split())
 BILINEAR = frozenset("mul dot_general conv_general_dilated".split())
-# Entered as if written out where they are called.
-CALLS = frozenset(
-    "jit pjit closed_call core_call remat checkpoint remat2 custom_vjp_call custom_vjp_call_jaxpr".split()
-)
 
 
 class Step(NamedTuple):
@@ -243,7 +241,7 @@ class _Walk:
     def equation(self, eqn, inputs, within):
         name, levels = eqn.primitive.name, [self.levels[v] for v in inputs]
         if name in CALLS:
-            inner = _inner(eqn.params)
+            inner = inner_jaxpr(eqn.params)
             here = eqn.params.get("name")
             # What is called _where or <lambda> tells a reader nothing.
             named = isinstance(here, str) and not here.startswith(("_", "<"))
@@ -257,7 +255,7 @@ class _Walk:
         ]
         self.steps.append(
             Step(
-                name, _binder(eqn), lambda levels: _levels(eqn, levels, frozenset()), eqn.params,
+                name, binder(eqn), lambda levels: _levels(eqn, levels, frozenset()), eqn.params,
                 tuple(inputs), tuple(made), within,
             )
         )  # fmt: skip
@@ -406,7 +404,7 @@ def _to_a_fixed_point(body, carry):
 
 
 def _custom_jvp(eqn, levels, rules):
-    primal = _levels_through(_inner(eqn.params), levels, rules)
+    primal = _levels_through(inner_jaxpr(eqn.params), levels, rules)
     if not any(variable(level) for level in levels):
         return primal
     if not _rule_is_affine(eqn, levels, rules):
@@ -421,7 +419,7 @@ def _rule_is_affine(eqn, levels, rules, *, reverse=False):
     if name in rules:
         return False
     moving = [i for i, level in enumerate(levels) if _is_inexact(eqn.invars[i]) and level != Level.CONSTANT]
-    run = _binder(eqn)
+    run = binder(eqn)
 
     def of_moving(operands):
         def f(*some):
@@ -455,7 +453,7 @@ def _rule_is_affine(eqn, levels, rules, *, reverse=False):
 
 def _called(eqn):
     """The name of the function that a custom rule belongs to, and where it was written."""
-    return getattr(_inner(eqn.params).jaxpr.debug_info, "func_src_info", None) or eqn.primitive.name
+    return getattr(inner_jaxpr(eqn.params).jaxpr.debug_info, "func_src_info", None) or eqn.primitive.name
 
 
 def _alive(jaxpr):
@@ -472,36 +470,10 @@ def _is_inexact(atom):
     return jnp.issubdtype(atom.aval.dtype, jnp.inexact)
 
 
-def _inner(params):
-    """A call's jaxpr, closed."""
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        if name in params:
-            inner = params[name]
-            return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
-    raise TypeError(f"a call with parameters {', '.join(params)} has no jaxpr that jaxcam knows")
-
-
 def _has_effects(jaxpr):
     return bool(jaxpr.effects) or any(
         eqn.effects or any(map(_has_effects, inner_jaxprs(eqn.params))) for eqn in jaxpr.eqns
     )
-
-
-def inner_jaxprs(params: dict[str, Any]) -> list[Any]:
-    """The jaxprs among a primitive's parameters."""
-    leaves = [leaf for value in params.values() for leaf in (value if isinstance(value, list | tuple) else [value])]
-    return [getattr(leaf, "jaxpr", leaf) for leaf in leaves if hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr")]
-
-
-def _binder(eqn):
-    def run(*values):
-        # Before jax 0.10 the functions of a custom rule came apart from the other parameters.
-        bound = eqn.primitive.get_bind_params(eqn.params)
-        functions, params = bound if isinstance(bound, tuple) else ((), bound)
-        out = eqn.primitive.bind(*functions, *values, **params)
-        return list(out) if eqn.primitive.multiple_results else [out]
-
-    return run
 
 
 def _shape(shape):

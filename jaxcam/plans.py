@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam.linearity import PIECEWISE_LINEAR, Level, Program, Step, inner_jaxprs, variable
+from jaxcam.jaxprs import inner_jaxprs
+from jaxcam.linearity import PIECEWISE_LINEAR, Level, Program, Step, variable
 
 BYTES_AT_A_TIME = 2**28  # of coefficients, for the directions of one chunk
 DIRECTIONS_AT_A_TIME = 512

@@ -1,0 +1,260 @@
+"""Programs that JAX has traced: what the calls in them hold, and how one is split at a marked value.
+
+A value is marked while the program is traced, and the program then comes apart there: the equations that make the
+value, and those that make the outputs from it. What neither needs is left out.
+
+    >>> import jax, jax.numpy as jnp
+    >>> def model(x):
+    ...     hidden = mark(jnp.maximum(2 * x, 0), "hidden")
+    ...     return hidden.sum() + x[0]
+    >>> split = split_at("hidden", jax.make_jaxpr(model)(jnp.ones(3)))
+    >>> (A,) = split.before(jnp.array([1.0, -1.0, 2.0]))
+    >>> A.tolist(), split.after(A, jnp.array([5.0, 0.0, 0.0]))[0].item(), split.reads
+    ([2.0, 0.0, 4.0], 11.0, (True,))
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr, Literal, Primitive
+from jax.interpreters import ad, batching, mlir
+
+# Entered as if written out where they are called.
+CALLS = frozenset(
+    "jit pjit closed_call core_call remat checkpoint remat2 custom_vjp_call custom_vjp_call_jaxpr".split()
+)
+RULES = frozenset("custom_jvp_call custom_vjp_call custom_vjp_call_jaxpr".split())
+
+# The identity, with a name. Which transformations it went through while it was traced is part of what is found.
+_mark = Primitive("jaxcam_mark")
+_mark.def_impl(lambda x, **_: x)
+_mark.def_abstract_eval(lambda x, **_: x)
+mlir.register_lowering(_mark, lambda _, x, **__: [x])
+
+
+def _mark_jvp(primals, tangents, *, name, within):
+    return _mark.bind(*primals, name=name, within=(*within, "jvp")), tangents[0]
+
+
+def _mark_batched(values, axes, *, name, within):
+    return _mark.bind(*values, name=name, within=(*within, "vmap")), axes[0]
+
+
+ad.primitive_jvps[_mark] = _mark_jvp
+batching.primitive_batchers[_mark] = _mark_batched
+
+
+class Mark(NamedTuple):
+    """A marked value of a traced program: its name, shape and dtype, and the transformations that it stands in."""
+
+    name: str
+    aval: Any
+    within: tuple[str, ...]
+
+
+class Split(NamedTuple):
+    """A program in two parts.
+
+    Attributes:
+      before: the marked value from the program's inputs, `(*inputs) -> [value]`.
+      after: the outputs from the marked value and the inputs, `(value, *inputs) -> [*outputs]`.
+      aval: the value's shape and dtype.
+      reads: for each input, whether the outputs need it once the value is known.
+      needs: for each input, whether the program needs it at all.
+    """
+
+    before: Callable[..., list[Any]]
+    after: Callable[..., list[Any]]
+    aval: Any
+    reads: tuple[bool, ...]
+    needs: tuple[bool, ...]
+
+
+def mark(tree: Any, name: str) -> Any:
+    """The same values, marked by name for a program that is being traced; what is no array is left as it is.
+
+    A single array has the name itself; of several, each has the name and its place: `name[0]`, `name[1]`.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+    for place, i in enumerate(arrays):
+        leaves[i] = _mark.bind(leaves[i], name=name if len(arrays) == 1 else f"{name}[{place}]", within=())
+    return jax.tree.unflatten(structure, leaves)
+
+
+def marks(jaxpr: Any) -> list[Mark]:
+    """The marks of a jaxpr in the order of its equations, the inner ones among them."""
+    found = []
+    for eqn in jaxpr.eqns:
+        if eqn.primitive is _mark:
+            found.append(Mark(eqn.params["name"], eqn.outvars[0].aval, eqn.params["within"]))
+        where = () if eqn.primitive.name in CALLS - RULES else (eqn.primitive.name,)
+        for inner in inner_jaxprs(eqn.params):
+            found += [m._replace(within=(*where, *m.within)) for m in marks(inner)]
+    return found
+
+
+def split_at(name: str, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None) -> Split:
+    """The program in two parts at the value that is marked `name`, which must be marked once and in no transformation.
+
+    Args:
+      name: of a mark that `marks` finds.
+      closed: the program.
+      after: a function of the marked value, `value -> [result]`, that the program applies to it; the split is then at
+        its result.
+
+    Raises:
+      ValueError: `after` is not what the program does with the value; the message names what it does.
+    """
+    flat = _Flat(name)
+    inputs = [flat.value() for _ in closed.jaxpr.invars]
+    outputs = flat.through(closed.jaxpr, closed.consts, inputs)
+    ((made, kept, aval),) = flat.marked
+    if after is not None:
+        kept = _follow(after, flat.steps, kept, name)
+        made, aval = kept, after.out_avals[0]
+
+    def run(needed, given, wanted):
+        def evaluate(*values):
+            known = dict(zip(given, values, strict=True)) | flat.constants
+            for step in needed:
+                out = step.run(*(known[v] for v in step.inputs))
+                known.update(zip(step.outputs, out, strict=True))
+            return [known[v] for v in wanted]
+
+        return evaluate
+
+    before, _ = _needed(flat.steps, [made], set())
+    rest, reads = _needed(flat.steps, outputs, {kept})
+    _, needs = _needed(flat.steps, outputs, set())
+    return Split(
+        run(before, inputs, [made]),
+        run(rest, [kept, *inputs], outputs),
+        aval,
+        tuple(v in reads for v in inputs),
+        tuple(v in needs for v in inputs),
+    )
+
+
+class _Step(NamedTuple):
+    eqn: Any
+    run: Callable[..., Sequence[Any]]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+class _Flat:
+    """A program as steps over numbered values; the calls that hold the mark, and no others, are entered."""
+
+    def __init__(self, name):
+        self.name = name
+        self.count = 0
+        self.steps: list[_Step] = []
+        self.constants: dict[int, Any] = {}
+        self.marked: list[tuple[int, int, Any]] = []
+
+    def value(self):
+        self.count += 1
+        return self.count
+
+    def constant(self, value):
+        number = self.value()
+        self.constants[number] = value
+        return number
+
+    def through(self, jaxpr, consts, inputs):
+        number = dict(zip(jaxpr.invars, inputs, strict=True))
+        number.update((var, self.constant(const)) for var, const in zip(jaxpr.constvars, consts, strict=True))
+
+        def read(atom):
+            return self.constant(atom.val) if isinstance(atom, Literal) else number[atom]
+
+        for eqn in jaxpr.eqns:
+            values = tuple(read(atom) for atom in eqn.invars)
+            if any(m.name == self.name for inner in inner_jaxprs(eqn.params) for m in marks(inner)):
+                inner = inner_jaxpr(eqn.params)
+                made = tuple(self.through(inner.jaxpr, inner.consts, values))
+            else:
+                made = tuple(self.value() for _ in eqn.outvars)
+                self.steps.append(_Step(eqn, binder(eqn), values, made))
+                if eqn.primitive is _mark and eqn.params["name"] == self.name:
+                    self.steps[-1] = self.steps[-1]._replace(run=lambda x: [x])
+                    self.marked.append((*values, *made, eqn.outvars[0].aval))
+            number.update(zip(eqn.outvars, made, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+
+def _needed(steps, wanted, known):
+    """The steps that make the wanted values from the known ones, and every value that they read."""
+    needed, kept = set(wanted), []
+    for step in reversed(steps):
+        if needed.intersection(set(step.outputs) - known):
+            kept.append(step)
+            needed.update(step.inputs)
+    return kept[::-1], needed
+
+
+def _follow(after, steps, value, name):
+    """The number of the value that the program makes by applying `after`, equation by equation."""
+    number = {after.jaxpr.invars[0]: value}
+    for eqn in after.jaxpr.eqns:
+        read = [None if isinstance(atom, Literal) else number.get(atom) for atom in eqn.invars]
+        same = [step for step in steps if _same(step, eqn, read)]
+        if len(same) != 1:
+            does = ", ".join(dict.fromkeys(_title(step.eqn) for step in steps if value in step.inputs)) or "nothing"
+            times = "is not" if not same else f"is {len(same)} times"
+            raise ValueError(
+                f"after={_title(eqn)} {times} what the model applies to the output of {name!r}, which goes to: {does}"
+            )
+        number.update(zip(eqn.outvars, same[0].outputs, strict=True))
+    return number[after.jaxpr.outvars[0]]
+
+
+def _same(step, eqn, read):
+    """Whether a step is the equation, on the values that were found so far; None stands for a constant."""
+    if step.eqn.primitive is not eqn.primitive or len(step.inputs) != len(read):
+        return False
+    for atom, own, wanted, number in zip(eqn.invars, step.eqn.invars, read, step.inputs, strict=True):
+        if wanted is not None and wanted != number:
+            return False
+        if isinstance(atom, Literal) and not (isinstance(own, Literal) and bool(atom.val == own.val)):
+            return False
+    return _comparable(step.eqn.params) == _comparable(eqn.params)
+
+
+def _comparable(params):
+    """An equation's parameters, without the functions among them, as text."""
+    return {key: str(value) for key, value in params.items() if not callable(value)}
+
+
+def _title(eqn):
+    return str(eqn.params.get("name") or eqn.primitive.name)
+
+
+def inner_jaxprs(params: dict[str, Any]) -> list[Any]:
+    """The jaxprs among a primitive's parameters."""
+    leaves = [leaf for value in params.values() for leaf in (value if isinstance(value, list | tuple) else [value])]
+    return [getattr(leaf, "jaxpr", leaf) for leaf in leaves if hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr")]
+
+
+def inner_jaxpr(params: dict[str, Any]) -> ClosedJaxpr:
+    """A call's jaxpr, closed."""
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        if name in params:
+            inner = params[name]
+            return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+    raise TypeError(f"a call with parameters {', '.join(params)} has no jaxpr that jaxcam knows")
+
+
+def binder(eqn: Any) -> Callable[..., list[Any]]:
+    """The function that applies an equation's primitive to values, with a list for its outputs."""
+
+    def run(*values):
+        # Before jax 0.10 the functions of a custom rule came apart from the other parameters.
+        bound = eqn.primitive.get_bind_params(eqn.params)
+        functions, params = bound if isinstance(bound, tuple) else ((), bound)
+        out = eqn.primitive.bind(*functions, *values, **params)
+        return list(out) if eqn.primitive.multiple_results else [out]
+
+    return run
