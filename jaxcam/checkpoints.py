@@ -338,7 +338,9 @@ def _of(value, kind):
 def _set(target, items):
     for key, value in items:
         # Nothing else is hashed: the hash of a nested tuple can take for ever.
-        _of(target, dict)[_of(key, str | int)] = value
+        if not isinstance(key, str | int):
+            raise ValueError(f"a pickle with a {type(key).__name__} for a name")
+        _of(target, dict)[key] = value
 
 
 def _natural(value):
@@ -378,6 +380,5 @@ def _reduce(called, arguments):
         ) if len(size) == len(stride) <= 32:
             shape = tuple(_natural(n) for n in size), tuple(_natural(n) for n in stride)
             return _Tensor(storage, start + _natural(offset), *shape)
-    raise ValueError(
-        f"it wants to run {getattr(called, 'name', type(called).__name__)!r} in a way that PyTorch does not"
-    )
+    name = called.name if isinstance(called, _Global) else type(called).__name__
+    raise ValueError(f"it wants to run {name!r} in a way that PyTorch's own files do not")

@@ -253,7 +253,7 @@ def find_class(name: str, class_names: Sequence[str]) -> int:
       >>> find_class("tigre cat", names)
       Traceback (most recent call last):
         ...
-      ValueError: no class 'tigre cat': did you mean 'tiger cat', ...?
+      ValueError: no class 'tigre cat': did you mean 'tiger cat', ...
     """
     wanted = name.strip().casefold()
     folded = [each.casefold() for each in class_names]
@@ -268,9 +268,8 @@ def find_class(name: str, class_names: Sequence[str]) -> int:
     # A part of a long name is far from the whole by difflib's measure.
     near += [each for each in folded if wanted and wanted in each and each not in near][: 3 - len(near)]
     if near:
-        raise ValueError(
-            f"no class {name!r}: did you mean {', '.join(repr(class_names[folded.index(n)]) for n in near)}"
-        )
+        meant = ", ".join(repr(class_names[folded.index(each)]) for each in near)
+        raise ValueError(f"no class {name!r}: did you mean {meant}")
     some = ", ".join(repr(each) for each in class_names[:10]) + (", ..." if len(class_names) > 10 else "")
     raise ValueError(f"no class {name!r}: choose a number in 0..{len(folded) - 1} or a name: {some}")
 
