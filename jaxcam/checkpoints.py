@@ -108,6 +108,8 @@ def _read_hdf5(file):
     arrays = {}
 
     def visit(name, item):
+        if isinstance(name, bytes):  # h5py's way with what is not UTF-8
+            raise ValueError(f"{name!r:.40} is not text")
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub":
             # Such a dataset's values lie in any file that it cares to name.
             if item.external or item.is_virtual:

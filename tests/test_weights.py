@@ -530,6 +530,11 @@ def test_hdf5_that_reads_other_files_is_refused(tmp_path):
     )
 
 
+def test_hdf5_with_a_name_that_is_not_text_is_refused(tmp_path):
+    write_h5(tmp_path / "w", {b"fc\xff": np.ones(3)})
+    assert "cannot be read as HDF5: b'fc\\xff' is not text" in refusal(checkpoints.read, tmp_path / "w")
+
+
 BROKEN = {
     "safetensors": (write_safetensors, "cannot be read as safetensors: "),
     "h5": (write_h5, "cannot be read as HDF5: .*truncated file"),
