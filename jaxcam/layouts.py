@@ -81,7 +81,10 @@ def vgg(arrays: Mapping[str, np.ndarray]) -> Found:
     layers: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
         layer, part = _match(layout, name).groups()
-        layers.setdefault(layer, {})["bias" if part in BIASES else "kernel"] = array
+        part = "bias" if part in BIASES else "kernel"
+        if part in layers.setdefault(layer, {}):
+            raise ValueError(f"{layer} has two of {part}, one of them {name}")
+        layers[layer][part] = array
     for layer, parts in layers.items():
         if len(parts) < 2:
             raise ValueError(f"{layer} has a {next(iter(parts))} only: a kernel and a bias are wanted")
@@ -182,8 +185,10 @@ def _lengths(layout, convolutions, dense):
             "the convolutions only, without fc1, fc2 and predictions: jaxcam.pretrained.from_arrays takes them, under "
             "jaxcam's names, with a head of your own"
         )
-    if len(dense) != 3 and layout != "jaxcam":
+    if layout != "jaxcam" and len(dense) != 3:
         raise ValueError(f"{len(dense)} dense layers, {', '.join(dense)}: a VGG has 3")
+    if layout == "jaxcam" and dense != [*(f"fc{i}" for i in range(1, len(dense))), "predictions"]:
+        raise ValueError(f"dense layers {', '.join(dense)}: fc1, fc2, ... and predictions are wanted")
     return lengths
 
 

@@ -606,6 +606,9 @@ def misfits():
         {"classifier.6.weight": None, "classifier.6.bias": None},
         ("2 dense layers, classifier.0, classifier.3: a VGG has 3"),
     )
+    own = {"predictions/kernel": None, "predictions/bias": None}
+    yield weights(), own, "dense layers fc1, fc2: fc1, fc2, ... and predictions are wanted"
+    yield keras_save(weights()), {"fc1/fc1/kernel": np.ones(3)}, "fc1 has two of kernel, one of them model_weights/fc1"
     yield torch, {"features.0.bias": None}, "features.0 has a kernel only: a kernel and a bias are wanted"
     yield torch, {"features.0.weight": np.ones((4, 27))}, r"features.0 has a kernel of shape \(4, 27\)"
     yield torch, {"features.2.weight": np.ones((4, 9, 3, 3))}, r"block1_conv2/kernel has shape \(3, 3, 9, 4\)"
