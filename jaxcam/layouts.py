@@ -92,42 +92,39 @@ def vgg(arrays: Mapping[str, np.ndarray]) -> Found:
     dense = sorted(layers.keys() - set(convolutions), key=_order)
     lengths = _lengths(layout, convolutions, dense)
 
-    out_first = layout in ("torchvision", "timm")
-    renamed, blocks = {}, []
-    names = iter(convolutions)
-    for b, length in enumerate(lengths, start=1):
-        for c in range(1, length + 1):
-            old, new = layers[name := next(names)], f"block{b}_conv{c}"
-            kernel = old["kernel"]
-            if kernel.ndim != 4 or 0 in kernel.shape:
-                raise ValueError(f"{name} has a kernel of shape {kernel.shape}: that of a 3 x 3 convolution is wanted")
-            renamed[f"{new}/kernel"] = kernel.transpose(2, 3, 1, 0) if out_first else kernel
-            renamed[f"{new}/bias"] = old["bias"]
-        blocks.append(tuple(renamed[f"block{b}_conv{c}/kernel"].shape[-1] for c in range(1, length + 1)))
+    new_names = [f"block{b}_conv{c}" for b, length in enumerate(lengths, start=1) for c in range(1, length + 1)]
+    new_names += [f"fc{i}" for i in range(1, len(dense))] + ["predictions"]
+    old_names = dict(zip(new_names, convolutions + dense, strict=True))
+    kernels = {}
+    for new, old in old_names.items():
+        kernel, axes = layers[old]["kernel"], (4,) if "conv" in new else (2, 4) if layout == "timm" else (2,)
+        if kernel.ndim not in axes or 0 in kernel.shape:
+            raise ValueError(f"{old} has a kernel of shape {kernel.shape}: {axes[0]} axes are wanted")
+        if layout in ("torchvision", "timm"):  # outputs first
+            kernel = kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
+        kernels[new] = kernel
 
-    channels = blocks[-1][-1]
+    last = f"block{len(lengths)}_conv{lengths[-1]}"
+    channels = kernels[last].shape[-1]
     # Only jaxcam's own network of this kind is known: others keep the last pooling before they average.
-    average = layout == "jaxcam" and dense == ["predictions"] and len(layers["predictions"]["kernel"]) == channels
-    image_shape = (224, 224)
-    for i, name in enumerate(dense):
-        kernel = layers[name]["kernel"]
-        if kernel.ndim not in ((2, 4) if layout == "timm" else (2,)):
-            raise ValueError(f"{name} has a kernel of shape {kernel.shape}: [in out] is wanted, or [out in]")
-        if i == 0 and not average:
-            kernel, (height, width) = _first_dense(layout, name, kernel, channels)
-            image_shape = height * 2 ** len(blocks), width * 2 ** len(blocks)
-        elif kernel.ndim == 4:
-            kernel = kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0])
-        elif out_first:
-            kernel = kernel.T
-        new = "predictions" if i == len(dense) - 1 else f"fc{i + 1}"
-        renamed[f"{new}/kernel"] = kernel
-        renamed[f"{new}/bias"] = layers[name]["bias"]
+    average = layout == "jaxcam" and dense == ["predictions"] and len(kernels["predictions"]) == channels
+    height, width = 7, 7
+    if not average:
+        first = new_names[len(convolutions)]
+        kernels[first], (height, width) = _first_dense(layout, old_names[first], kernels[first], channels)
+    for new in new_names[len(convolutions) :]:
+        kernels[new] = kernels[new].reshape(-1, kernels[new].shape[-1])  # timm's are convolutions
+
+    renamed = {}
+    for new, old in old_names.items():
+        renamed[f"{new}/kernel"] = kernels[new]
+        renamed[f"{new}/bias"] = layers[old]["bias"]
+    widths = iter(kernels[name].shape[-1] for name in new_names)
     options = {
-        "blocks": tuple(blocks),
-        "dense": tuple(renamed[f"fc{i}/kernel"].shape[-1] for i in range(1, len(dense))),
-        "classes": renamed["predictions/kernel"].shape[-1],
-        "image_shape": (*image_shape, renamed["block1_conv1/kernel"].shape[2]),
+        "blocks": tuple(tuple(itertools.islice(widths, length)) for length in lengths),
+        "dense": tuple(itertools.islice(widths, len(dense) - 1)),
+        "classes": next(widths),
+        "image_shape": (height * 2 ** len(lengths), width * 2 ** len(lengths), kernels["block1_conv1"].shape[2]),
         "top": "average" if average else "dense",
         "preprocess": {"jaxcam": None, "Keras": caffe, "Keras without names": caffe}.get(layout, torchvision),
     }
@@ -195,14 +192,11 @@ def _lengths(layout, convolutions, dense):
 def _first_dense(layout, name, kernel, channels):
     """The kernel `[h * w * c out]` of the layer after the last pooling, and that pooling's height and width."""
     if kernel.ndim == 4:
-        return kernel.transpose(2, 3, 1, 0).reshape(-1, kernel.shape[0]), kernel.shape[2:]
-    rows = kernel.shape[1] if layout in ("torchvision", "timm") else kernel.shape[0]
+        return kernel, kernel.shape[:2]
+    rows, out = kernel.shape
     side = math.isqrt(rows // channels)
     if side == 0 or side * side * channels != rows:
         raise ValueError(f"{name} has {rows} rows: height x height x {channels} of the last pooling are wanted")
-    match layout:
-        case "torchvision" | "timm":
-            kernel = kernel.reshape(-1, channels, side, side).transpose(2, 3, 1, 0).reshape(rows, -1)
-        case "flaxmodels":  # [in out], but made from PyTorch's weights
-            kernel = kernel.reshape(channels, side, side, -1).transpose(1, 2, 0, 3).reshape(rows, -1)
+    if layout in ("torchvision", "timm", "flaxmodels"):  # flaxmodels' were made from PyTorch's
+        kernel = kernel.reshape(channels, side, side, out).transpose(1, 2, 0, 3)
     return kernel, (side, side)
