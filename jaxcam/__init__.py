@@ -3,14 +3,16 @@
 from importlib.metadata import version as _version
 
 # Networks that come apart, and their weights.
+from jaxcam import checkpoints as checkpoints
+from jaxcam import layouts as layouts
 from jaxcam import pretrained as pretrained
 from jaxcam import vgg as vgg
 from jaxcam.pretrained import digits as digits
+from jaxcam.pretrained import vgg11 as vgg11
+from jaxcam.pretrained import vgg13 as vgg13
+from jaxcam.pretrained import vgg16 as vgg16
+from jaxcam.pretrained import vgg19 as vgg19
 from jaxcam.vgg import VGG as VGG
-from jaxcam.vgg import vgg11 as vgg11
-from jaxcam.vgg import vgg13 as vgg13
-from jaxcam.vgg import vgg16 as vgg16
-from jaxcam.vgg import vgg19 as vgg19
 from jaxcam.vgg import vgg_digits as vgg_digits
 
 # A model and a layer to features and head.

@@ -1,4 +1,4 @@
-"""Trained weights: the embedded digits network, and any VGG from named arrays.
+"""Trained weights: the embedded digits network, a VGG from a file of anyone's, and any model from named arrays.
 
 >>> import jaxcam
 >>> model = jaxcam.digits()
@@ -9,10 +9,12 @@
 1
 """
 
+import difflib
 import functools
 import importlib.resources
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import jax
@@ -20,9 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxcam.vgg import VGG, vgg_digits
+from jaxcam import checkpoints, layouts
+from jaxcam.vgg import DEPTHS, VGG, vgg_digits
 
 Model = TypeVar("Model", bound=nnx.Module)
+
+Weights = str | os.PathLike | None
 
 DIGITS_CLASSES = tuple("0123456789")
 
@@ -34,8 +39,8 @@ def digits(*, activation: Callable[[jax.Array], jax.Array] = jax.nn.relu) -> VGG
     and what the weights were made from, with its licence, in `jaxcam/digits/NOTICE.md`. They were trained with relu;
     another `activation` puts the same weights into a network for the study of derivatives, and not of digits.
     """
-    build = functools.partial(vgg_digits, activation=activation)
-    with _embedded("weights.npz").open("rb") as file, np.load(file) as arrays:
+    build = functools.partial(vgg_digits, activation=activation, class_names=DIGITS_CLASSES)
+    with _embedded("digits/weights.npz").open("rb") as file, np.load(file) as arrays:
         return from_arrays(build, {name: arrays[name].astype(np.float32) for name in arrays})
 
 
@@ -47,12 +52,123 @@ def digits_canvas(number: int) -> tuple[np.ndarray, np.ndarray]:
     """
     from PIL import Image
 
-    canvases = json.loads(_embedded("canvases.json").read_text())
+    canvases = json.loads(_embedded("digits/canvases.json").read_text())
     if not 0 <= number < len(canvases):
         raise ValueError(f"canvas {number} does not exist: choose one of 0..{len(canvases) - 1}")
-    with _embedded(canvases[number]["file"]).open("rb") as file, Image.open(file) as picture:
+    with _embedded(f"digits/{canvases[number]['file']}").open("rb") as file, Image.open(file) as picture:
         image = np.asarray(picture.convert("RGB"), np.float32) / 255
     return image, np.array(canvases[number]["boxes"])
+
+
+def vgg11(*, weights: Weights = None, **options) -> VGG:
+    """VGG-11, configuration A. Weights and options are those of `vgg16`."""
+    return _vgg(11, weights, options)
+
+
+def vgg13(*, weights: Weights = None, **options) -> VGG:
+    """VGG-13, configuration B. Weights and options are those of `vgg16`."""
+    return _vgg(13, weights, options)
+
+
+def vgg16(*, weights: Weights = None, **options) -> VGG:
+    """VGG-16, configuration D: 13 convolutions, 3 fully connected layers, 138,357,544 parameters.
+
+    Args:
+      weights: None draws them at random. A path takes those in that file, as `load` does. "imagenet" takes
+        torchvision's, trained on ImageNet, from timm's copy at the Hugging Face Hub: about half a gigabyte that is
+        fetched once and then lies in the Hub's usual cache.
+      **options: any of `VGG`'s: `activation`, `classes`, `dense`, `top`, `image_shape`, `preprocess`, `class_names`,
+        and `rngs` (`nnx.Rngs(0)` where absent). With `weights` the file decides what is not given.
+
+    Raises:
+      OSError: the file cannot be read; or the weights cannot be fetched, and are not in the cache.
+      ValueError: what `load` raises, or the file's network has another depth.
+
+    Example:
+      >>> from flax import nnx
+      >>> import jaxcam
+      >>> model = nnx.eval_shape(lambda: jaxcam.vgg16(activation=nnx.gelu))
+      >>> sum(p.size for p in jax.tree.leaves(nnx.state(model)))
+      138357544
+    """
+    return _vgg(16, weights, options)
+
+
+def vgg19(*, weights: Weights = None, **options) -> VGG:
+    """VGG-19, configuration E. Weights and options are those of `vgg16`."""
+    return _vgg(19, weights, options)
+
+
+def _vgg(depth, weights, options) -> VGG:
+    if weights is None:
+        blocks = [(width,) * n for width, n in zip((64, 128, 256, 512, 512), DEPTHS[depth], strict=True)]
+        return VGG(**{"blocks": blocks, "rngs": nnx.Rngs(0), **options})
+    if weights == "imagenet":
+        weights, options = _fetch(f"timm/vgg{depth}.tv_in1k"), {"class_names": imagenet_classes(), **options}
+    return _load(weights, options, depth)
+
+
+def _fetch(repository):
+    """The path of a repository's weights in the Hub's cache, where they are put if need be."""
+    import huggingface_hub
+
+    cached = huggingface_hub.try_to_load_from_cache(repository, "model.safetensors")
+    if isinstance(cached, str):
+        return cached
+    try:
+        return huggingface_hub.hf_hub_download(repository, "model.safetensors")
+    except Exception as error:  # of the Hub's client, or of whichever HTTP library it uses: three in its last versions
+        reason = " ".join(str(error).split())
+        raise OSError(
+            f"the weights {repository} are not in the Hugging Face cache and cannot be fetched: with a file of them, "
+            f"give weights=FILE ({type(error).__name__}: {reason:.200})"
+        ) from error
+
+
+def load(path: str | os.PathLike, **options) -> VGG:
+    """The VGG whose weights are in a file: any of `checkpoints.read`'s formats, in any of `layouts.vgg`'s layouts.
+
+    The network, and the `preprocess` that its weights expect, are found from the file. jaxcam's own layout, which
+    `to_arrays` returns and `numpy.savez` writes, says nothing of preprocessing: give it.
+
+    Args:
+      path: the file.
+      **options: any of `VGG`'s, instead of what the file says: `activation`, `preprocess`, `class_names`, or the
+        `image_shape` of a network for images that are not square. `rngs` is not needed: nothing is drawn.
+
+    Returns:
+      The model with all parameters from the file, or none: a file that is not whole is an error.
+
+    Raises:
+      OSError: the file cannot be read.
+      ValueError: in one line that begins with the path, what is wrong with the file or does not fit the options.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> import jaxcam, numpy
+      >>> model = jaxcam.digits()
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder) / "digits.npz"
+      ...     numpy.savez(path, **jaxcam.pretrained.to_arrays(model))
+      ...     again = jaxcam.pretrained.load(path)
+      >>> again.layers == model.layers, again.image_shape
+      (True, (64, 64, 3))
+    """
+    return _load(path, options, None)
+
+
+def _load(path, options, depth):
+    arrays = checkpoints.read(path)
+    try:
+        found = layouts.vgg(arrays)
+        lengths = tuple(len(widths) for widths in found.options["blocks"])
+        if depth is not None and lengths != DEPTHS[depth]:
+            names = {known: f"VGG-{other}: use jaxcam.vgg{other}" for other, known in DEPTHS.items()}
+            other = f"a network of {sum(lengths)} convolutions: use jaxcam.pretrained.load"
+            raise ValueError(f"holds {names.get(lengths, other)}")
+        return from_arrays(lambda: VGG(**{**found.options, **options, "rngs": nnx.Rngs(0)}), found.arrays)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 
 def from_arrays(build: Callable[[], Model], arrays: Mapping[str, np.ndarray]) -> Model:
@@ -86,7 +202,7 @@ def from_arrays(build: Callable[[], Model], arrays: Mapping[str, np.ndarray]) ->
     for name, leaf in wanted.items():
         if arrays[name].shape != leaf.shape:
             raise ValueError(f"{name} has shape {arrays[name].shape}: this model wants {leaf.shape}")
-        if not np.isfinite(np.asarray(arrays[name]).astype(leaf.dtype)).all():
+        if not np.isfinite(np.asarray(arrays[name]).astype(leaf.dtype, copy=False)).all():
             raise ValueError(f"{name} has values that are not finite")
     values = [jnp.asarray(arrays[name], leaf.dtype) for name, leaf in wanted.items()]
     return nnx.merge(graphdef, jax.tree.unflatten(treedef, values))
@@ -98,9 +214,69 @@ def to_arrays(model: nnx.Module) -> dict[str, np.ndarray]:
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
+def class_names(path: str | os.PathLike) -> tuple[str, ...]:
+    """The class names in a text file, UTF-8, one on each line in the order of the classes.
+
+    Raises:
+      OSError: the file cannot be read.
+      ValueError: it is empty or not text, or a line is.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            names = tuple(line.strip() for line in file.read().splitlines())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{os.fspath(path)}: not a text file of class names, one a line") from error
+    if not names:
+        raise ValueError(f"{os.fspath(path)}: empty: class names are wanted, one a line")
+    if "" in names:
+        raise ValueError(f"{os.fspath(path)}: line {names.index('') + 1} is empty: a class name is wanted")
+    return names
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """The 1000 names of ImageNet's classes, in the order of torchvision's, timm's and Keras's outputs."""
+    with importlib.resources.as_file(_embedded("imagenet/classes.txt")) as path:
+        return class_names(path)
+
+
+def find_class(name: str, class_names: Sequence[str]) -> int:
+    """The number of a class from its name, in whichever case, or from the number itself as text.
+
+    Raises:
+      ValueError: no such class, with the names that are nearest; a name that several classes have, with their numbers.
+
+    Example:
+      >>> import jaxcam
+      >>> names = jaxcam.pretrained.imagenet_classes()
+      >>> find_class("Tiger cat", names), find_class("282", names)
+      (282, 282)
+      >>> find_class("tigre cat", names)
+      Traceback (most recent call last):
+        ...
+      ValueError: no class 'tigre cat': did you mean 'tiger cat', ...
+    """
+    wanted = name.strip().casefold()
+    folded = [each.casefold() for each in class_names]
+    if folded.count(wanted) > 1:
+        numbers = [str(i) for i, each in enumerate(folded) if each == wanted]
+        raise ValueError(f"{name!r} is the name of classes {' and '.join(numbers)}: give the number")
+    if wanted in folded:
+        return folded.index(wanted)
+    if wanted.isdecimal() and int(wanted) < len(folded):
+        return int(wanted)
+    near = difflib.get_close_matches(wanted, folded, n=3)
+    # A part of a long name is far from the whole by difflib's measure.
+    near += [each for each in folded if wanted and wanted in each and each not in near][: 3 - len(near)]
+    if near:
+        meant = ", ".join(repr(class_names[folded.index(each)]) for each in near)
+        raise ValueError(f"no class {name!r}: did you mean {meant}")
+    some = ", ".join(repr(each) for each in class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+    raise ValueError(f"no class {name!r}: choose a number in 0..{len(folded) - 1} or a name: {some}")
+
+
 def _name(path) -> str:
     return "/".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
 
 
 def _embedded(name: str):
-    return importlib.resources.files("jaxcam") / "digits" / name
+    return importlib.resources.files("jaxcam") / name

@@ -25,11 +25,27 @@ from flax import nnx
 
 Activation = Callable[[jax.Array], jax.Array]
 
+# The convolutions of each block, by the number of layers with weights: Table 1's configurations A, B, D and E.
+DEPTHS: dict[int, tuple[int, ...]] = {
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+
 
 def caffe(image: jax.Array) -> jax.Array:
     """RGB in 0..1 to BGR in 0..255 less the ImageNet mean: what the Oxford weights, and so Keras's, expect."""
     mean = jnp.array([103.939, 116.779, 123.68], image.dtype)
     return 255 * image[..., ::-1] - mean.reshape((1,) * (image.ndim - 1) + (3,))
+
+
+def torchvision(image: jax.Array) -> jax.Array:
+    """RGB in 0..1 less the ImageNet mean, over its standard deviation: what torchvision's and timm's weights expect."""
+    one = (1,) * (image.ndim - 1)
+    mean = jnp.array([0.485, 0.456, 0.406], image.dtype).reshape(*one, 3)
+    std = jnp.array([0.229, 0.224, 0.225], image.dtype).reshape(*one, 3)
+    return (image - mean) / std
 
 
 class VGG(nnx.Module):
@@ -45,6 +61,7 @@ class VGG(nnx.Module):
       activation: the elementwise function after each convolution and each hidden layer. The closed form of
         Grad-CAM++ is exact where it is piecewise linear (relu) and an approximation where it is not (gelu, silu).
       preprocess: applied to the image first, `[b h w c] -> [b h w c]`; None for nothing.
+      class_names: one for each output, in the order of the classes; None where they are not known.
       rngs: where the initial parameters come from (He et al. 2015, normal).
     """
 
@@ -58,6 +75,7 @@ class VGG(nnx.Module):
         top: str = "dense",
         activation: Activation = jax.nn.relu,
         preprocess: Activation | None = None,
+        class_names: Sequence[str] | None = None,
         rngs: nnx.Rngs,
     ):
         if top not in ("dense", "average"):
@@ -66,7 +84,10 @@ class VGG(nnx.Module):
         shrink = 2 ** len(blocks)
         if height < shrink or width < shrink:
             raise ValueError(f"{len(blocks)} poolings need images of at least {shrink} x {shrink}: got {image_shape}")
+        if class_names is not None and len(class_names) != classes:
+            raise ValueError(f"class_names has {len(class_names)} names: there are {classes} classes")
         self.image_shape = tuple(image_shape)
+        self.class_names = None if class_names is None else tuple(class_names)
         self.activation = activation
         self.preprocess = preprocess
         self.top = top
@@ -133,45 +154,9 @@ class VGG(nnx.Module):
         return x if name == "predictions" else self.activation(x)
 
 
-def vgg11(**options) -> VGG:
-    """VGG-11, configuration A. Options are those of `vgg16`."""
-    return _imagenet(((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2), options)
-
-
-def vgg13(**options) -> VGG:
-    """VGG-13, configuration B. Options are those of `vgg16`."""
-    return _imagenet(((64,) * 2, (128,) * 2, (256,) * 2, (512,) * 2, (512,) * 2), options)
-
-
-def vgg16(**options) -> VGG:
-    """VGG-16, configuration D: 13 convolutions, 3 fully connected layers, 138,357,544 parameters.
-
-    Args:
-      **options: any of `VGG`'s: `activation`, `classes`, `dense`, `top`, `image_shape`, `preprocess`, and `rngs`
-        (`nnx.Rngs(0)` where absent).
-
-    Example:
-      >>> from flax import nnx
-      >>> import jaxcam
-      >>> model = nnx.eval_shape(lambda: jaxcam.vgg16(activation=nnx.gelu))
-      >>> sum(p.size for p in jax.tree.leaves(nnx.state(model)))
-      138357544
-    """
-    return _imagenet(((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3), options)
-
-
-def vgg19(**options) -> VGG:
-    """VGG-19, configuration E. Options are those of `vgg16`."""
-    return _imagenet(((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4), options)
-
-
 def vgg_digits(**options) -> VGG:
     """The small VGG of the embedded default: three blocks, two hidden layers, 64 x 64 images, ten classes."""
     blocks = ((16, 16), (32, 32), (64, 64))
     return VGG(**{
         "blocks": blocks, "dense": (128, 64), "classes": 10, "image_shape": (64, 64, 3), "rngs": nnx.Rngs(0), **options
     })  # fmt: skip
-
-
-def _imagenet(blocks, options) -> VGG:
-    return VGG(blocks=blocks, **{"rngs": nnx.Rngs(0), **options})
