@@ -34,6 +34,7 @@ Any two pure functions make a cut; neither Flax nor a layer is needed:
     (4, 4)
 """
 
+import contextlib
 import difflib
 import functools
 import math
@@ -179,8 +180,7 @@ def layers(
         if not image_shape or not all(isinstance(size, int) for size in image_shape):
             raise ValueError("image_shape is needed: layers(model, (h, w, channels)), the shape of one image")
     params, how, _ = _opened(model, None, inputs, batched=batched)
-    closed, _ = _trace(how, params, _image(image_shape))
-    marks = jaxprs.marks(closed.jaxpr)
+    _, _, marks = _trace(how, params, _image(image_shape))
     count = Counter(mark.name for mark in marks)
 
     def can_be_cut(mark):
@@ -205,6 +205,7 @@ class _How(NamedTuple):
     grid: tuple[int, ...] | None
     prefix: int
     batched: bool
+    unjitted: bool = False
 
 
 class _Inputs(NamedTuple):
@@ -240,12 +241,14 @@ def _halves(how):
 
 def _split(how, params, x):
     """The model's program in two parts at the layer, the values of its inputs, and the tree of its outputs."""
-    closed, outputs = _trace(how, params, x)
-    found = jaxprs.marks(closed.jaxpr)
-    _check_marks([mark for mark in found if mark.name.split("[")[0] == how.layer], how, params, x)
+    closed, outputs, found = _trace(how, params, x)
+    if not found:
+        called = [mark.name for mark in _trace(how._replace(layer=None), params, x)[2]]
+        raise ValueError(f"layer {how.layer!r} is not called in eval mode: {_choices(how.layer, called)}")
+    _check_marks(how.layer, found)
     after = None
     if how.after is not None:
-        (aval,) = (mark.aval for mark in found)
+        aval = found[0].aval
         after = jax.make_jaxpr(how.after)(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
     split = jaxprs.split_at(how.layer, closed, after=after)
     learned = jax.tree.leaves(params)
@@ -257,10 +260,16 @@ def _split(how, params, x):
 
 
 def _trace(how, params, x):
-    """The model's program, `(params, streams, x) -> outputs` on one example, and the tree of its outputs."""
+    """The model's program, `(params, streams, x) -> outputs` on one example, the tree of its outputs, and its marks."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, x))
     program = models.shared(_program, how).trace(shapes[0], how.streams.leaves, shapes[1])
-    return program.jaxpr, jax.tree.structure(program.out_info)
+    marks = jaxprs.marks(program.jaxpr.jaxpr)
+    count = Counter(mark.name for mark in marks)
+    shared = not marks or any(mark.jitted and count[mark.name] > 1 for mark in marks)
+    if shared and not how.unjitted:
+        # Jitted blocks of Linen that are alike share one trace, with the names of the first: each gets its own.
+        return _trace(how._replace(unjitted=True), params, x)
+    return program.jaxpr, jax.tree.structure(program.out_info), marks
 
 
 @functools.lru_cache(maxsize=1024)
@@ -274,7 +283,8 @@ def _program(how):
         rest = jax.tree.unflatten(how.inputs.tree, leaves)
         args, kwargs = ((), rest) if isinstance(rest, dict) else (rest, {})
         streams = jax.tree.unflatten(how.streams.tree, streams)
-        outputs = models.anew(lambda: how.run(model, streams, (_with_batch(x, how), *args), kwargs, how.layer))
+        with jax.disable_jit() if how.unjitted else contextlib.nullcontext():
+            outputs = models.anew(lambda: how.run(model, streams, (_with_batch(x, how), *args), kwargs, how.layer))
         return jax.tree.map(lambda out: _without_batch(out, how), outputs)
 
     return jax.jit(run)
@@ -322,12 +332,8 @@ def _image(shape):
     return jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
 
 
-def _check_marks(mine, how, params, x):
+def _check_marks(layer, mine):
     """A ValueError where a layer's marks are not those of one call that returns one array."""
-    if not mine:
-        closed, _ = _trace(how._replace(layer=None), params, x)
-        called = [mark.name for mark in jaxprs.marks(closed.jaxpr)]
-        raise ValueError(f"layer {how.layer!r} is not called in eval mode: {_choices(how.layer, called)}")
     around = "Cut at a layer around it"
     if mine[0].within:
         where = mine[0].within[0]
@@ -336,17 +342,17 @@ def _check_marks(mine, how, params, x):
             "jvp": f"differentiated inside the model. {around}",
         }
         default = f"called inside {where}, which jaxcam does not take apart. {around}, or write the loop out"
-        raise ValueError(f"layer {how.layer!r} is {ways.get(where, default)}")
-    if mine[0].name != how.layer:
+        raise ValueError(f"layer {layer!r} is {ways.get(where, default)}")
+    if mine[0].name != layer:
         count = len({mark.name for mark in mine})
-        raise ValueError(f"layer {how.layer!r} returns {count} arrays: a cut needs one. {around}, or inside it")
+        raise ValueError(f"layer {layer!r} returns {count} arrays: a cut needs one. {around}, or inside it")
     if len(mine) > 1:
         raise ValueError(
-            f"layer {how.layer!r} is called {len(mine)} times: a cut needs one call. {around}, or give each call a "
+            f"layer {layer!r} is called {len(mine)} times: a cut needs one call. {around}, or give each call a "
             "layer of its own"
         )
     if not jnp.issubdtype(mine[0].aval.dtype, jnp.floating):
-        raise ValueError(f"layer {how.layer!r} gives {mine[0].aval.dtype}: floats are wanted")
+        raise ValueError(f"layer {layer!r} gives {mine[0].aval.dtype}: floats are wanted")
 
 
 def _choices(layer, names):

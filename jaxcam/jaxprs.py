@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching, mlir, partial_eval
 
 # Entered as if written out where they are called.
 CALLS = frozenset(
@@ -46,11 +46,16 @@ batching.primitive_batchers[_mark] = _mark_batched
 
 
 class Mark(NamedTuple):
-    """A marked value of a traced program: its name, shape and dtype, and the transformations that it stands in."""
+    """A marked value of a traced program: its name, shape and dtype, and where it stands.
+
+    `within` has the transformations that a program does not come apart in; `jitted` is whether a jit is around it,
+    whose trace may be that of several calls.
+    """
 
     name: str
     aval: Any
     within: tuple[str, ...]
+    jitted: bool = False
 
 
 class Split(NamedTuple):
@@ -90,8 +95,9 @@ def marks(jaxpr: Any) -> list[Mark]:
         if eqn.primitive is _mark:
             found.append(Mark(eqn.params["name"], eqn.outvars[0].aval, eqn.params["within"]))
         where = () if eqn.primitive.name in CALLS - RULES else (eqn.primitive.name,)
+        jitted = eqn.primitive.name in ("jit", "pjit")
         for inner in inner_jaxprs(eqn.params):
-            found += [m._replace(within=(*where, *m.within)) for m in marks(inner)]
+            found += [m._replace(within=(*where, *m.within), jitted=m.jitted or jitted) for m in marks(inner)]
     return found
 
 
@@ -107,9 +113,11 @@ def split_at(name: str, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None
     Raises:
       ValueError: `after` is not what the program does with the value; the message names what it does.
     """
+    # Blocks return what they are given, such as their state: what is not used of it goes first, inside them too.
+    jaxpr, needs = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
     flat = _Flat(name)
     inputs = [flat.value() for _ in closed.jaxpr.invars]
-    outputs = flat.through(closed.jaxpr, closed.consts, inputs)
+    outputs = flat.through(jaxpr, closed.consts, [v for v, needed in zip(inputs, needs, strict=True) if needed])
     ((made, kept, aval),) = flat.marked
     if after is not None:
         kept = _follow(after, flat.steps, kept, name)
@@ -127,13 +135,12 @@ def split_at(name: str, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None
 
     before, _ = _needed(flat.steps, [made], set())
     rest, reads = _needed(flat.steps, outputs, {kept})
-    _, needs = _needed(flat.steps, outputs, set())
     return Split(
         run(before, inputs, [made]),
         run(rest, [kept, *inputs], outputs),
         aval,
         tuple(v in reads for v in inputs),
-        tuple(v in needs for v in inputs),
+        tuple(needs),
     )
 
 
@@ -229,7 +236,17 @@ def _comparable(params):
 
 
 def _title(eqn):
-    return str(eqn.params.get("name") or eqn.primitive.name)
+    return called(eqn) if eqn.primitive.name in RULES else str(eqn.params.get("name") or eqn.primitive.name)
+
+
+def called(eqn: Any) -> str:
+    """The name of the function that a custom rule belongs to."""
+    return source(eqn).split(" at ")[0]
+
+
+def source(eqn: Any) -> str:
+    """The name of the function that a custom rule belongs to, and where it was written."""
+    return getattr(inner_jaxpr(eqn.params).jaxpr.debug_info, "func_src_info", None) or eqn.primitive.name
 
 
 def inner_jaxprs(params: dict[str, Any]) -> list[Any]:

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, jaxpr_as_fun
 
-from jaxcam.jaxprs import CALLS, binder, inner_jaxpr, inner_jaxprs
+from jaxcam.jaxprs import CALLS, binder, called, inner_jaxpr, inner_jaxprs, source
 
 
 class Level(enum.IntEnum):
@@ -260,7 +260,7 @@ class _Walk:
             )
         )  # fmt: skip
         if any(self.levels[v] == Level.SMOOTH for v in made) and max(levels) < Level.SMOOTH:
-            self.stopped(_called(eqn).split(" at ")[0] if name == "custom_jvp_call" else name, inputs, made, within)
+            self.stopped(called(eqn) if name == "custom_jvp_call" else name, inputs, made, within)
         return made
 
     def by_its_rule(self, eqn, inputs, outputs, within):
@@ -415,7 +415,7 @@ def _custom_jvp(eqn, levels, rules):
 
 def _rule_is_affine(eqn, levels, rules, *, reverse=False):
     """Whether a custom rule's slope is locally constant: tangents (cotangents) that are held do not move with A."""
-    name = _called(eqn)
+    name = source(eqn)
     if name in rules:
         return False
     moving = [i for i, level in enumerate(levels) if _is_inexact(eqn.invars[i]) and level != Level.CONSTANT]
@@ -449,11 +449,6 @@ def _rule_is_affine(eqn, levels, rules, *, reverse=False):
         return False
     found = _levels_through(closed, [*levels, *[Level.CONSTANT] * len(directions)], rules | {name})
     return max(found, default=Level.CONSTANT) <= Level.STEP
-
-
-def _called(eqn):
-    """The name of the function that a custom rule belongs to, and where it was written."""
-    return getattr(inner_jaxpr(eqn.params).jaxpr.debug_info, "func_src_info", None) or eqn.primitive.name
 
 
 def _alive(jaxpr):

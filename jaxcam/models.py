@@ -201,8 +201,7 @@ def _linen_run(module):
         def marking(call, args, kwargs, context):
             if isinstance(context.module, nn.BatchNorm | nn.Dropout):
                 args, kwargs = _evaluated(context.module, args, kwargs)
-            # Blocks that are jitted and alike share a trace, in which only the first has its name.
-            out = anew(lambda: call(*args, **kwargs)) if context.method_name != "setup" else call(*args, **kwargs)
+            out = call(*args, **kwargs)
             name = "/".join(context.module.path)
             return mark(out, name) if context.method_name == "__call__" and name and layer in (None, name) else out
 

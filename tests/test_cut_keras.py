@@ -1,0 +1,94 @@
+"""Keras 3 models on the JAX backend come apart as Flax models do."""
+
+import os
+import threading
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import zoo
+
+import jaxcam
+
+keras = pytest.importorskip("keras")
+
+
+@pytest.fixture(autouse=True)
+def _promotion():
+    with jax.numpy_rank_promotion("allow"):  # Keras's own dense layers need it
+        yield
+
+
+@pytest.mark.parametrize("name", zoo.KERAS)
+def test_it_comes_apart_at_every_layer(name):
+    specimen = zoo.KERAS[name]
+    model = specimen.build()
+    weights = [np.array(weight.value) for weight in model.weights]
+    classes = [type(layer) for layer in model._flatten_layers()]
+    names = jaxcam.layers(model)  # Keras knows the shape of its images
+    assert len(names) >= 8
+    cuts = {layer: jaxcam.cut(model, layer) for layer in names}
+    x = jax.random.uniform(jax.random.key(0), specimen.image_shape)
+
+    @jax.jit
+    def parts(cuts, x):
+        found = {}
+        for layer, cut in cuts.items():
+            A = cut.features(cut.params, x)
+            slope = jax.grad(lambda A, cut=cut: cut.head(cut.params, A, x).sum())(A)
+            found[layer] = A, cut.head(cut.params, A, x), slope
+        return found
+
+    wanted = model(x[None], training=False)[0]
+    for layer, (A, outputs, slope) in parts(cuts, x).items():
+        assert A.shape == slope.shape == names[layer]
+        np.testing.assert_allclose(outputs, wanted, rtol=1e-5, atol=1e-5, err_msg=layer)
+    assert [type(layer) for layer in model._flatten_layers()] == classes
+    for before, after in zip(weights, model.weights, strict=True):
+        np.testing.assert_array_equal(before, after.value)
+    layer = [layer for layer, shape in names.items() if len(shape) == 3][-1]
+    assert jaxcam.grad_cam_pp(jaxcam.cut(model, layer, image_shape=x.shape), x, 3).ndim == 2
+
+
+def test_a_model_in_use_by_another_thread_is_not_disturbed():
+    specimen = zoo.KERAS["sequential"]
+    model = specimen.build()
+    x = jax.random.uniform(jax.random.key(0), specimen.image_shape)
+    wanted = np.array(model(x[None], training=False))
+    stop, found = threading.Event(), []
+
+    def use():
+        while not stop.is_set():
+            with jax.numpy_rank_promotion("allow"):
+                found.append(np.array(model(x[None], training=False)))
+
+    user = threading.Thread(target=use)
+    user.start()
+    try:
+        for layer in jaxcam.layers(model):
+            cut = jaxcam.cut(model, layer)
+            cut.head(cut.params, cut.features(cut.params, x), x)
+    finally:
+        stop.set()
+        user.join()
+    assert found
+    for outputs in found:
+        np.testing.assert_allclose(outputs, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_what_keras_models_cannot_be():
+    with pytest.raises(ValueError, match="the Keras model 'empty' is not built: call it on an image first"):
+        jaxcam.cut(keras.Sequential([keras.layers.Dense(2)], name="empty"), "dense")
+    image, mask = keras.Input((8, 8, 3)), keras.Input((8, 8, 1))
+    y = keras.layers.Conv2D(4, 3, name="conv")(image * mask)
+    model = keras.Model([image, mask], keras.layers.GlobalAveragePooling2D()(y))
+    with pytest.raises(ValueError, match="image_shape is needed"):
+        jaxcam.layers(model)
+    ones = jnp.ones((8, 8, 1))
+    x = jax.random.uniform(jax.random.key(0), (8, 8, 3))
+    cut = jaxcam.cut(model, "conv", inputs=(ones,))
+    wanted = model([x[None], ones[None]])[0]
+    np.testing.assert_allclose(cut.head(cut.params, cut.features(cut.params, x), x), wanted, rtol=1e-5, atol=1e-6)
