@@ -4,6 +4,8 @@ jaxcam                        the demo: explain a sample canvas with the embedde
 jaxcam explain IMAGE...       explain pictures of your own
 jaxcam validate               the closed form against the exact derivatives, as a table and a picture
 jaxcam layers                 the layers that the network can be cut at
+
+The network is the embedded one, or a VGG with --weights FILE of any layout, or with --weights imagenet.
 """
 
 import argparse
@@ -16,7 +18,6 @@ import sys
 METHODS = ("cam", "grad_cam", "grad_cam_pp", "smooth_grad_cam_pp")
 TITLES = {"cam": "CAM", "grad_cam": "Grad-CAM", "grad_cam_pp": "Grad-CAM++", "smooth_grad_cam_pp": "Smooth Grad-CAM++"}
 ACTIVATIONS = ("relu", "leaky_relu", "relu6", "elu", "softplus", "silu", "gelu", "tanh")
-LAYER = "block3_conv2"
 SAMPLE = 1
 
 
@@ -45,18 +46,18 @@ def _parser():
     _output_options(parser)
     commands = parser.add_subparsers(title="commands", metavar="")
 
-    explain = commands.add_parser("explain", help="explain pictures with the embedded digits network")
+    explain = commands.add_parser("explain", help="explain pictures of your own")
     explain.set_defaults(run=_explain)
     explain.add_argument(
         "images", nargs="+", metavar="IMAGE", help="picture files; each is resized to the network's input"
     )
-    explain.add_argument("--layer", default=LAYER, help="a layer that `jaxcam layers` lists (default: %(default)s)")
-    explain.add_argument("--target", help="the class to explain, a name or a number (default: the most probable)")
+    _model_options(explain)
+    _layer_and_target(explain)
     explain.add_argument(
         "--method",
         choices=METHODS,
         default="smooth_grad_cam_pp",
-        help="(default: %(default)s); cam is not defined on the embedded network, whose head has hidden layers",
+        help="(default: %(default)s); cam is not defined where the head has hidden layers, as these networks' have",
     )
     explain.add_argument("--samples", type=int, help="noisy copies, for smooth_grad_cam_pp (default: 5)")
     explain.add_argument("--std", type=float, help="their noise, as a share of the image's range (default: 0.3)")
@@ -74,12 +75,12 @@ def _parser():
         "validate",
         help="the closed form against the exact derivatives",
         description="How far the closed form of Grad-CAM++'s derivatives is from the exact ones, and those from "
-        "finite differences, on the embedded digits network: a table, and the picture jaxcam_validate.png.",
+        "finite differences: a table, and the picture jaxcam_validate.png.",
     )
     validate.set_defaults(run=_validate)
     validate.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file (default: a sample canvas)")
-    validate.add_argument("--layer", default=LAYER, help="a layer that `jaxcam layers` lists (default: %(default)s)")
-    validate.add_argument("--target", help="the class to explain, a name or a number (default: the most probable)")
+    _model_options(validate)
+    _layer_and_target(validate)
     validate.add_argument(
         "--activation",
         choices=ACTIVATIONS,
@@ -95,8 +96,28 @@ def _parser():
 
     layers = commands.add_parser("layers", help="list the layers with the shape of their output")
     layers.set_defaults(run=_layers)
+    _model_options(layers)
     layers.add_argument("--json", action="store_true", help="print JSON", default=argparse.SUPPRESS)
     return parser
+
+
+def _model_options(parser):
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="a VGG's weights, as Keras, PyTorch, timm, flaxmodels or jaxcam write them; or 'imagenet', which fetches "
+        "those of VGG-16 once (default: the embedded network)",
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="the names of the classes, one a line; or 'imagenet' for its 1000 names",
+    )
+
+
+def _layer_and_target(parser):
+    parser.add_argument("--layer", help="a layer that `jaxcam layers` lists (default: the last convolution)")
+    parser.add_argument("--target", help="the class to explain, a name or a number (default: the most probable)")
 
 
 def _output_options(parser, **default):
@@ -118,7 +139,8 @@ def _demo(options):
 
     picture = _free(options.out / "jaxcam_demo.png", options)
     model = jaxcam.digits()
-    cut = jaxcam.cut(model, LAYER)
+    layer = _last_convolution(model)
+    cut = jaxcam.cut(model, layer)
     image, _ = jaxcam.pretrained.digits_canvas(SAMPLE)
     methods = {
         "grad_cam": jaxcam.grad_cam(cut, image),
@@ -126,16 +148,16 @@ def _demo(options):
         "smooth_grad_cam_pp": jaxcam.smooth_grad_cam_pp(cut, image, None, jax.random.key(0)),
     }
     target, probability = _class_and_probability(model, image)
-    title = f"{_classes()[target]!r}, {probability:.1%}"
+    title = f"{_classes(model)[target]!r}, {probability:.1%}"
     figure = jaxcam.plots.compare([image], {TITLES[name]: [m] for name, m in methods.items()}, titles=[title])
     _save(figure, picture, options)
     record = {
         "image": "a sample canvas",
         "output": str(picture),
-        "class": _classes()[target],
+        "class": _classes(model)[target],
         "target": target,
         "probability": probability,
-        "layer": LAYER,
+        "layer": layer,
         "method": list(methods),
         "map_shape": list(np.shape(methods["grad_cam"])),
     }
@@ -148,11 +170,12 @@ def _explain(options):
 
     import jaxcam
 
-    model = jaxcam.digits()
-    cut = jaxcam.cut(model, options.layer)
-    target = _target(options.target)
-    method = _bound_method(options, jax, jaxcam)
     pictures = _pictures(options)
+    method = _bound_method(options, jax, jaxcam)
+    model = _model(options)
+    options.layer = options.layer or _last_convolution(model)
+    cut = jaxcam.cut(model, options.layer)
+    target = _target(options.target, model)
     records, failed = [], False
     for path, picture in _progress(list(zip(options.images, pictures, strict=True))):
         try:
@@ -180,7 +203,7 @@ def _explain_one(path, picture, model, cut, target, method, options):
     saliency = np.asarray(method(cut, fitted, found))
     if not np.isfinite(saliency).all():
         raise ValueError(f"the map is not finite: {options.method} is not defined for this layer")
-    title = f"{_classes()[found]!r}, {probability:.1%}"
+    title = f"{_classes(model)[found]!r}, {probability:.1%}"
     if options.filters:
         figure = jaxcam.plots.filters(image, saliency, options.filters)
     elif options.subset:
@@ -191,7 +214,7 @@ def _explain_one(path, picture, model, cut, target, method, options):
     return {
         "image": path,
         "output": str(picture),
-        "class": _classes()[found],
+        "class": _classes(model)[found],
         "target": found,
         "probability": probability,
         "layer": options.layer,
@@ -209,17 +232,19 @@ def _validate(options):
     from jaxcam import images
 
     picture = _free(options.out / "jaxcam_validate.png", options)
-    model = jaxcam.digits(activation=getattr(jax.nn, options.activation))
+    model = _model(options, activation=getattr(jax.nn, options.activation))
+    options.layer = options.layer or _last_convolution(model)
     if len(jaxcam.layers(model).get(options.layer, (0, 0, 0))) != 3:
         raise ValueError(f"layer {options.layer!r} has no map: choose a convolution or a pooling")
-    if options.image is None:
+    if options.image is not None:
+        image = images.fit(images.read(options.image), model.image_shape[:2])
+    elif options.weights is None:
         image, _ = jaxcam.pretrained.digits_canvas(SAMPLE)
     else:
-        height, width, _ = model.image_shape
-        image = images.fit(images.read(options.image), (height, width))
+        raise ValueError("with --weights, give an IMAGE to validate on")
     cut = jaxcam.cut(model, options.layer)
     key = jax.random.key(options.seed)
-    found = jaxcam.validate(cut, image, _target(options.target), key, locations=options.locations)
+    found = jaxcam.validate(cut, image, _target(options.target, model), key, locations=options.locations)
     _save(jaxcam.plots.validation(found, image), picture, options)
     if options.json:
         print(json.dumps({"activation": options.activation, "output": str(picture), **found.as_dict()}))
@@ -232,7 +257,7 @@ def _validate(options):
 def _layers(options):
     import jaxcam
 
-    shapes = jaxcam.layers(jaxcam.digits())
+    shapes = jaxcam.layers(_model(options))
     if options.json:
         print(json.dumps({name: list(shape) for name, shape in shapes.items()}))
     else:
@@ -284,18 +309,37 @@ def _save(figure, picture, options):
     jaxcam.plots.save(figure, picture, force=options.force)
 
 
-def _classes():
+def _model(options, **more):
+    """The network that the options name, with the names of its classes where they are known."""
+    import jaxcam
     from jaxcam import pretrained
 
-    return pretrained.DIGITS_CLASSES
+    if options.classes == "imagenet":
+        more["class_names"] = pretrained.imagenet_classes()
+    elif options.classes is not None:
+        more["class_names"] = pretrained.class_names(options.classes)
+    if options.weights is None:
+        if options.classes is not None:
+            raise ValueError("--classes goes with --weights: the embedded network knows its classes")
+        return jaxcam.digits(**more)
+    if options.weights == "imagenet":
+        return jaxcam.vgg16(weights="imagenet", **more)
+    return pretrained.load(options.weights, **more)
 
 
-def _target(text):
-    if text is None:
-        return None
-    if text in _classes():
-        return _classes().index(text)
-    raise ValueError(f"no class {text!r}: choose one of {', '.join(_classes())}")
+def _last_convolution(model):
+    return [name for name in model.layers if "_conv" in name][-1]
+
+
+def _classes(model):
+    """The names of the classes, their numbers where nothing else is known."""
+    return model.class_names or tuple(map(str, range(model.predictions.out_features)))
+
+
+def _target(text, model):
+    from jaxcam import pretrained
+
+    return None if text is None else pretrained.find_class(text, _classes(model))
 
 
 def _class_and_probability(model, image, target=None):

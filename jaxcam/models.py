@@ -39,6 +39,7 @@ EVALUATION = {
     "deterministic": True, "use_running_average": True, "inference": True,
 }  # fmt: skip
 _ATTRIBUTES = ("train", "training", "is_training")
+_NAME = "jaxcam_name"
 _axes = itertools.count()
 
 
@@ -74,7 +75,7 @@ def opened(model: Any) -> Opened:
       ValueError: a Keras model that is not built, or on another backend than JAX.
     """
     if isinstance(model, nnx.Module):
-        graphdef, streams, params = nnx.split(model, nnx.RngState, ...)
+        graphdef, streams, params = nnx.split(model, nnx.RngState, ...)  # type: ignore[misc]
         return Opened(params, _streams(streams), shared(_nnx_run, graphdef), tuple(dict(_modules(model))))
     if isinstance(model, tuple | list) and len(model) == 2 and isinstance(model[0], nn.Module):
         module, variables = model
@@ -150,7 +151,7 @@ def _nnx_run(graphdef):
         for name, module in _modules(model):
             if layer in (None, name) and id(module) not in done:
                 done.add(id(module))
-                module.jaxcam_name = name
+                setattr(module, _NAME, name)
                 object.__setattr__(module, "__class__", _marking(type(module)))
         return model(*args, **{**_flags(model.__call__), **kwargs})
 
@@ -182,7 +183,7 @@ def _marking(cls):
     """The class with a `__call__` that marks: nothing else of the module changes, for whoever looks at it."""
 
     def __call__(self, *args, **kwargs):
-        return mark(super(Marking, self).__call__(*args, **kwargs), self.jaxcam_name)
+        return mark(super(Marking, self).__call__(*args, **kwargs), getattr(self, _NAME))
 
     Marking = type(cls)(cls.__name__, (cls,), {"__call__": __call__, "__module__": cls.__module__})
     return Marking

@@ -120,7 +120,7 @@ def test_options(capsys, options):
     [
         (["--layer", "conv9"], "no layer 'conv9': choose one of block1_conv1"),
         (["--layer", "fc1"], "a map needs at least one spatial axis"),
-        (["--target", "cat"], "no class 'cat': choose one of 0, 1, 2"),
+        (["--target", "cat"], "no class 'cat': choose a number in 0..9 or a name: '0', '1'"),
         (["--method", "lime"], "invalid choice: 'lime'"),
         (["--method", "cam"], "CAM needs a head that is global average pooling"),
         (["--samples", "-1"], "n_samples is -1"),
@@ -139,6 +139,53 @@ def test_options(capsys, options):
 def test_mistakes_get_one_line(capsys, options, says):
     fails(capsys, "explain", str(CANVASES[0]), *options, says=says)
     assert not list(pathlib.Path().iterdir())
+
+
+NUMERALS = "zero one two three four five six seven eight nine".split()
+
+
+@pytest.fixture
+def weights_and_names(digits):
+    """The digits network as a user's own file, and a file of names for its classes."""
+    np.savez("mine.npz", **jaxcam.pretrained.to_arrays(digits))
+    pathlib.Path("names.txt").write_text("\n".join(NUMERALS) + "\n")
+    return ["--weights", "mine.npz", "--classes", "names.txt"]
+
+
+def test_weights_of_ones_own(capsys, weights_and_names):
+    named = ["explain", str(CANVASES[1]), "--method", "grad_cam", "--json", "--force"]
+    assert main([*named, *weights_and_names, "--target", "Three"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert (record["class"], record["target"], record["layer"]) == ("three", 3, "block3_conv2")
+    drawn = pathlib.Path(record["output"]).read_bytes()
+    assert main([*named, "--target", "3"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["probability"] == record["probability"]
+    assert pathlib.Path(record["output"]).read_bytes() != drawn, "the title has the name"
+    assert main([*named, "--weights", "mine.npz"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["class"] == "3", "a number where there are no names"
+    fails(capsys, "explain", str(CANVASES[2]), *weights_and_names, "--target", "thre", says="did you mean 'three'")
+
+
+def test_the_other_commands_with_weights(capsys, weights_and_names, picture):
+    assert main(["layers", "--weights", "mine.npz"]) == 0
+    assert "block3_conv2  16 x 16 x 64" in capsys.readouterr().out
+    assert main(["validate", picture, *weights_and_names, "--target", "nine", "--locations", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["target"] == 9
+    fails(capsys, "validate", "--weights", "mine.npz", "--force", says="with --weights, give an IMAGE to validate on")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--weights", "absent.h5"], "absent.h5: No such file or directory"),
+        (["--weights", "names.txt"], "names.txt: not a file of weights"),
+        (["--weights", "mine.npz", "--classes", "imagenet"], "class_names has 1000 names: there are 10 classes"),
+        (["--classes", "names.txt"], "--classes goes with --weights"),
+        (["--weights", "mine.npz", "--classes", "absent.txt"], "absent.txt: No such file or directory"),
+    ],
+)
+def test_mistakes_of_weights(capsys, weights_and_names, options, says):
+    fails(capsys, "explain", str(CANVASES[0]), *options, says=says)
 
 
 def test_two_inputs_of_one_name(capsys, tmp_path):
