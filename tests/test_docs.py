@@ -1,0 +1,52 @@
+"""What the README and the docs show runs as it is written there."""
+
+import os
+import pathlib
+import re
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "bring_your_own_model.md").read_text()
+SECTIONS = re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, flags=re.MULTILINE | re.DOTALL)
+BLOCKS = {title: re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for title, text in SECTIONS}
+
+
+def test_every_way_has_its_example():
+    shown = [title for title, blocks in BLOCKS.items() if blocks]
+    assert shown == [
+        "Flax NNX", "Flax Linen", "Keras 3", "Vision transformers", "More inputs, other outputs", "Anything else",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("title", [title for title, blocks in BLOCKS.items() if blocks])
+def test_the_examples_run(title, capsys):
+    """And say what is written behind them: printed lines begin with the comment, maps have the shape."""
+    (code,) = BLOCKS[title]
+    if title == "Keras 3":
+        pytest.importorskip("keras")
+    found = {}
+    with jax.numpy_rank_promotion("allow"):  # a user's session, not the tests' strictness
+        exec(compile(code, title, "exec"), found)
+    shapes = re.findall(r"^saliency = .*# \[([\d ]+)\]", code, flags=re.MULTILINE)
+    assert len(shapes) == 1
+    assert found["saliency"].shape == tuple(int(size) for size in shapes[0].split())
+    printed = capsys.readouterr().out.splitlines()
+    said = re.findall(r"^print\(.*\)  # (.*)", code, flags=re.MULTILINE)
+    for line, words in zip(printed, said, strict=True):
+        if words.startswith(("{", "Cut(")):  # what is printed, or its beginning; else it is a remark
+            assert line.startswith(words.removesuffix("..."))
+
+
+def test_the_readme_runs():
+    """Its blocks follow each other, in one session."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) >= 2
+    found = {}
+    with jax.numpy_rank_promotion("allow"):
+        for block in blocks:
+            exec(compile(block, "README.md", "exec"), found)
+    assert found["saliency"].ndim == 2
