@@ -3,7 +3,8 @@
 ResNet-18 as published, in NNX and in Linen, 224 x 224, batch of one, cut inside a residual block of the third stage
 (where the head still reads what goes round the layer) and at the end of it. The rival is the model's own forward pass
 in eval mode, jitted by the means of its framework, with the parameters as arguments too. Beside it what compiling
-takes, with the parameters as arguments and, as a warning, closed over.
+takes, with the parameters as arguments and, as a warning, closed over; and the operations of the two halves compiled
+apart, at the end of the block, over those of the model: what a half does not need is not in it.
 """
 
 import functools
@@ -28,6 +29,7 @@ def measure(*, small: bool = False) -> dict:
     ratios: dict[str, float] = {}
     seconds: dict[str, dict[str, float]] = {}
     compiling: dict[str, float] = {}
+    operations: dict[str, float] = {}
 
     model = resnets.ResNet(**size, rngs=nnx.Rngs(0))
     evaluated = nnx.clone(model)
@@ -58,6 +60,9 @@ def measure(*, small: bool = False) -> dict:
             cut = jaxcam.cut(whole, layer, image_shape=shape)
             inside = "inside a block" if cut.reads_input else "after a block"
             rivals[inside] = functools.partial(jax.jit(both_halves), cut, image)
+        A = jax.eval_shape(cut.features, cut.params, image)
+        apart = flops(cut.features, cut.params, image) + flops(cut.head, cut.params, A, image)
+        operations[f"{name}, operations of the halves / uncut"] = apart / flops(uncut, learned, image)
         compiling |= {f"{name}, {key}": value for key, value in compile_times(cut, uncut, learned, image).items()}
         times = timing.in_turn(rivals, repeats=3 if small else 41)
         ratios |= {
@@ -66,12 +71,18 @@ def measure(*, small: bool = False) -> dict:
             if rival != "uncut"
         }
         seconds |= {f"{name}, {rival}": summary for rival, summary in timing.summary(times).items()}
+    ratios |= operations
     return {"ratios": ratios, "bound": BOUND, "seconds": seconds, "compiling": compiling, "table": table(compiling)}
 
 
 def both_halves(cut, x):
     """The model by way of its activation."""
     return cut.head(cut.params, cut.features(cut.params, x), x)
+
+
+def flops(function, *arguments):
+    """As XLA counts them in the compiled program."""
+    return (jax.jit(function).lower(*arguments).compile().cost_analysis() or {})["flops"]
 
 
 def compile_times(cut, uncut, learned, image):

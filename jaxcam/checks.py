@@ -13,6 +13,12 @@ import numpy as np
 from jaxcam.cut import Cut
 
 
+def check_cut(cut: Any) -> None:
+    """A TypeError where a model stands in the place of a cut of it."""
+    if not isinstance(cut, Cut):
+        raise TypeError(f"{type(cut).__name__} is not a Cut: make one with jaxcam.cut(model, layer)")
+
+
 def checked_image(image: Any) -> jax.Array:
     """The image as an array; a TypeError or ValueError where it is not floats, is empty, or is not finite."""
     image = jnp.asarray(image)

@@ -138,13 +138,15 @@ def cut(
         return _cut_vgg(model, layer, image_shape)
     if prefix and grid is None:
         raise ValueError(f"prefix={prefix} goes with grid=(h, w), the shape of the tokens that are left")
-    params, how, names = _opened(model, layer, inputs, after, None if grid is None else tuple(grid), prefix, batched)
+    params, how, names = _opened(
+        model, layer, inputs, image_shape, after=after, grid=grid, prefix=prefix, batched=batched
+    )
     if names is not None and layer not in names:
         raise ValueError(f"no layer {layer!r}: {_choices(layer, names)}")
     features, head = models.shared(_halves, how)
     reads = None
-    if image_shape is not None:
-        split, _, _ = _split(how, params, _image(image_shape))
+    if how.image_shape is not None:
+        split, _, _ = _split(how, params, _image(how.image_shape))
         jax.eval_shape(lambda value: _shaped(value, how), split.aval)
         reads = split.reads[-1] or prefix > 0
     return Cut(params, features, head, layer, reads)
@@ -174,13 +176,11 @@ def layers(
       (16, 16, 64)
     """
     if isinstance(model, VGG):
-        return _vgg_layers(model)
-    if image_shape is None:
-        image_shape = getattr(model, "input_shape", (None,))[1:]  # what Keras knows
-        if not image_shape or not all(isinstance(size, int) for size in image_shape):
-            raise ValueError("image_shape is needed: layers(model, (h, w, channels)), the shape of one image")
-    params, how, _ = _opened(model, None, inputs, batched=batched)
-    _, _, marks = _trace(how, params, _image(image_shape))
+        return _vgg_layers(model, image_shape or model.image_shape)
+    params, how, _ = _opened(model, None, inputs, image_shape, batched=batched)
+    if how.image_shape is None:
+        raise ValueError("image_shape is needed: layers(model, (h, w, channels)), the shape of one image")
+    _, _, marks = _trace(how, params, _image(how.image_shape))
     count = Counter(mark.name for mark in marks)
 
     def can_be_cut(mark):
@@ -205,6 +205,7 @@ class _How(NamedTuple):
     grid: tuple[int, ...] | None
     prefix: int
     batched: bool
+    image_shape: tuple[int, ...] | None
     unjitted: bool = False
 
 
@@ -241,6 +242,9 @@ def _halves(how):
 
 def _split(how, params, x):
     """The model's program in two parts at the layer, the values of its inputs, and the tree of its outputs."""
+    if how.image_shape is not None and (len(x.shape), x.shape[-1:]) != (len(how.image_shape), how.image_shape[-1:]):
+        wanted = "[" + " ".join(map(str, how.image_shape)) + "]"
+        raise ValueError(f"image has shape {x.shape}: {wanted} is wanted, without a batch axis; use jax.vmap for many")
     closed, outputs, found = _trace(how, params, x)
     if not found:
         called = [mark.name for mark in _trace(how._replace(layer=None), params, x)[2]]
@@ -298,12 +302,15 @@ def _parted(inputs):
     return tuple(jnp.asarray(leaves[i]) for i in places), _Inputs(tree, static, places)
 
 
-def _opened(model, layer, inputs, after=None, grid=None, prefix=0, batched=True):
+def _opened(model, layer, inputs, image_shape, *, after=None, grid=None, prefix=0, batched=True):
     """A model's parameters, how it is cut, and the names of its layers where they are known."""
     found = models.opened(model)
     arrays, static = _parted(inputs)
     params = {"model": found.params, "inputs": arrays} if arrays else found.params
-    return params, _How(found.run, found.streams, layer, static, after, grid, prefix, batched), found.names
+    shape = found.image_shape if image_shape is None else tuple(image_shape)
+    grid = None if grid is None else tuple(grid)
+    how = _How(found.run, found.streams, layer, static, after, grid, prefix, bool(batched), shape)
+    return params, how, found.names
 
 
 def _with_batch(array, how):
@@ -375,15 +382,14 @@ def _cut_vgg(model, layer, image_shape):
     return Cut(params, features, head, layer, False)
 
 
-def _vgg_layers(model):
+def _vgg_layers(model, image_shape):
     graphdef, params = nnx.split(model)
-    image = jax.ShapeDtypeStruct((1, *model.image_shape), jnp.float32)
 
     def outputs(params, image):
-        return {name: nnx.merge(graphdef, params).features(image, until=name) for name in model.layers}
+        return {name: _vgg_halves(graphdef, name)[0](params, image) for name in model.layers}
 
-    shapes = jax.eval_shape(outputs, params, image)
-    return {name: shapes[name].shape[1:] for name in model.layers}
+    shapes = jax.eval_shape(outputs, params, _image(image_shape))
+    return {name: shapes[name].shape for name in model.layers}
 
 
 @functools.cache

@@ -30,7 +30,6 @@ import jaxcam.derivatives
 from jaxcam import checks, linearity, maps, noise, scores, weights
 from jaxcam.cut import Cut
 from jaxcam.cut import cut as cut_model
-from jaxcam.vgg import VGG
 
 Score = Callable[[Any, Any], jax.Array]
 Image = jax.Array | np.ndarray
@@ -51,6 +50,7 @@ def _method(compute: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
         for name in set(options) - set(parameters):
             known = ", ".join(list(parameters)[2:])
             raise TypeError(f"{compute.__name__} has no option {name!r}: choose of {known}")
+        checks.check_cut(cut)
         image = checks.checked_image(image)
         checks.check_target(cut, image, target)
         if "n_samples" in parameters:
@@ -271,7 +271,7 @@ def smooth_grad_cam_pp(
 
 
 def grad_cam_plus_smooth(
-    model: VGG,
+    model: Any,
     img: Image,
     layer_name: str = "block5_conv3",
     nsamples: int = 0,

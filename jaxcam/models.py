@@ -52,12 +52,14 @@ class Opened(NamedTuple):
       run: `(params, streams, args, kwargs, layer) -> outputs`, with `layer` marked, or every layer for None. Equal
         models have the same function, but for Keras models.
       names: those of all layers; None where they are known only from a call (Linen).
+      image_shape: that of one image, where the model says it (Keras).
     """
 
     params: Any
     streams: "Streams"
     run: Callable[..., Any]
     names: tuple[str, ...] | None
+    image_shape: tuple[int, ...] | None = None
 
 
 class Streams(NamedTuple):
@@ -258,7 +260,9 @@ def _open_keras(model, keras) -> Opened:
         return out
 
     seed_values = [jax.ShapeDtypeStruct(others[i].shape, jnp.dtype(others[i].dtype)) for i in seeds]
-    return Opened(params, _streams(seed_values), run, tuple(layers))
+    shape: Any = getattr(model, "input_shape", None)  # a subclassed model has none
+    known = isinstance(shape, tuple) and len(shape) > 1 and all(isinstance(size, int) for size in shape[1:])
+    return Opened(params, _streams(seed_values), run, tuple(layers), shape[1:] if known else None)
 
 
 def _keras_layers(layer, path=()):

@@ -217,6 +217,14 @@ def test_what_cannot_be_cut_says_why(kind, name, layer, message):
     assert layer not in jaxcam.layers(model, specimen.image_shape)
 
 
+def test_an_image_with_a_batch_axis_is_refused_where_the_shape_is_known():
+    cut = jaxcam.cut(Net(nnx.relu), "conv", image_shape=(8, 8, 3))
+    assert jaxcam.grad_cam(cut, jnp.ones((10, 6, 3))).shape == (10, 6), "other sizes are the model's own affair"
+    for shape in ((1, 8, 8, 3), (8, 8), (8, 8, 4)):
+        with pytest.raises(ValueError, match=r"\[8 8 3\] is wanted, without a batch axis; use jax.vmap for many"):
+            jaxcam.grad_cam(cut, jnp.ones(shape))
+
+
 class Drawing(nnx.Module):
     def __init__(self):
         self.conv = nnx.Conv(3, 4, (1, 1), rngs=nnx.Rngs(0))

@@ -112,6 +112,7 @@ def test_benchmarks_are_listed():
     [
         "a_dense_layer_needs_no_jacobian",
         "copies_found",
+        "cut_is_free",
         "exact_on_smooth_heads",
         "exact_where_affine_is_free",
         "smoothing_costs_its_forward_passes",

@@ -54,6 +54,11 @@ def test_images_that_are_refused(explained, image, change, error, message):
         explained(change(image), 3)
 
 
+def test_a_model_is_not_a_cut(digits, image):
+    with pytest.raises(TypeError, match=r"VGG is not a Cut: make one with jaxcam.cut\(model, layer\)"):
+        jaxcam.grad_cam(digits, image)
+
+
 def test_a_wrong_shape_is_refused_while_tracing(explained, image):
     with pytest.raises(ValueError, match="without a batch axis"):
         jax.jit(explained)(image[None], 3)
@@ -112,7 +117,7 @@ def test_layers_that_are_refused(digits, image):
         jaxcam.cut(digits, "conv")
     with pytest.raises(ValueError, match=r"'fc1' gives \[128\]: a map needs at least one spatial axis"):
         jaxcam.grad_cam(jaxcam.cut(digits, "fc1"), image)
-    with pytest.raises(TypeError, match=r"got dict.*jaxcam.Cut\(params, features, head\)"):
+    with pytest.raises(TypeError, match=r"dict is no model that jaxcam can cut.*jaxcam.Cut\(params, features, head\)"):
         jaxcam.cut({}, "fc1")
 
 
