@@ -111,6 +111,12 @@ def score(cut, image, trimap, target, key):
     return predicted, jax.vmap(measures, (0, None))(maps, trimap)
 
 
+def read(photograph: pathlib.Path) -> np.ndarray:
+    """A photograph, `[224 224 3]` in 0..1."""
+    with Image.open(photograph) as opened:
+        return np.asarray(opened.convert("RGB").resize(SHAPE[::-1]), np.float32) / 255
+
+
 def read_trimap(photograph: pathlib.Path) -> np.ndarray:
     """The trimap beside a photograph's folder, `[224 224]`."""
     with Image.open(photograph.parent.parent / "trimaps" / f"{photograph.stem}.png") as opened:
@@ -144,7 +150,7 @@ def main():
     for number, (path, breed) in enumerate(labelled):
         label = classes.index(breed)
         target = label if options.target == "label" else None
-        example = real_photographs.read(path), read_trimap(path), target, jax.random.key(number)
+        example = read(path), read_trimap(path), target, jax.random.key(number)
         predicted, found = score(cut, *example)
         right.append(int(predicted) == label)
         scored.append(found)

@@ -143,7 +143,7 @@ def cut(
     )
     if names is not None and layer not in names:
         raise ValueError(f"no layer {layer!r}: {_choices(layer, names)}")
-    features, head = models.shared(_halves, how)
+    features, head = how.run.once(_halves, how)
     reads = None
     if how.image_shape is not None:
         split, _, _ = _split(how, params, _image(how.image_shape))
@@ -197,7 +197,7 @@ def layers(
 class _How(NamedTuple):
     """All that the two halves depend on, but for arrays."""
 
-    run: Callable[..., Any]
+    run: models.Run
     streams: models.Streams
     layer: str | None
     inputs: "_Inputs"
@@ -217,10 +217,8 @@ class _Inputs(NamedTuple):
     arrays: tuple[int, ...]
 
 
-@functools.lru_cache(maxsize=1024)
 def _halves(how):
-    # Cached, because jit knows a function by its identity: cuts of equal models must share their functions. Jitted for
-    # the cache of their traces, and inlined, so that a function which uses them is traced as if it were written out.
+    # Jitted for the cache of traces, and inlined: a function that uses them is traced as if they were written out.
     @functools.partial(jax.jit, inline=True)
     def features(params, x):
         split, values, _ = _split(how, params, x)
@@ -266,7 +264,7 @@ def _split(how, params, x):
 def _trace(how, params, x):
     """The model's program, `(params, streams, x) -> outputs` on one example, the tree of its outputs, and its marks."""
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, x))
-    program = models.shared(_program, how).trace(shapes[0], how.streams.leaves, shapes[1])
+    program = how.run.once(_program, how).trace(shapes[0], how.streams.leaves, shapes[1])
     marks = jaxprs.marks(program.jaxpr.jaxpr)
     count = Counter(mark.name for mark in marks)
     shared = not marks or any(mark.jitted and count[mark.name] > 1 for mark in marks)
@@ -276,7 +274,6 @@ def _trace(how, params, x):
     return program.jaxpr, jax.tree.structure(program.out_info), marks
 
 
-@functools.lru_cache(maxsize=1024)
 def _program(how):
     # Jitted for the cache of its traces: features and head of one cut need the same one, several times each.
     def run(params, streams, x):
@@ -394,7 +391,7 @@ def _vgg_layers(model, image_shape):
 
 @functools.cache
 def _vgg_halves(graphdef, layer):
-    # Cached, as above.
+    # Cached, because jit knows a function by its identity: cuts of equal models share their functions.
     def features(params, x):
         model = nnx.merge(graphdef, params)
         _check_image(model, x)

@@ -24,6 +24,7 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -43,21 +44,46 @@ _NAME = "jaxcam_name"
 _axes = itertools.count()
 
 
+def _make(make, description):
+    return make(description)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """How a model is called: `(params, streams, args, kwargs, layer) -> outputs`, with `layer` marked, or all for None.
+
+    Equal Flax models share one. What is made for it is kept with it and goes with it: a Keras model lives in its run.
+    """
+
+    call: Callable[..., Any]
+    made: Callable[..., Any] = field(default_factory=lambda: functools.lru_cache(maxsize=256)(_make), repr=False)
+
+    def __call__(self, params: Any, streams: Any, args: tuple, kwargs: dict, layer: str | None) -> Any:
+        """The model's outputs."""
+        return self.call(params, streams, args, kwargs, layer)
+
+    def once(self, make: Callable[[Any], Any], description: Any) -> Any:
+        """`make(description)`, the same for equal descriptions: jit knows a function by its identity.
+
+        What cannot be hashed is made anew.
+        """
+        return _unless_unhashable(self.made, make, description)
+
+
 class Opened(NamedTuple):
     """A model as parameters and a function.
 
     Attributes:
       params: a pytree of what the model has learned.
       streams: shapes and types of its random streams, which an evaluation must not read.
-      run: `(params, streams, args, kwargs, layer) -> outputs`, with `layer` marked, or every layer for None. Equal
-        models have the same function, but for Keras models.
+      run: how it is called.
       names: those of all layers; None where they are known only from a call (Linen).
       image_shape: that of one image, where the model says it (Keras).
     """
 
     params: Any
     streams: "Streams"
-    run: Callable[..., Any]
+    run: Run
     names: tuple[str, ...] | None
     image_shape: tuple[int, ...] | None = None
 
@@ -78,10 +104,12 @@ def opened(model: Any) -> Opened:
     """
     if isinstance(model, nnx.Module):
         graphdef, streams, params = nnx.split(model, nnx.RngState, ...)  # type: ignore[misc]
-        return Opened(params, _streams(streams), shared(_nnx_run, graphdef), tuple(dict(_modules(model))))
+        return Opened(
+            params, _streams(streams), _unless_unhashable(_shared, _nnx_run, graphdef), tuple(dict(_modules(model)))
+        )
     if isinstance(model, tuple | list) and len(model) == 2 and isinstance(model[0], nn.Module):
         module, variables = model
-        return Opened(variables, _streams(()), shared(_linen_run, module), None)
+        return Opened(variables, _streams(()), _unless_unhashable(_shared, _linen_run, module), None)
     if isinstance(model, nn.Module):
         if model.scope is not None:
             return opened(model.unbind())
@@ -114,17 +142,19 @@ def anew(call: Callable[[], Any]) -> Any:
     return jax.tree.unflatten(tree, [next(arrays) if isinstance(leaf, jax.Array) else leaf for leaf in leaves])
 
 
-def shared(make: Any, description: Any) -> Any:
-    """What a cached function makes of a description: the same for equal ones, as jit knows functions by identity.
-
-    What cannot be hashed is made anew.
-    """
+def _unless_unhashable(cached, make, description):
+    """`cached(make, description)`, or where they cannot be hashed, what is made anew."""
     try:
-        return make(description)
+        return cached(make, description)
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-        return make.__wrapped__(description)
+        return make(description)
+
+
+@functools.lru_cache(maxsize=256)
+def _shared(make, description):
+    return make(description)
 
 
 def _flags(function) -> dict[str, bool]:
@@ -144,7 +174,6 @@ def _streams(tree) -> Streams:
 # Flax NNX: the modules of a copy become instances of subclasses that mark what they return.
 
 
-@functools.lru_cache(maxsize=256)
 def _nnx_run(graphdef):
     def run(params, streams, args, kwargs, layer):
         model = nnx.merge(graphdef, streams, params, copy=True)
@@ -157,7 +186,7 @@ def _nnx_run(graphdef):
                 object.__setattr__(module, "__class__", _marking(type(module)))
         return model(*args, **{**_flags(model.__call__), **kwargs})
 
-    return run
+    return Run(run)
 
 
 def _modules(model, path=(), above=()) -> Iterator[tuple[str, nnx.Module]]:
@@ -194,7 +223,6 @@ def _marking(cls):
 # Flax Linen: an interceptor marks what a module's call returns, for as long as the call of the model takes.
 
 
-@functools.lru_cache(maxsize=256)
 def _linen_run(module):
     flags = _flags(type(module).__call__)
 
@@ -211,7 +239,7 @@ def _linen_run(module):
         with nn.intercept_methods(marking):
             return module.apply(variables, *args, **{**flags, **kwargs})
 
-    return run
+    return Run(run)
 
 
 def _evaluated(module, args, kwargs):
@@ -262,7 +290,7 @@ def _open_keras(model, keras) -> Opened:
     seed_values = [jax.ShapeDtypeStruct(others[i].shape, jnp.dtype(others[i].dtype)) for i in seeds]
     shape: Any = getattr(model, "input_shape", None)  # a subclassed model has none
     known = isinstance(shape, tuple) and len(shape) > 1 and all(isinstance(size, int) for size in shape[1:])
-    return Opened(params, _streams(seed_values), run, tuple(layers), shape[1:] if known else None)
+    return Opened(params, _streams(seed_values), Run(run), tuple(layers), shape[1:] if known else None)
 
 
 def _keras_layers(layer, path=()):
