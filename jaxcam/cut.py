@@ -45,9 +45,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from jaxcam import jaxprs, models
+from jaxcam import jaxprs, models, vgg
 from jaxcam.vgg import VGG
 
 
@@ -135,7 +134,10 @@ def cut(
         for option, value in given.items():
             if value is not None:
                 raise TypeError(f"a jaxcam.VGG takes no {option}: its layers are cut after their activation")
-        return _cut_vgg(model, layer, image_shape)
+        params, features, head = vgg.halves(model, layer)
+        if image_shape is not None:
+            jax.eval_shape(features, params, _image(image_shape))
+        return Cut(params, features, head, layer, False)
     if prefix and grid is None:
         raise ValueError(f"prefix={prefix} goes with grid=(h, w), the shape of the tokens that are left")
     params, how, names = _opened(
@@ -176,7 +178,11 @@ def layers(
       (16, 16, 64)
     """
     if isinstance(model, VGG):
-        return _vgg_layers(model, image_shape or model.image_shape)
+        image, found = _image(image_shape or model.image_shape), {}
+        for name in model.layers:
+            params, features, _ = vgg.halves(model, name)
+            found[name] = jax.eval_shape(features, params, image).shape
+        return found
     params, how, _ = _opened(model, None, inputs, image_shape, batched=batched)
     if how.image_shape is None:
         raise ValueError("image_shape is needed: layers(model, (h, w, channels)), the shape of one image")
@@ -365,57 +371,3 @@ def _choices(layer, names):
         return f"choose one of {', '.join(names)}"
     near = difflib.get_close_matches(layer, names, n=5, cutoff=0) + names[-1:]
     return f"choose one of {len(names)} that jaxcam.layers lists, such as {', '.join(dict.fromkeys(near))}"
-
-
-# A VGG of jaxcam comes apart by construction.
-
-
-def _cut_vgg(model, layer, image_shape):
-    model.check_layer(layer)
-    graphdef, params = nnx.split(model)
-    features, head = _vgg_halves(graphdef, layer)
-    if image_shape is not None:
-        jax.eval_shape(features, params, _image(image_shape))
-    return Cut(params, features, head, layer, False)
-
-
-def _vgg_layers(model, image_shape):
-    graphdef, params = nnx.split(model)
-
-    def outputs(params, image):
-        return {name: _vgg_halves(graphdef, name)[0](params, image) for name in model.layers}
-
-    shapes = jax.eval_shape(outputs, params, _image(image_shape))
-    return {name: shapes[name].shape for name in model.layers}
-
-
-@functools.cache
-def _vgg_halves(graphdef, layer):
-    # Cached, because jit knows a function by its identity: cuts of equal models share their functions.
-    def features(params, x):
-        model = nnx.merge(graphdef, params)
-        _check_image(model, x)
-        return model.features(x[None], until=layer)[0]
-
-    def head(params, A, x):
-        del x  # a VGG has no path round a layer
-        return nnx.merge(graphdef, params).head(A[None], since=layer)[0]
-
-    return features, head
-
-
-def _check_image(model, image):
-    wanted = "[" + " ".join(map(str, model.image_shape)) + "]"
-    if image.ndim == 4:
-        raise ValueError(
-            f"image has shape {image.shape}: {wanted} is wanted, without a batch axis; use jax.vmap for many"
-        )
-    smallest = 2 ** sum(name.endswith("pool") for name in model.layers)
-    anysize = (
-        model.top == "average"
-        and image.ndim == 3
-        and image.shape[-1] == model.image_shape[-1]
-        and min(image.shape[:2]) >= smallest
-    )
-    if image.shape != model.image_shape and not anysize:
-        raise ValueError(f"image has shape {image.shape}: {wanted} is wanted")

@@ -16,8 +16,10 @@ Images are floats in 0..1, RGB, `[b h w 3]`; the `preprocess` of a model turns t
 Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015, Table 1.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -160,3 +162,46 @@ def vgg_digits(**options) -> VGG:
     return VGG(**{
         "blocks": blocks, "dense": (128, 64), "classes": 10, "image_shape": (64, 64, 3), "rngs": nnx.Rngs(0), **options
     })  # fmt: skip
+
+
+def halves(model: VGG, layer: str) -> tuple[Any, Callable, Callable]:
+    """The parameters, and the two functions of a `jaxcam.Cut`: `features(params, x)` and `head(params, A, x)`.
+
+    Raises:
+      ValueError: no such layer; when called, `features` raises it for an image of another shape than the model's.
+    """
+    model.check_layer(layer)
+    graphdef, params = nnx.split(model)
+    return params, *_halves(graphdef, layer)
+
+
+@functools.cache
+def _halves(graphdef, layer):
+    # Cached, because jit knows a function by its identity: cuts of equal models share their functions.
+    def features(params, x):
+        model = nnx.merge(graphdef, params)
+        _check_image(model, x)
+        return model.features(x[None], until=layer)[0]
+
+    def head(params, A, x):
+        del x  # a VGG has no path round a layer
+        return nnx.merge(graphdef, params).head(A[None], since=layer)[0]
+
+    return features, head
+
+
+def _check_image(model, image):
+    wanted = "[" + " ".join(map(str, model.image_shape)) + "]"
+    if image.ndim == 4:
+        raise ValueError(
+            f"image has shape {image.shape}: {wanted} is wanted, without a batch axis; use jax.vmap for many"
+        )
+    smallest = 2 ** sum(name.endswith("pool") for name in model.layers)
+    anysize = (
+        model.top == "average"
+        and image.ndim == 3
+        and image.shape[-1] == model.image_shape[-1]
+        and min(image.shape[:2]) >= smallest
+    )
+    if image.shape != model.image_shape and not anysize:
+        raise ValueError(f"image has shape {image.shape}: {wanted} is wanted")

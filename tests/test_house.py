@@ -43,7 +43,7 @@ def test_imports_run_one_way(room):
 @pytest.mark.parametrize("room", FLOORS)
 def test_flax_and_matplotlib_stay_in_their_rooms(room):
     named = {name.split(".")[0] for name in imports(room)}
-    assert "flax" not in named or room in ("vgg", "models", "cut", "pretrained")
+    assert "flax" not in named or room in ("vgg", "models", "pretrained")
     assert "matplotlib" not in named or room == "plots"
     assert "rich" not in named or room in ("progress", "__main__")
 
