@@ -170,12 +170,13 @@ def _explain(options):
 
     import jaxcam
 
-    pictures = _pictures(options)
     method = _bound_method(options, jax, jaxcam)
+    _check_names(options)
+    pictures = _pictures(options)
     model = _model(options)
     options.layer = options.layer or _last_convolution(model)
     cut = jaxcam.cut(model, options.layer)
-    target = _target(options.target, model)
+    target = _target(options.target, _classes(model))
     records, failed = [], False
     for path, picture in _progress(list(zip(options.images, pictures, strict=True))):
         try:
@@ -231,6 +232,7 @@ def _validate(options):
     import jaxcam.plots
     from jaxcam import images
 
+    _check_names(options)
     picture = _free(options.out / "jaxcam_validate.png", options)
     model = _model(options, activation=getattr(jax.nn, options.activation))
     options.layer = options.layer or _last_convolution(model)
@@ -244,7 +246,7 @@ def _validate(options):
         raise ValueError("with --weights, give an IMAGE to validate on")
     cut = jaxcam.cut(model, options.layer)
     key = jax.random.key(options.seed)
-    found = jaxcam.validate(cut, image, _target(options.target, model), key, locations=options.locations)
+    found = jaxcam.validate(cut, image, _target(options.target, _classes(model)), key, locations=options.locations)
     _save(jaxcam.plots.validation(found, image), picture, options)
     if options.json:
         print(json.dumps({"activation": options.activation, "output": str(picture), **found.as_dict()}))
@@ -297,7 +299,8 @@ def _pictures(options):
 
 def _free(picture, options):
     if not options.out.is_dir():
-        raise ValueError(f"--out {options.out} is not a folder")
+        there = "is not a folder" if options.out.exists() else "does not exist: make the folder first"
+        raise ValueError(f"--out {options.out} {there}")
     if picture.exists() and not options.force:
         raise ValueError(f"{picture} is there already; --force overwrites it")
     return picture
@@ -312,19 +315,39 @@ def _save(figure, picture, options):
 def _model(options, **more):
     """The network that the options name, with the names of its classes where they are known."""
     import jaxcam
-    from jaxcam import pretrained
 
-    if options.classes == "imagenet":
-        more["class_names"] = pretrained.imagenet_classes()
-    elif options.classes is not None:
-        more["class_names"] = pretrained.class_names(options.classes)
+    names = _names(options)
     if options.weights is None:
-        if options.classes is not None:
-            raise ValueError("--classes goes with --weights: the embedded network knows its classes")
         return jaxcam.digits(**more)
     if options.weights == "imagenet":
-        return jaxcam.vgg16(weights="imagenet", **more)
-    return pretrained.load(options.weights, **more)
+        model = jaxcam.vgg16(weights="imagenet", **more)
+    else:
+        model = jaxcam.pretrained.load(options.weights, **more)
+    classes = len(_classes(model))
+    if names is not None and len(names) != classes:
+        raise ValueError(f"--classes {options.classes} has {len(names)} names: the network has {classes} classes")
+    model.class_names = names
+    return model
+
+
+def _names(options):
+    """The names of the classes that are known before there is a network; None where they are not."""
+    from jaxcam import pretrained
+
+    if options.classes is not None and options.weights is None:
+        raise ValueError("--classes goes with --weights: the embedded network knows its classes")
+    if options.weights is None:
+        return pretrained.DIGITS_CLASSES
+    if options.classes == "imagenet" or (options.classes is None and options.weights == "imagenet"):
+        return pretrained.imagenet_classes()
+    return None if options.classes is None else pretrained.class_names(options.classes)
+
+
+def _check_names(options):
+    """Mistakes in --classes and --target, before half a gigabyte is fetched."""
+    names = _names(options)
+    if names is not None:
+        _target(options.target, names)
 
 
 def _last_convolution(model):
@@ -333,13 +356,13 @@ def _last_convolution(model):
 
 def _classes(model):
     """The names of the classes, their numbers where nothing else is known."""
-    return model.class_names or tuple(map(str, range(model.predictions.out_features)))
+    return model.class_names or tuple(map(str, range(getattr(model, model.layers[-1]).out_features)))
 
 
-def _target(text, model):
+def _target(text, names):
     from jaxcam import pretrained
 
-    return None if text is None else pretrained.find_class(text, _classes(model))
+    return None if text is None else pretrained.find_class(text, names)
 
 
 def _class_and_probability(model, image, target=None):

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam import scores
 from jaxcam.cut import Cut
 
 
@@ -21,13 +22,16 @@ def check_cut(cut: Any) -> None:
 
 def checked_image(image: Any) -> jax.Array:
     """The image as an array; a TypeError or ValueError where it is not floats, is empty, or is not finite."""
-    image = jnp.asarray(image)
+    given, image = image, jnp.asarray(image)
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise TypeError(f"image is {image.dtype}: floats in the model's range are wanted, image / 255 for 0..1")
     if image.size == 0:
         raise ValueError(f"image has shape {image.shape}: it has no elements")
-    if not isinstance(image, jax.core.Tracer) and not jnp.isfinite(image).all():
-        raise ValueError(f"image has {int((~jnp.isfinite(image)).sum())} values that are NaN or infinite")
+    if not isinstance(given, jax.core.Tracer) and getattr(given, "is_fully_addressable", True):
+        # By NumPy: under a jit that closes over the image, JAX's answer would be traced.
+        strange = np.count_nonzero(~np.isfinite(np.asarray(given, image.dtype)))
+        if strange:
+            raise ValueError(f"image has {strange} values that are NaN or infinite")
     return image
 
 
@@ -35,12 +39,17 @@ def checked_image(image: Any) -> jax.Array:
 _outputs = jax.jit(lambda cut, image: cut.head(cut.params, cut.features(cut.params, image), image))
 
 
-def check_target(cut: Cut, image: jax.Array, target: Any) -> None:
+def check_target(cut: Cut, image: jax.Array, target: Any, score: Any = scores.logit) -> None:
     """A TypeError or ValueError where the target is no class of the outputs; others than `[classes]` take anything."""
     outputs = _outputs.eval_shape(cut, image)
     vector = isinstance(outputs, jax.ShapeDtypeStruct) and outputs.ndim == 1
+    if not vector and score in (scores.logit, scores.log_softmax):
+        raise ValueError(
+            f"the head gives {_shapes(outputs)} for an image {list(image.shape)}: outputs [classes] are wanted, of one "
+            "image without a batch axis; for others give a score=, such as lambda outputs, target: outputs[0][target]"
+        )
     if target is None and not vector:
-        raise ValueError(f"target=None needs outputs [classes]: this head gives {outputs}; give what the score takes")
+        raise ValueError(f"target=None needs outputs [classes]: this head gives {_shapes(outputs)}; give a target")
     if target is None or not vector or isinstance(target, jax.core.Tracer):
         return
     if jnp.ndim(target) != 0 or not jnp.issubdtype(jnp.result_type(target), jnp.integer):
@@ -66,5 +75,12 @@ def check_noise(n_samples: Any, std: Any, key: Any) -> None:
 
 def check_count(name: str, value: Any, *, at_least: int) -> None:
     """A ValueError where an option is not an integer, or too small."""
+    if isinstance(value, jax.core.Tracer):
+        raise ValueError(f"{name} is traced: it has to be static, as in jax.jit(functools.partial(method, {name}=5))")
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
         raise ValueError(f"{name} is {value!r}: an integer of at least {at_least} is wanted")
+
+
+def _shapes(outputs):
+    """A pytree of shapes as a reader writes it."""
+    return str(jax.tree.map(lambda leaf: list(leaf.shape), outputs))

@@ -45,6 +45,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcam import jaxprs, models, vgg
 from jaxcam.vgg import VGG
@@ -299,6 +300,8 @@ def _program(how):
 
 def _parted(inputs):
     """The arrays among further inputs, and the rest."""
+    if not isinstance(inputs, Mapping | tuple | list):
+        raise TypeError(f"inputs is {type(inputs).__name__}: a tuple (array,) or a dict of arguments is wanted")
     leaves, tree = jax.tree.flatten(dict(inputs) if isinstance(inputs, Mapping) else tuple(inputs))
     places = tuple(i for i, leaf in enumerate(leaves) if hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
     static = tuple(None if i in places else leaf for i, leaf in enumerate(leaves))
@@ -339,6 +342,8 @@ def _shaped(value, how):
 
 
 def _image(shape):
+    if not all(isinstance(size, int | np.integer) for size in shape):
+        raise TypeError(f"image_shape is {type(shape).__name__}: (h, w, channels), integers, is wanted")
     return jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
 
 

@@ -27,7 +27,7 @@ from jaxcam.noise import even_chunks
 LINKS = ("identity", "exp")
 COLUMNS_AT_A_TIME = 32
 UNITS_AT_A_TIME = 128
-FLOPS_WORTH_A_WORD = 1e12  # from about 5 seconds on two cores
+FLOPS_WORTH_A_WORD = 1e11  # from about half a second on two cores, more where memory is the limit
 
 
 class Derivatives(NamedTuple):

@@ -13,8 +13,9 @@ For more examples, classes or keys use `jax.vmap`: what they share is computed o
     >>> ten.shape
     (10, 16, 16)
 
-The methods are jitted; inside another `jit` they are part of it. Values can be checked only outside: a NaN image or a
-target out of range raises there, while under jit such a target makes a map of NaN.
+The methods are jitted; inside another `jit` they are part of it. Options are static, but for `std`: bind them with
+`functools.partial` before `jit`. Values can be checked only outside: a NaN image or a target out of range raises there,
+while under jit such a target makes a map of NaN.
 """
 
 import functools
@@ -52,7 +53,8 @@ def _method(compute: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
             raise TypeError(f"{compute.__name__} has no option {name!r}: choose of {known}")
         checks.check_cut(cut)
         image = checks.checked_image(image)
-        checks.check_target(cut, image, target)
+        score = parameters["score"].default if "score" in parameters else scores.logit
+        checks.check_target(cut, image, target, options.get("score", score))
         if "n_samples" in parameters:
             n_samples = options.get("n_samples", parameters["n_samples"].default)
             checks.check_noise(

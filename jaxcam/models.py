@@ -59,8 +59,15 @@ class Run:
     made: Callable[..., Any] = field(default_factory=lambda: functools.lru_cache(maxsize=256)(_make), repr=False)
 
     def __call__(self, params: Any, streams: Any, args: tuple, kwargs: dict, layer: str | None) -> Any:
-        """The model's outputs."""
-        return self.call(params, streams, args, kwargs, layer)
+        """The model's outputs; an error of its own gets a note of what it was called with."""
+        try:
+            return self.call(params, streams, args, kwargs, layer)
+        except Exception as error:
+            shapes = [str(list(jnp.shape(leaf))) for leaf in jax.tree.leaves((args, kwargs))]
+            error.add_note(
+                f"jaxcam called the model with {', '.join(shapes)}; what it takes besides the image goes into inputs="
+            )
+            raise
 
     def once(self, make: Callable[[Any], Any], description: Any) -> Any:
         """`make(description)`, the same for equal descriptions: jit knows a function by its identity.
@@ -270,10 +277,13 @@ def _open_keras(model, keras) -> Opened:
     layers = dict(_keras_layers(model))
 
     def run(params, streams, args, kwargs, layer):
+        kwargs = dict(kwargs)
         rest, drawn = iter(params["non_trainable"]), iter(streams)
         fixed = [next(drawn) if i in seeds else next(rest) for i in range(len(others))]
-        if len(getattr(model, "inputs", None) or ()) > 1:  # a functional model takes its inputs as one list
-            args = (list(args),)
+        if len(getattr(model, "inputs", None) or ()) > 1:  # a functional model takes its inputs in one structure
+            rest_of_args = iter(args)
+            named = {t.name: kwargs.pop(t.name) if t.name in kwargs else next(rest_of_args) for t in model.inputs}
+            args = (named if isinstance(model.input, dict) else list(named.values()),)
         with _keras_lock:
             classes: dict[int, tuple[Any, type]] = {}
             try:

@@ -120,8 +120,8 @@ def _fetch(repository):
     except Exception as error:  # of the Hub's client, or of whichever HTTP library it uses: three in its last versions
         reason = " ".join(str(error).split())
         raise OSError(
-            f"the weights {repository} are not in the Hugging Face cache and cannot be fetched: with a file of them, "
-            f"give weights=FILE ({type(error).__name__}: {reason:.200})"
+            f"the weights {repository} are not in the Hugging Face cache and cannot be fetched: give a file instead "
+            f"of 'imagenet' ({type(error).__name__}: {reason:.100})"
         ) from error
 
 
@@ -253,7 +253,7 @@ def find_class(name: str, class_names: Sequence[str]) -> int:
       >>> find_class("tigre cat", names)
       Traceback (most recent call last):
         ...
-      ValueError: no class 'tigre cat': did you mean 'tiger cat', ...
+      ValueError: no class 'tigre cat': did you mean 'tiger cat', ...?
     """
     wanted = name.strip().casefold()
     folded = [each.casefold() for each in class_names]
@@ -262,14 +262,16 @@ def find_class(name: str, class_names: Sequence[str]) -> int:
         raise ValueError(f"{name!r} is the name of classes {' and '.join(numbers)}: give the number")
     if wanted in folded:
         return folded.index(wanted)
-    if wanted.isdecimal() and int(wanted) < len(folded):
-        return int(wanted)
+    if wanted.isdecimal():
+        if int(wanted) < len(folded):
+            return int(wanted)
+        raise ValueError(f"no class {wanted}: there are {len(folded)}, from 0")
     near = difflib.get_close_matches(wanted, folded, n=3)
     # A part of a long name is far from the whole by difflib's measure.
     near += [each for each in folded if wanted and wanted in each and each not in near][: 3 - len(near)]
     if near:
         meant = ", ".join(repr(class_names[folded.index(each)]) for each in near)
-        raise ValueError(f"no class {name!r}: did you mean {meant}")
+        raise ValueError(f"no class {name!r}: did you mean {meant}?")
     some = ", ".join(repr(each) for each in class_names[:10]) + (", ..." if len(class_names) > 10 else "")
     raise ValueError(f"no class {name!r}: choose a number in 0..{len(folded) - 1} or a name: {some}")
 

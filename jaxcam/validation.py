@@ -163,7 +163,6 @@ def validate(
       (False, True)
     """
     image = checks.checked_image(image)
-    checks.check_target(cut, image, target)
     checks.check_count("locations", locations, at_least=1)
     if callable(scores) or isinstance(links, str):
         raise TypeError("scores and links are lists: scores=[jaxcam.scores.logit], links=['exp']")
@@ -171,6 +170,8 @@ def validate(
     for name, given, known in (("scores", scores, "functions such as logit"), ("links", links, "identity, exp")):
         if not given:
             raise ValueError(f"{name} is empty: choose of {known}")
+    for score in scores:
+        checks.check_target(cut, image, target, score)
     for link in links:
         if link not in derivatives.LINKS:
             raise ValueError(f"link is {link!r}: choose one of {', '.join(derivatives.LINKS)}")

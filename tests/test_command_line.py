@@ -133,7 +133,7 @@ def test_options(capsys, options):
         (["--subset", "99,0"], "is outside the layer: coordinates are 0..15 x 0..15"),
         (["--region"], "a region is two opposite corners"),
         (["--link", "identity"], "alpha is 0/0 and the map is zero"),
-        (["--out", "nowhere"], "--out nowhere is not a folder"),
+        (["--out", "nowhere"], "--out nowhere does not exist: make the folder first"),
     ],
 )
 def test_mistakes_get_one_line(capsys, options, says):
@@ -179,8 +179,13 @@ def test_the_other_commands_with_weights(capsys, weights_and_names, picture):
     [
         (["--weights", "absent.h5"], "absent.h5: No such file or directory"),
         (["--weights", "names.txt"], "names.txt: not a file of weights"),
-        (["--weights", "mine.npz", "--classes", "imagenet"], "class_names has 1000 names: there are 10 classes"),
+        (
+            ["--weights", "mine.npz", "--classes", "imagenet"],
+            "--classes imagenet has 1000 names: the network has 10",
+        ),
         (["--classes", "names.txt"], "--classes goes with --weights"),
+        (["--weights", "imagenet", "--target", "tigre cat"], "no class 'tigre cat': did you mean 'tiger cat'"),
+        (["--target", "99"], "no class 99: there are 10, from 0"),
         (["--weights", "mine.npz", "--classes", "absent.txt"], "absent.txt: No such file or directory"),
     ],
 )

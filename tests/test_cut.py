@@ -240,6 +240,16 @@ class Drawing(nnx.Module):
         (lambda: jaxcam.cut(object(), "conv"), TypeError, "object is no model that jaxcam can cut: give a flax.nnx"),
         (lambda: jaxcam.cut(nn.Dense(3), "conv"), TypeError, r"a Linen module comes with its variables: give \(Dense"),
         (lambda: jaxcam.layers(Net(nnx.relu)), ValueError, r"image_shape is needed: layers\(model, \(h, w, channels\)"),
+        (
+            lambda: jaxcam.layers(Net(nnx.relu), jnp.ones((2, 2, 3))),
+            TypeError,
+            r"image_shape is .*: \(h, w, channels\)",
+        ),
+        (
+            lambda: jaxcam.cut(Net(nnx.relu), "conv", inputs=jnp.ones(3)),
+            TypeError,
+            r"inputs is .*: a tuple \(array,\)",
+        ),
         (lambda: jaxcam.cut(jaxcam.digits(), "fc1", grid=(2, 2)), TypeError, "a jaxcam.VGG takes no grid"),
         (lambda: jaxcam.cut(Net(nnx.relu), "conv", prefix=1), ValueError, r"prefix=1 goes with grid=\(h, w\)"),
         (
@@ -258,6 +268,14 @@ def test_bad_calls_get_one_line(call, error, message):
     with pytest.raises(error, match=message) as refused:
         call()
     assert "\n" not in str(refused.value)
+
+
+def test_an_error_of_the_model_says_what_it_was_called_with():
+    specimen, model = built("nnx", "two_inputs")
+    with pytest.raises(TypeError, match="missing 1 required positional argument") as refused:
+        jaxcam.layers(model, specimen.image_shape)
+    note = "jaxcam called the model with [1, 32, 32, 3]; what it takes besides the image goes into inputs="
+    assert note in refused.value.__notes__
 
 
 def test_shared_modules_are_found_under_each_name():

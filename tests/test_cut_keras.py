@@ -93,3 +93,16 @@ def test_what_keras_models_cannot_be():
     cut = jaxcam.cut(model, "conv", inputs=(ones,))
     wanted = model([x[None], ones[None]])[0]
     np.testing.assert_allclose(cut.head(cut.params, cut.features(cut.params, x), x), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("structure", [list, dict])
+def test_inputs_by_name(structure):
+    image, mask = keras.Input((8, 8, 3), name="image"), keras.Input((8, 8, 1), name="mask")
+    y = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, name="conv")(image * mask))
+    inputs = [mask, image] if structure is list else {"mask": mask, "image": image}
+    model = keras.Model(inputs, y)
+    given = jax.random.uniform(jax.random.key(1), (8, 8, 1))
+    x = jax.random.uniform(jax.random.key(0), (8, 8, 3))
+    cut = jaxcam.cut(model, "conv", inputs={"mask": given})
+    wanted = model([given[None], x[None]] if structure is list else {"mask": given[None], "image": x[None]})[0]
+    np.testing.assert_allclose(cut.head(cut.params, cut.features(cut.params, x), x), wanted, rtol=1e-5, atol=1e-6)

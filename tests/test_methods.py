@@ -54,6 +54,35 @@ def test_images_that_are_refused(explained, image, change, error, message):
         explained(change(image), 3)
 
 
+def test_an_image_may_be_closed_over(cut, image):
+    """As it stands in a loss: JAX's own array, concrete, inside a jit."""
+    array = jnp.asarray(image)
+    wanted = jaxcam.grad_cam(cut, array, 3)
+    np.testing.assert_allclose(jax.jit(lambda cut: jaxcam.grad_cam(cut, array, 3))(cut), wanted, rtol=1e-5, atol=1e-6)
+    many = jax.lax.map(lambda target: jaxcam.grad_cam(cut, array, target), jnp.arange(3, 5))
+    np.testing.assert_allclose(many[0], wanted, rtol=1e-5, atol=1e-6)
+    strange = array * jnp.nan
+    with pytest.raises(ValueError, match="values that are NaN or infinite"):
+        jax.jit(lambda cut: jaxcam.grad_cam(cut, strange, 3))(cut)
+
+
+@pytest.mark.parametrize("method", [jaxcam.cam, jaxcam.grad_cam])
+def test_outputs_that_need_a_score_of_ones_own(method):
+    cut = jaxcam.Cut((), lambda p, x: x, lambda p, A, x: (A.mean((0, 1)), A))
+    x = jax.random.uniform(KEY, (4, 5, 3))
+    with pytest.raises(ValueError, match=r"the head gives \(\[3\], \[4, 5, 3\]\) for an image \[4, 5, 3\]: .* score="):
+        method(cut, x, 1)
+    score = lambda outputs, target: outputs[0][target]
+    assert jaxcam.grad_cam(cut, x, 1, score=score).shape == (4, 5)
+    with pytest.raises(ValueError, match=r"target=None needs outputs \[classes\]"):
+        jaxcam.grad_cam(cut, x, score=score)
+
+
+def test_options_are_static(cut, image):
+    with pytest.raises(ValueError, match=r"n_samples is traced: it has to be static.*functools.partial"):
+        jax.jit(jaxcam.smooth_grad_cam_pp)(cut, image, 3, KEY, n_samples=4)
+
+
 def test_a_model_is_not_a_cut(digits, image):
     with pytest.raises(TypeError, match=r"VGG is not a Cut: make one with jaxcam.cut\(model, layer\)"):
         jaxcam.grad_cam(digits, image)

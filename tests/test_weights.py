@@ -669,7 +669,7 @@ def test_imagenet_weights_come_from_the_hubs_cache(tmp_path):
 def test_without_network_and_cache_it_says_how_to_give_a_file(tmp_path):
     (line,) = hub(tmp_path)
     assert line.startswith("OSError the weights timm/vgg16.tv_in1k are not in the Hugging Face cache and cannot be")
-    assert "with a file of them, give weights=FILE" in line
+    assert "give a file instead of 'imagenet'" in line
 
 
 # The names of classes.
@@ -684,7 +684,8 @@ def test_names_of_classes():
     assert refusal(find, "cardigan", names) == "'cardigan' is the name of classes 264 and 474: give the number"
     assert refusal(find, "tigre cat", names).startswith("no class 'tigre cat': did you mean 'tiger cat', ")
     assert "'great white shark'" in refusal(find, "white shark", names)
-    assert "choose a number in 0..999 or a name: 'tench', 'goldfish'" in refusal(find, "1000", names)
+    assert refusal(find, "1000", names) == "no class 1000: there are 1000, from 0"
+    assert "choose a number in 0..999 or a name: 'tench', 'goldfish'" in refusal(find, "zzzz", names)
     assert "choose a number in 0..2 or a name: 'a', 'b', 'c'" in refusal(find, "", ("a", "b", "c"))
 
 
