@@ -187,7 +187,7 @@ def layers(
     params, how, _ = _opened(model, None, inputs, image_shape, batched=batched)
     if how.image_shape is None:
         raise ValueError("image_shape is needed: layers(model, (h, w, channels)), the shape of one image")
-    _, _, marks = _trace(how, params, _image(how.image_shape))
+    _, _, marks, _ = _trace(how, params, _image(how.image_shape))
     count = Counter(mark.name for mark in marks)
 
     def can_be_cut(mark):
@@ -222,6 +222,7 @@ class _Inputs(NamedTuple):
     tree: Any
     leaves: tuple[Any, ...]
     arrays: tuple[int, ...]
+    types: tuple[type, ...]  # as True is 1, which is another input
 
 
 def _halves(how):
@@ -240,7 +241,8 @@ def _halves(how):
         if how.prefix:
             tokens = _without_batch(split.before(*values)[0], how)
             A = jnp.concatenate([tokens[: how.prefix], A.reshape(-1, A.shape[-1])])
-        return jax.tree.unflatten(outputs, split.after(A.reshape(split.aval.shape), *values))
+        A = A.reshape(split.aval.shape).astype(split.aval.dtype)
+        return jax.tree.unflatten(outputs, split.after(A, *values))
 
     return features, head
 
@@ -250,15 +252,18 @@ def _split(how, params, x):
     if how.image_shape is not None and (len(x.shape), x.shape[-1:]) != (len(how.image_shape), how.image_shape[-1:]):
         wanted = "[" + " ".join(map(str, how.image_shape)) + "]"
         raise ValueError(f"image has shape {x.shape}: {wanted} is wanted, without a batch axis; use jax.vmap for many")
-    closed, outputs, found = _trace(how, params, x)
+    closed, outputs, found, unjitted = _trace(how, params, x)
     if not found:
         called = [mark.name for mark in _trace(how._replace(layer=None), params, x)[2]]
-        raise ValueError(f"layer {how.layer!r} is not called in eval mode: {_choices(how.layer, called)}")
+        raise ValueError(
+            f"layer {how.layer!r} is not called in eval mode, or not for the outputs: {_choices(how.layer, called)}"
+        )
     _check_marks(how.layer, found)
     after = None
     if how.after is not None:
         aval = found[0].aval
-        after = jax.make_jaxpr(how.after)(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
+        with _jit_or_not(unjitted):
+            after = jax.make_jaxpr(how.after)(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
     split = jaxprs.split_at(how.layer, closed, after=after)
     learned = jax.tree.leaves(params)
     if any(split.needs[len(learned) : -1]):
@@ -269,16 +274,34 @@ def _split(how, params, x):
 
 
 def _trace(how, params, x):
-    """The model's program, `(params, streams, x) -> outputs` on one example, the tree of its outputs, and its marks."""
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (params, x))
+    """The model's program, `(params, streams, x) -> outputs` on one example, the tree of its outputs, and its marks.
+
+    And whether the jitted blocks in it were traced as if they were written out.
+    """
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, x))
     program = how.run.once(_program, how).trace(shapes[0], how.streams.leaves, shapes[1])
-    marks = jaxprs.marks(program.jaxpr.jaxpr)
+    if len(program.jaxpr.jaxpr.invars) != len(jax.tree.leaves(shapes)) + len(how.streams.leaves):
+        raise ValueError(
+            "the model closes over a traced value: hold it in the model's parameters, or pass it in inputs="
+        )
+    updated = jaxprs.computed(program.jaxpr, models.STATISTICS)
+    if updated:
+        raise ValueError(
+            f"the model updates its statistics {', '.join(updated[:3])}, as in training: pass its flag for eval mode, "
+            "such as inputs={'train': False}"
+        )
+    closed, _ = jaxprs.live(program.jaxpr)
+    marks = jaxprs.marks(closed.jaxpr)
     count = Counter(mark.name for mark in marks)
     shared = not marks or any(mark.jitted and count[mark.name] > 1 for mark in marks)
     if shared and not how.unjitted:
         # Jitted blocks of Linen that are alike share one trace, with the names of the first: each gets its own.
         return _trace(how._replace(unjitted=True), params, x)
-    return program.jaxpr, jax.tree.structure(program.out_info), marks
+    return program.jaxpr, jax.tree.structure(program.out_info), marks, how.unjitted
+
+
+def _jit_or_not(unjitted):
+    return jax.disable_jit() if unjitted else contextlib.nullcontext()
 
 
 def _program(how):
@@ -291,7 +314,7 @@ def _program(how):
         rest = jax.tree.unflatten(how.inputs.tree, leaves)
         args, kwargs = ((), rest) if isinstance(rest, dict) else (rest, {})
         streams = jax.tree.unflatten(how.streams.tree, streams)
-        with jax.disable_jit() if how.unjitted else contextlib.nullcontext():
+        with _jit_or_not(how.unjitted):
             outputs = models.anew(lambda: how.run(model, streams, (_with_batch(x, how), *args), kwargs, how.layer))
         return jax.tree.map(lambda out: _without_batch(out, how), outputs)
 
@@ -305,7 +328,9 @@ def _parted(inputs):
     leaves, tree = jax.tree.flatten(dict(inputs) if isinstance(inputs, Mapping) else tuple(inputs))
     places = tuple(i for i, leaf in enumerate(leaves) if hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
     static = tuple(None if i in places else leaf for i, leaf in enumerate(leaves))
-    return tuple(jnp.asarray(leaves[i]) for i in places), _Inputs(tree, static, places)
+    return tuple(jnp.asarray(leaves[i]) for i in places), _Inputs(
+        tree, static, places, tuple(map(type, static))
+    )  # fmt: skip
 
 
 def _opened(model, layer, inputs, image_shape, *, after=None, grid=None, prefix=0, batched=True):

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, Primitive
 from jax.interpreters import ad, batching, mlir, partial_eval
 
@@ -24,6 +25,7 @@ from jax.interpreters import ad, batching, mlir, partial_eval
 CALLS = frozenset(
     "jit pjit closed_call core_call remat checkpoint remat2 custom_vjp_call custom_vjp_call_jaxpr".split()
 )
+ARITHMETIC = frozenset("add sub mul div max min select_n dot_general reduce_sum sqrt rsqrt stop_gradient".split())
 RULES = frozenset("custom_jvp_call custom_vjp_call custom_vjp_call_jaxpr".split())
 
 # The identity, with a name. Which transformations it went through while it was traced is part of what is found.
@@ -101,6 +103,44 @@ def marks(jaxpr: Any) -> list[Mark]:
     return found
 
 
+def live(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, tuple[bool, ...]]:
+    """The program without what does not reach its outputs, inside its calls too, and which of its inputs it needs."""
+    jaxpr, needs = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+    return ClosedJaxpr(jaxpr, closed.consts), tuple(needs)
+
+
+def computed(closed: ClosedJaxpr, prefix: str) -> list[str]:
+    """The names, without the prefix, of marks of the program's top whose value is a result of arithmetic.
+
+    A value that the program was given, and that went through calls as it was, is not. What comes out of a loop is not
+    followed, and counts as given.
+    """
+    found = []
+    for eqn in closed.jaxpr.eqns:
+        if eqn.primitive is _mark and eqn.params["name"].startswith(prefix):
+            if _maker(closed.jaxpr, eqn.invars[0]) in ARITHMETIC:
+                found.append(eqn.params["name"].removeprefix(prefix))
+    return found
+
+
+def _maker(jaxpr, atom):
+    """The name of the primitive that makes a value; None for an input or a constant."""
+    for eqn in jaxpr.eqns:
+        if atom in eqn.outvars:
+            if eqn.primitive is _mark:
+                return _maker(jaxpr, eqn.invars[0])
+            if eqn.primitive.name not in CALLS - RULES:
+                return eqn.primitive.name
+            inner = inner_jaxpr(eqn.params).jaxpr
+            result = inner.outvars[eqn.outvars.index(atom)]
+            if isinstance(result, Literal):
+                return None
+            if result in inner.invars:
+                return _maker(jaxpr, eqn.invars[inner.invars.index(result)])
+            return _maker(inner, result)
+    return None
+
+
 def split_at(name: str, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None) -> Split:
     """The program in two parts at the value that is marked `name`, which must be marked once and in no transformation.
 
@@ -114,13 +154,14 @@ def split_at(name: str, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None
       ValueError: `after` is not what the program does with the value; the message names what it does.
     """
     # Blocks return what they are given, such as their state: what is not used of it goes first, inside them too.
-    jaxpr, needs = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
+    program, needs = live(closed)
     flat = _Flat(name)
     inputs = [flat.value() for _ in closed.jaxpr.invars]
-    outputs = flat.through(jaxpr, closed.consts, [v for v, needed in zip(inputs, needs, strict=True) if needed])
+    given = [v for v, needed in zip(inputs, needs, strict=True) if needed]
+    outputs = flat.through(program.jaxpr, program.consts, given)
     ((made, kept, aval),) = flat.marked
     if after is not None:
-        kept = _follow(after, flat.steps, kept, name)
+        kept = _follow(after, flat, kept, name)
         made, aval = kept, after.out_avals[0]
 
     def run(needed, given, wanted):
@@ -140,7 +181,7 @@ def split_at(name: str, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None
         run(rest, [kept, *inputs], outputs),
         aval,
         tuple(v in reads for v in inputs),
-        tuple(needs),
+        needs,
     )
 
 
@@ -202,37 +243,56 @@ def _needed(steps, wanted, known):
     return kept[::-1], needed
 
 
-def _follow(after, steps, value, name):
+def _follow(after, flat, value, name):
     """The number of the value that the program makes by applying `after`, equation by equation."""
-    number = {after.jaxpr.invars[0]: value}
+    # A constant may be made several times, so each value of `after` stands for a set of numbers.
+    numbers = {after.jaxpr.invars[0]: {value}}
+    for var, const in zip(after.jaxpr.constvars, after.consts, strict=True):
+        numbers[var] = {number for number, other in flat.constants.items() if _equal(const, other)}
+    moving = {after.jaxpr.invars[0]}
     for eqn in after.jaxpr.eqns:
-        read = [None if isinstance(atom, Literal) else number.get(atom) for atom in eqn.invars]
-        same = [step for step in steps if _same(step, eqn, read)]
-        if len(same) != 1:
-            does = ", ".join(dict.fromkeys(_title(step.eqn) for step in steps if value in step.inputs)) or "nothing"
+        same = [step for step in flat.steps if _same(step, eqn, numbers, flat.constants)]
+        moves = any(not isinstance(atom, Literal) and atom in moving for atom in eqn.invars)
+        if not same or (moves and len(same) > 1):
+            does = [_title(step.eqn) for step in flat.steps if value in step.inputs] or ["nothing"]
             times = "is not" if not same else f"is {len(same)} times"
             raise ValueError(
-                f"after={_title(eqn)} {times} what the model applies to the output of {name!r}, which goes to: {does}"
+                f"after={_title(eqn)} {times} what the model applies to the output of {name!r}, which goes to: "
+                f"{', '.join(dict.fromkeys(does))}"
             )
-        number.update(zip(eqn.outvars, same[0].outputs, strict=True))
-    return number[after.jaxpr.outvars[0]]
+        moving.update(eqn.outvars if moves else ())
+        for i, var in enumerate(eqn.outvars):
+            numbers[var] = {step.outputs[i] for step in same}
+    (kept,) = numbers[after.jaxpr.outvars[0]]
+    return kept
 
 
-def _same(step, eqn, read):
-    """Whether a step is the equation, on the values that were found so far; None stands for a constant."""
-    if step.eqn.primitive is not eqn.primitive or len(step.inputs) != len(read):
+def _same(step, eqn, numbers, constants):
+    """Whether a step of the program is the equation, on the values that were found so far."""
+    if step.eqn.primitive is not eqn.primitive or len(step.inputs) != len(eqn.invars):
         return False
-    for atom, own, wanted, number in zip(eqn.invars, step.eqn.invars, read, step.inputs, strict=True):
-        if wanted is not None and wanted != number:
-            return False
-        if isinstance(atom, Literal) and not (isinstance(own, Literal) and bool(atom.val == own.val)):
+    for atom, number in zip(eqn.invars, step.inputs, strict=True):
+        if isinstance(atom, Literal):
+            if number not in constants or not _equal(atom.val, constants[number]):
+                return False
+        elif number not in numbers[atom]:
             return False
     return _comparable(step.eqn.params) == _comparable(eqn.params)
 
 
+def _equal(one, other):
+    one, other = (np.asarray(value) for value in (one, other))
+    return one.shape == other.shape and one.dtype == other.dtype and bool((one == other).all())
+
+
 def _comparable(params):
-    """An equation's parameters, without the functions among them, as text."""
-    return {key: str(value) for key, value in params.items() if not callable(value)}
+    """An equation's parameters, without the functions among them: as text, constants as their bytes."""
+    described = {}
+    for key, value in params.items():
+        if not callable(value):
+            held = [np.asarray(const).tobytes() for const in getattr(value, "consts", ())]
+            described[key] = str(value), held
+    return described
 
 
 def _title(eqn):

@@ -18,29 +18,31 @@ time of one trace the layer, where marks are the identity for everyone else (Ker
     [('layers/0', (1, 4)), ('layers/2', (1, 4))]
 """
 
+import dataclasses
+import enum
 import functools
 import inspect
 import itertools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import nnx
 
 from jaxcam.jaxprs import mark
 
-# How models are told, by an argument or an attribute, that they are not being trained.
+# How models are told, by an argument or by an attribute, that they are not being trained.
 EVALUATION = {
     "train": False, "training": False, "is_training": False,
     "deterministic": True, "use_running_average": True, "inference": True,
 }  # fmt: skip
-_ATTRIBUTES = ("train", "training", "is_training")
-_NAME = "jaxcam_name"
 _axes = itertools.count()
 
 
@@ -95,6 +97,10 @@ class Opened(NamedTuple):
     image_shape: tuple[int, ...] | None = None
 
 
+# A mark of this beginning is of a running statistic when the call is over, which an evaluation does not change.
+STATISTICS = "statistics of "
+
+
 class Streams(NamedTuple):
     """Random streams by shape and type: leaves and their tree."""
 
@@ -111,12 +117,11 @@ def opened(model: Any) -> Opened:
     """
     if isinstance(model, nnx.Module):
         graphdef, streams, params = nnx.split(model, nnx.RngState, ...)  # type: ignore[misc]
-        return Opened(
-            params, _streams(streams), _unless_unhashable(_shared, _nnx_run, graphdef), tuple(dict(_modules(model)))
-        )
+        run = _shared_if_exact(_nnx_run, graphdef, _static(model))
+        return Opened(params, _streams(streams), run, tuple(dict(_modules(model))))
     if isinstance(model, tuple | list) and len(model) == 2 and isinstance(model[0], nn.Module):
         module, variables = model
-        return Opened(variables, _streams(()), _unless_unhashable(_shared, _linen_run, module), None)
+        return Opened(variables, _streams(()), _shared_if_exact(_linen_run, module, [module]), None)
     if isinstance(model, nn.Module):
         if model.scope is not None:
             return opened(model.unbind())
@@ -160,22 +165,94 @@ def _unless_unhashable(cached, make, description):
 
 
 @functools.lru_cache(maxsize=256)
-def _shared(make, description):
+def _shared(make, description, exact):
+    del exact  # part of the key alone
     return make(description)
 
 
-def _flags(function) -> dict[str, bool]:
-    """The arguments of a call that say that nothing is being trained."""
+def _shared_if_exact(make, description, static):
+    """The run of a model, shared with equal ones where its static parts say all that they hold."""
     try:
-        parameters = inspect.signature(function).parameters
-    except ValueError:  # a callable without a signature takes no flags
-        return {}
-    return {name: value for name, value in EVALUATION.items() if name in parameters}
+        return _shared(make, description, tuple(map(_exact, static)))
+    except _NotExact:
+        return make(description)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        return make(description)
+
+
+class _NotExact(Exception):
+    """A static part may change, or hold an array, while it stays equal to itself."""
+
+
+def _exact(value):
+    """What is equal for values that are the same for good, types among them: 1 is not True, and not 1.0."""
+    if isinstance(value, nnx.Pytree | nnx.Variable):
+        raise _NotExact
+    if isinstance(value, bool | int | float | complex | str | bytes | type | np.dtype | np.generic | enum.Enum | None):
+        return type(value), value
+    if isinstance(value, tuple | list):
+        return type(value), tuple(map(_exact, value))
+    if isinstance(value, Mapping):
+        return type(value), tuple((key, _exact(item)) for key, item in value.items())
+    if isinstance(value, functools.partial):
+        return _exact((value.func, value.args, value.keywords))
+    frozen = getattr(getattr(type(value), "__dataclass_params__", None), "frozen", False)
+    if isinstance(value, nn.Module) or frozen:
+        names = [each.name for each in dataclasses.fields(value) if each.name != "parent"]
+        return type(value), tuple((name, _exact(getattr(value, name, None))) for name in names)
+    if isinstance(value, types.FunctionType):
+        held = inspect.getclosurevars(value).nonlocals.values() if value.__closure__ else ()
+        return value, _exact([*held, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()])
+    if callable(value) and str(getattr(type(value), "__module__", "")).split(".")[0] in ("jax", "jaxlib", "builtins"):
+        if isinstance(value, types.MethodType):
+            raise _NotExact
+        return value, _exact(getattr(value, "__wrapped__", None))
+    if type(value).__module__.split(".")[0] in ("jax", "flax", "numpy") and not hasattr(value, "__array__"):
+        return value
+    raise _NotExact
+
+
+def _with_flags(function, args, kwargs) -> dict[str, Any]:
+    """The keywords of a call, and those that say that nothing is being trained, where it takes them and has none."""
+    try:
+        parameters = inspect.signature(function)
+        given = parameters.bind_partial(*args, **kwargs).arguments
+    except (TypeError, ValueError):  # no signature, or not this one: the call itself says it better
+        return kwargs
+    flags = {name: value for name, value in EVALUATION.items() if name in parameters.parameters and name not in given}
+    return {**flags, **kwargs}
 
 
 def _streams(tree) -> Streams:
     leaves, structure = jax.tree.flatten(tree)
     return Streams(tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves), structure)
+
+
+class _Quiet:
+    """Behind a subclass that marks and before the user's class: keeps what the user does with subclasses from it."""
+
+    def __init_subclass__(cls, **keywords):
+        if issubclass(cls, nnx.Module):
+            nnx.Module.__init_subclass__.__func__(cls, **keywords)  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _quiet(meta):
+    """A metaclass that has `_Quiet` in the order of resolution, and not among the bases, which fix the layout."""
+
+    def mro(cls):
+        own, *rest = meta.mro(cls)
+        return [own, _Quiet, *rest]
+
+    return type(meta.__name__, (meta,), {"mro": mro})
+
+
+def _subclass(cls, call, **keywords):
+    """The class with another `__call__`."""
+    namespace = {"__call__": call, "__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    return _quiet(type(cls))(cls.__name__, (cls,), namespace, **keywords)  # type: ignore[arg-type]
 
 
 # Flax NNX: the modules of a copy become instances of subclasses that mark what they return.
@@ -189,11 +266,23 @@ def _nnx_run(graphdef):
         for name, module in _modules(model):
             if layer in (None, name) and id(module) not in done:
                 done.add(id(module))
-                setattr(module, _NAME, name)
-                object.__setattr__(module, "__class__", _marking(type(module)))
-        return model(*args, **{**_flags(model.__call__), **kwargs})
+                object.__setattr__(module, "__class__", _marking(type(module), name))
+        outputs = model(*args, **_with_flags(model.__call__, args, kwargs))
+        for path, variable in nnx.iter_graph(model):
+            if isinstance(variable, nnx.BatchStat):
+                mark(variable.get_value(), f"{STATISTICS}{'/'.join(map(str, path))}")
+        return outputs
 
     return Run(run)
+
+
+def _static(model) -> list[Any]:
+    """What a model holds besides its parameters and modules, without Flax's own notes."""
+    return [
+        value
+        for path, value in nnx.iter_graph(model)
+        if not isinstance(value, nnx.Pytree | nnx.Variable) and not str(path[-1]).startswith("_pytree__")
+    ]
 
 
 def _modules(model, path=(), above=()) -> Iterator[tuple[str, nnx.Module]]:
@@ -209,21 +298,22 @@ def _modules(model, path=(), above=()) -> Iterator[tuple[str, nnx.Module]]:
 
 def _evaluate(model) -> None:
     """Eval mode, on a copy that is ours."""
-    model.eval()
-    for _, module in [("", model), *_modules(model)]:
-        for name in _ATTRIBUTES:
-            if isinstance(vars(module).get(name), bool):
-                setattr(module, name, EVALUATION[name])
+    for _, node in nnx.iter_graph(model):
+        if isinstance(node, nnx.Module):
+            for name, value in EVALUATION.items():
+                if name in vars(node) and isinstance(vars(node)[name], bool | None):
+                    object.__setattr__(node, name, value)
 
 
-@functools.cache
-def _marking(cls):
+@functools.lru_cache(maxsize=4096)
+def _marking(cls, name):
     """The class with a `__call__` that marks: nothing else of the module changes, for whoever looks at it."""
 
     def __call__(self, *args, **kwargs):
-        return mark(super(Marking, self).__call__(*args, **kwargs), getattr(self, _NAME))
+        return mark(super(Marking, self).__call__(*args, **kwargs), name)
 
-    Marking = type(cls)(cls.__name__, (cls,), {"__call__": __call__, "__module__": cls.__module__})
+    keywords = {"pytree": cls._pytree__is_pytree} if hasattr(cls, "_pytree__is_pytree") else {}
+    Marking = _subclass(cls, __call__, **keywords)
     return Marking
 
 
@@ -231,30 +321,53 @@ def _marking(cls):
 
 
 def _linen_run(module):
-    flags = _flags(type(module).__call__)
-
     def run(variables, streams, args, kwargs, layer):
         del streams
+        active = []
 
         def marking(call, args, kwargs, context):
-            if isinstance(context.module, nn.BatchNorm | nn.Dropout):
-                args, kwargs = _evaluated(context.module, args, kwargs)
-            out = call(*args, **kwargs)
-            name = "/".join(context.module.path)
-            return mark(out, name) if context.method_name == "__call__" and name and layer in (None, name) else out
+            module = context.module
+            if context.method_name != "__call__":
+                return call(*args, **kwargs)
+            args, kwargs = _evaluated(module, context.orig_method, args, kwargs)
+            outermost = module not in active  # a class whose call calls its parent's calls twice
+            active.append(module)
+            try:
+                out = call(*args, **kwargs)
+            finally:
+                active.pop()
+            name = "/".join(module.path)
+            return mark(out, name) if outermost and name and layer in (None, name) else out
 
         with nn.intercept_methods(marking):
-            return module.apply(variables, *args, **{**flags, **kwargs})
+            return module.apply(variables, *args, **_with_flags(type(module).__call__, (None, *args), kwargs))
 
     return Run(run)
 
 
-def _evaluated(module, args, kwargs):
-    """The arguments of a BatchNorm's or a Dropout's call, such that it is in eval mode."""
-    name, place = ("use_running_average", 1) if isinstance(module, nn.BatchNorm) else ("deterministic", 1)
-    if getattr(module, name) is not None:
-        object.__setattr__(module, name, None)  # a copy for this call; both may not be given
-    return args[:place], {**{k: v for k, v in kwargs.items() if k != "rng"}, name: True}
+def _evaluated(module, method, args, kwargs):
+    """The arguments of a module's call, with its flags and theirs in eval mode; modules are copies for this call."""
+    own = isinstance(module, nn.BatchNorm | nn.Dropout)
+    for name, value in EVALUATION.items():
+        if isinstance(getattr(module, name, None), bool):
+            object.__setattr__(module, name, None if own else value)  # their call may not have both
+    if isinstance(module, nnx.bridge.ToLinen):
+        object.__setattr__(module, "nnx_class", _in_eval_mode(module.nnx_class))
+    name = "use_running_average" if isinstance(module, nn.BatchNorm) else "deterministic"
+    if own and name in inspect.signature(method).parameters:
+        args, kwargs = args[:1], {**{k: v for k, v in kwargs.items() if k != "rng"}, name: True}
+    return args, kwargs
+
+
+def _in_eval_mode(nnx_class):
+    """The class of an NNX module inside a Linen one, its instances in eval mode."""
+
+    def build(*args, **kwargs):
+        module = nnx_class(*args, **kwargs)
+        _evaluate(module)
+        return module
+
+    return build
 
 
 # Keras: its layers are instances of a marking subclass while they are traced.
@@ -267,45 +380,49 @@ def _open_keras(model, keras) -> Opened:
         raise ValueError(f"Keras runs on {keras.backend.backend()}: set KERAS_BACKEND=jax before it is imported")
     if not model.built:
         raise ValueError(f"the Keras model {model.name!r} is not built: call it on an image first")
-    trainable = model.trainable_variables
-    others = model.non_trainable_variables
-    seeds = [i for i, v in enumerate(others) if v.path.endswith("seed_generator_state")]
-    params = {
-        "trainable": [v.value for v in trainable],
-        "non_trainable": [v.value for i, v in enumerate(others) if i not in seeds],
-    }
+    variables = model.variables
+    seeds = [variable for variable in variables if variable.path.endswith("seed_generator_state")]
+    learned = [variable for variable in variables if all(variable is not seed for seed in seeds)]
+    # Copies: Keras gives its own arrays away when it trains or predicts.
+    params = [jnp.array(variable.value, copy=True) for variable in learned]
     layers = dict(_keras_layers(model))
+    takes = inspect.signature(model.call).parameters
+    training = {"training": False} if "training" in takes else {}
 
     def run(params, streams, args, kwargs, layer):
-        kwargs = dict(kwargs)
-        rest, drawn = iter(params["non_trainable"]), iter(streams)
-        fixed = [next(drawn) if i in seeds else next(rest) for i in range(len(others))]
+        kwargs = {**training, **kwargs}
         if len(getattr(model, "inputs", None) or ()) > 1:  # a functional model takes its inputs in one structure
-            rest_of_args = iter(args)
-            named = {t.name: kwargs.pop(t.name) if t.name in kwargs else next(rest_of_args) for t in model.inputs}
+            unnamed = iter(args)
+            named = {t.name: kwargs.pop(t.name) if t.name in kwargs else next(unnamed) for t in model.inputs}
             args = (named if isinstance(model.input, dict) else list(named.values()),)
-        with _keras_lock:
+        values = [*zip(learned, params, strict=True), *zip(seeds, streams, strict=True)]
+        with _keras_lock, keras.StatelessScope(state_mapping=values):
             classes: dict[int, tuple[Any, type]] = {}
             try:
                 for name, module in layers.items():
                     if layer in (None, name) and id(module) not in classes:
                         classes[id(module)] = (module, type(module))
                         object.__setattr__(module, "__class__", _keras_marking(type(module), name))
-                out, _ = model.stateless_call(params["trainable"], fixed, *args, training=False, **kwargs)
+                return model(*args, **kwargs)
             finally:
                 for module, cls in classes.values():
                     object.__setattr__(module, "__class__", cls)
-        return out
 
-    seed_values = [jax.ShapeDtypeStruct(others[i].shape, jnp.dtype(others[i].dtype)) for i in seeds]
+    seed_values = [jax.ShapeDtypeStruct(seed.shape, jnp.dtype(seed.dtype)) for seed in seeds]
     shape: Any = getattr(model, "input_shape", None)  # a subclassed model has none
     known = isinstance(shape, tuple) and len(shape) > 1 and all(isinstance(size, int) for size in shape[1:])
     return Opened(params, _streams(seed_values), Run(run), tuple(layers), shape[1:] if known else None)
 
 
 def _keras_layers(layer, path=()):
+    names: set[str] = set()
     for child in layer._flatten_layers(include_self=False, recursive=False):
-        here = (*path, child.name)
+        name, number = child.name, 0
+        while name in names:  # a subclassed model may give one name to several
+            number += 1
+            name = f"{child.name}_{number}"
+        names.add(name)
+        here = (*path, name)
         if type(child).__name__ != "InputLayer":
             yield "/".join(here), child
             yield from _keras_layers(child, here)
@@ -318,5 +435,5 @@ def _keras_marking(cls, name):
         out = super(Marking, self).__call__(*args, **kwargs)
         return mark(out, name) if threading.get_ident() == thread else out
 
-    Marking = type(cls)(cls.__name__, (cls,), {"__call__": __call__, "__module__": cls.__module__})
+    Marking = _subclass(cls, __call__)
     return Marking

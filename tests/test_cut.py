@@ -206,7 +206,12 @@ def test_after_that_is_not_there():
         ("linen", "scan", "blocks/Conv_0", "called inside scan, which jaxcam does not take apart"),
         ("nnx", "ensemble", "members/conv", "called under vmap: it is many layers in one"),
         ("nnx", "resnet", "stages/0/7", "no layer 'stages/0/7': choose one of "),
-        ("linen", "resnet", "stage9", "layer 'stage9' is not called in eval mode: choose one of "),
+        (
+            "linen",
+            "resnet",
+            "stage9",
+            "'stage9' is not called in eval mode, or not for the outputs: choose one of ",
+        ),
     ],
 )
 def test_what_cannot_be_cut_says_why(kind, name, layer, message):

@@ -106,3 +106,52 @@ def test_inputs_by_name(structure):
     cut = jaxcam.cut(model, "conv", inputs={"mask": given})
     wanted = model([given[None], x[None]] if structure is list else {"mask": given[None], "image": x[None]})[0]
     np.testing.assert_allclose(cut.head(cut.params, cut.features(cut.params, x), x), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_layers_of_one_name_are_told_apart():
+    class Block(keras.layers.Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.conv = keras.layers.Conv2D(3, 3, padding="same", name="conv")
+
+        def call(self, x):
+            return keras.ops.relu(self.conv(x))
+
+    class Net(keras.Model):
+        """Its call takes no flag of training."""
+
+        def __init__(self):
+            super().__init__()
+            self.blocks = [Block(name="block") for _ in range(3)]
+
+        def call(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return keras.ops.mean(x, (1, 2))
+
+    model = Net()
+    x = jax.random.uniform(jax.random.key(1), (8, 8, 3))
+    wanted = model(x[None])[0]
+    names = jaxcam.layers(model, x.shape)
+    assert list(names) == ["block/conv", "block", "block_1/conv", "block_1", "block_2/conv", "block_2"]
+    h = x[None]
+    for name, block in zip(("block", "block_1", "block_2"), model.blocks, strict=True):
+        h = block(h)
+        cut = jaxcam.cut(model, name)
+        A = cut.features(cut.params, x)
+        np.testing.assert_allclose(A, h[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(cut.head(cut.params, A, x), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_cut_outlives_what_keras_does_with_the_model():
+    """Keras gives its arrays away when it predicts, and orders its weights by what is trainable."""
+    layers = keras.layers
+    dense = [layers.Dense(3, use_bias=False, name=name) for name in ("one", "two")]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *dense, layers.GlobalAveragePooling2D()])
+    dense[0].trainable = False
+    x = jax.random.uniform(jax.random.key(1), (8, 8, 3))
+    wanted = model(x[None], training=False)[0]
+    cut = jaxcam.cut(model, "two")
+    dense[0].trainable, dense[1].trainable = True, False
+    model.predict(np.array(x)[None], verbose=0)
+    np.testing.assert_allclose(cut.head(cut.params, cut.features(cut.params, x), x), wanted, rtol=1e-5, atol=1e-6)
