@@ -146,7 +146,7 @@ def cut(
     )
     if names is not None and layer not in names:
         raise ValueError(f"no layer {layer!r}: {_choices(layer, names)}")
-    features, head = how.run.once(_halves, how)
+    features, head = how.run.shared.once(_halves, how)
     reads = None
     if how.image_shape is not None:
         split, _, _ = _split(how, params, _image(how.image_shape))
@@ -279,7 +279,7 @@ def _trace(how, params, x):
     And whether the jitted blocks in it were traced as if they were written out.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, x))
-    program = how.run.once(_program, how).trace(shapes[0], how.streams.leaves, shapes[1])
+    program = how.run.shared.once(_program, how).trace(shapes[0], how.streams.leaves, shapes[1])
     if len(program.jaxpr.jaxpr.invars) != len(jax.tree.leaves(shapes)) + len(how.streams.leaves):
         raise ValueError(
             "the model closes over a traced value: hold it in the model's parameters, or pass it in inputs="

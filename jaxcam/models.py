@@ -18,15 +18,12 @@ time of one trace the layer, where marks are the identity for everyone else (Ker
     [('layers/0', (1, 4)), ('layers/2', (1, 4))]
 """
 
-import dataclasses
-import enum
 import functools
 import inspect
 import itertools
 import sys
 import threading
-import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -36,6 +33,7 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
+from jaxcam import sharing
 from jaxcam.jaxprs import mark
 
 # How models are told, by an argument or by an attribute, that they are not being trained.
@@ -44,10 +42,7 @@ EVALUATION = {
     "deterministic": True, "use_running_average": True, "inference": True,
 }  # fmt: skip
 _axes = itertools.count()
-
-
-def _make(make, description):
-    return make(description)
+_runs = sharing.Shared()
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,25 +53,18 @@ class Run:
     """
 
     call: Callable[..., Any]
-    made: Callable[..., Any] = field(default_factory=lambda: functools.lru_cache(maxsize=256)(_make), repr=False)
+    shared: sharing.Shared = field(default_factory=sharing.Shared, repr=False)
 
     def __call__(self, params: Any, streams: Any, args: tuple, kwargs: dict, layer: str | None) -> Any:
         """The model's outputs; an error of its own gets a note of what it was called with."""
         try:
             return self.call(params, streams, args, kwargs, layer)
         except Exception as error:
-            shapes = [str(list(jnp.shape(leaf))) for leaf in jax.tree.leaves((args, kwargs))]
+            shapes = [str(list(np.shape(leaf))) for leaf in jax.tree.leaves((args, kwargs))]
             error.add_note(
                 f"jaxcam called the model with {', '.join(shapes)}; what it takes besides the image goes into inputs="
             )
             raise
-
-    def once(self, make: Callable[[Any], Any], description: Any) -> Any:
-        """`make(description)`, the same for equal descriptions: jit knows a function by its identity.
-
-        What cannot be hashed is made anew.
-        """
-        return _unless_unhashable(self.made, make, description)
 
 
 class Opened(NamedTuple):
@@ -117,11 +105,11 @@ def opened(model: Any) -> Opened:
     """
     if isinstance(model, nnx.Module):
         graphdef, streams, params = nnx.split(model, nnx.RngState, ...)  # type: ignore[misc]
-        run = _shared_if_exact(_nnx_run, graphdef, _static(model))
+        run = _runs.once(_nnx_run, graphdef, exact=_static(model))
         return Opened(params, _streams(streams), run, tuple(dict(_modules(model))))
     if isinstance(model, tuple | list) and len(model) == 2 and isinstance(model[0], nn.Module):
         module, variables = model
-        return Opened(variables, _streams(()), _shared_if_exact(_linen_run, module, [module]), None)
+        return Opened(variables, _streams(()), _runs.once(_linen_run, module, exact=[module]), None)
     if isinstance(model, nn.Module):
         if model.scope is not None:
             return opened(model.unbind())
@@ -152,66 +140,6 @@ def anew(call: Callable[[], Any]) -> Any:
     arrays = iter(jax.vmap(inner, in_axes=None, out_axes=None, axis_size=1, axis_name=axis)(0))  # type: ignore[arg-type]
     tree, leaves = static
     return jax.tree.unflatten(tree, [next(arrays) if isinstance(leaf, jax.Array) else leaf for leaf in leaves])
-
-
-def _unless_unhashable(cached, make, description):
-    """`cached(make, description)`, or where they cannot be hashed, what is made anew."""
-    try:
-        return cached(make, description)
-    except TypeError as error:
-        if "unhashable" not in str(error):
-            raise
-        return make(description)
-
-
-@functools.lru_cache(maxsize=256)
-def _shared(make, description, exact):
-    del exact  # part of the key alone
-    return make(description)
-
-
-def _shared_if_exact(make, description, static):
-    """The run of a model, shared with equal ones where its static parts say all that they hold."""
-    try:
-        return _shared(make, description, tuple(map(_exact, static)))
-    except _NotExact:
-        return make(description)
-    except TypeError as error:
-        if "unhashable" not in str(error):
-            raise
-        return make(description)
-
-
-class _NotExact(Exception):
-    """A static part may change, or hold an array, while it stays equal to itself."""
-
-
-def _exact(value):
-    """What is equal for values that are the same for good, types among them: 1 is not True, and not 1.0."""
-    if isinstance(value, nnx.Pytree | nnx.Variable):
-        raise _NotExact
-    if isinstance(value, bool | int | float | complex | str | bytes | type | np.dtype | np.generic | enum.Enum | None):
-        return type(value), value
-    if isinstance(value, tuple | list):
-        return type(value), tuple(map(_exact, value))
-    if isinstance(value, Mapping):
-        return type(value), tuple((key, _exact(item)) for key, item in value.items())
-    if isinstance(value, functools.partial):
-        return _exact((value.func, value.args, value.keywords))
-    frozen = getattr(getattr(type(value), "__dataclass_params__", None), "frozen", False)
-    if isinstance(value, nn.Module) or frozen:
-        names = [each.name for each in dataclasses.fields(value) if each.name != "parent"]
-        return type(value), tuple((name, _exact(getattr(value, name, None))) for name in names)
-    if isinstance(value, types.FunctionType):
-        held = inspect.getclosurevars(value).nonlocals.values() if value.__closure__ else ()
-        return value, _exact([*held, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()])
-    if callable(value) and str(getattr(type(value), "__module__", "")).split(".")[0] in ("jax", "jaxlib", "builtins"):
-        if isinstance(value, types.MethodType):
-            raise _NotExact
-        return value, _exact(getattr(value, "__wrapped__", None))
-    if type(value).__module__.split(".")[0] in ("jax", "flax", "numpy") and not hasattr(value, "__array__"):
-        return value
-    raise _NotExact
 
 
 def _with_flags(function, args, kwargs) -> dict[str, Any]:
@@ -330,7 +258,8 @@ def _linen_run(module):
             if context.method_name != "__call__":
                 return call(*args, **kwargs)
             args, kwargs = _evaluated(module, context.orig_method, args, kwargs)
-            outermost = module not in active  # a class whose call calls its parent's calls twice
+            # A class whose call calls its parent's is one call. Equal modules are not the same.
+            outermost = not any(module is other for other in active)
             active.append(module)
             try:
                 out = call(*args, **kwargs)
