@@ -162,6 +162,7 @@ def validate(
       >>> found.certificate.affine, found.comparisons[0].errors["Y2"] > 0.1
       (False, True)
     """
+    checks.check_cut(cut)
     image = checks.checked_image(image)
     checks.check_count("locations", locations, at_least=1)
     if callable(scores) or isinstance(links, str):

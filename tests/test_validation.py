@@ -106,6 +106,11 @@ def test_the_figure(on_relu, image):
         jaxcam.plots.validation(on_relu._replace(comparisons=on_relu.comparisons[:1]), image)
 
 
+def test_a_model_is_not_a_cut(digits, image):
+    with pytest.raises(TypeError, match="VGG is not a Cut"):
+        jaxcam.validate(digits, image)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
