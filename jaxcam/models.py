@@ -251,7 +251,7 @@ def _marking(cls, name):
 def _linen_run(module):
     def run(variables, streams, args, kwargs, layer):
         del streams
-        active = []
+        active: list[nn.Module] = []
 
         def marking(call, args, kwargs, context):
             module = context.module
