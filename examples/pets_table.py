@@ -4,7 +4,7 @@
 
 The assets are those of `examples.real_photographs`; their README has a table of five of these maps, measured by other
 code, and its figures are printed in brackets. Nearly all the time is the 6 forward passes of VGG-16 a photograph, 1 for
-all maps but Smooth Grad-CAM++ and 5 for that: 10 minutes on 2 cores busy with other work.
+all maps but Smooth Grad-CAM++ and 5 for that.
 
 Definitions, as the README has them or, where it is silent, as its figures have them:
 
@@ -14,20 +14,18 @@ Definitions, as the README has them or, where it is silent, as its figures have 
 - Maps: at block5_conv3, 14 x 14, after relu, resized bilinearly (half-pixel centres) to 224 x 224.
 - Trimap: resized to 224 x 224 by nearest neighbour. 1 is the animal, 2 the background, 3 the border, not counted.
 - Pointing: the share of photographs whose map is largest on the animal. The largest of all pixels: one on the border
-  is a miss (that gives the centre Gaussian's .820; the largest of the pixels that count would give .880).
+  is a miss, as the README's figure for the centre Gaussian has it.
 - Energy: the map's sum over the animal by its sum over the pixels that count.
 - IoU: of the animal, n pixels, and the n largest of the pixels that count; of equal ones the upper left first.
 - Grad-CAM++: Y = e^logit. Smooth Grad-CAM++: n = 5, std 0.3.
 - Centre Gaussian: standard deviation 224 / 4, which gives all three of the README's figures.
-- Random: uniform for each pixel, not for each of 14 x 14, which gives an IoU of .19.
+- Random: uniform for each pixel, not for each of 14 x 14.
 
 What agrees with the README, and what does not: the Gaussian in full, every energy and every IoU to .004, Grad-CAM++'s
 pointing game. One photograph is .007 of the pointing game, so .005 means the same count: Grad-CAM's is one photograph
 below, the mean activation's one above. The head is right on 97.3% here (146 photographs) and on 98.7% (148) there, so
-the README's resizing was another; it names none, and ten that were tried (with `jaxcam.images.fit`, 98.0%, Grad-CAM has
-.947, .735, .668) come no nearer. Random's pointing game is one draw: .266 is expected, the mean share of the photograph
-that is animal, with a standard error of .036; this is .313 and the README's .333, and no seed was looked for that
-repeats it.
+the README's resizing was likely another; it names none. Random's pointing game is one draw, .313 here and .333 there;
+no seed was looked for that repeats it.
 """
 
 import argparse

@@ -57,7 +57,7 @@ def _parser():
         "--method",
         choices=METHODS,
         default="smooth_grad_cam_pp",
-        help="(default: %(default)s); cam is not defined where the head has hidden layers, as these networks' have",
+        help="(default: %(default)s); cam is not defined where the head has hidden layers, as that of a VGG has",
     )
     explain.add_argument("--samples", type=int, help="noisy copies, for smooth_grad_cam_pp (default: 5)")
     explain.add_argument("--std", type=float, help="their noise, as a share of the image's range (default: 0.3)")

@@ -263,7 +263,10 @@ def _follow(after, flat, value, name):
         moving.update(eqn.outvars if moves else ())
         for i, var in enumerate(eqn.outvars):
             numbers[var] = {step.outputs[i] for step in same}
-    (kept,) = numbers[after.jaxpr.outvars[0]]
+    results = after.jaxpr.outvars
+    if len(results) != 1 or isinstance(results[0], Literal) or results[0] not in moving:
+        raise ValueError(f"after= has to return one array that it makes of the output of {name!r}")
+    (kept,) = numbers[results[0]]
     return kept
 
 

@@ -16,7 +16,6 @@ Images are floats in 0..1, RGB, `[b h w 3]`; the `preprocess` of a model turns t
 Simonyan and Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015, Table 1.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +24,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxcam import sharing
+
 Activation = Callable[[jax.Array], jax.Array]
+
+_shared = sharing.Shared()
 
 # The convolutions of each block, by the number of layers with weights: Table 1's configurations A, B, D and E.
 DEPTHS: dict[int, tuple[int, ...]] = {
@@ -172,12 +175,12 @@ def halves(model: VGG, layer: str) -> tuple[Any, Callable, Callable]:
     """
     model.check_layer(layer)
     graphdef, params = nnx.split(model)
-    return params, *_halves(graphdef, layer)
+    return params, *_shared.once(_halves, (graphdef, layer), exact=(model.activation, model.preprocess))
 
 
-@functools.cache
-def _halves(graphdef, layer):
-    # Cached, because jit knows a function by its identity: cuts of equal models share their functions.
+def _halves(description):
+    graphdef, layer = description
+
     def features(params, x):
         model = nnx.merge(graphdef, params)
         _check_image(model, x)

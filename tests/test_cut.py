@@ -192,6 +192,13 @@ def test_after_takes_any_activation(activation):
     )
 
 
+@pytest.mark.parametrize("after", [lambda h: (nnx.relu(h), h), lambda h: 0.0, lambda h: jnp.zeros((1, 8, 8, 6))])
+def test_after_that_is_no_activation(after):
+    with pytest.raises(ValueError, match="after") as refused:
+        jaxcam.cut(Net(nnx.relu), "conv", after=after, image_shape=(8, 8, 3))
+    assert "\n" not in str(refused.value)
+
+
 def test_after_that_is_not_there():
     with pytest.raises(ValueError, match="after=relu is not what the model applies to the output of 'conv'.* silu"):
         jaxcam.cut(Net(jax.nn.silu), "conv", after=jax.nn.relu, image_shape=(8, 8, 3))

@@ -50,3 +50,5 @@ def test_the_readme_runs():
         for block in blocks:
             exec(compile(block, "README.md", "exec"), found)
     assert found["saliency"].ndim == 2
+    ((call, said),) = re.findall(r"^(jaxcam\.layers\(.*?\))  # (\{.*\})$", "\n".join(blocks), flags=re.MULTILINE)
+    assert eval(call, found) == eval(said)
