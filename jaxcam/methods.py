@@ -18,56 +18,27 @@ The methods are jitted; inside another `jit` they are part of it. Options are st
 while under jit such a target makes a map of NaN.
 """
 
-import functools
-import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxcam.derivatives
-from jaxcam import checks, linearity, maps, noise, scores, weights
+from jaxcam import linearity, maps, noise, scores, weights
+from jaxcam.calls import method
 from jaxcam.cut import Cut
 from jaxcam.cut import cut as cut_model
 
 Score = Callable[[Any, Any], jax.Array]
 Image = jax.Array | np.ndarray
 Target = jax.Array | int | None
-P = ParamSpec("P")
 
 DERIVATIVES = ("exact", "closed_form")
 
 
-def _method(compute: Callable[P, jax.Array]) -> Callable[P, jax.Array]:
-    """The method, jitted, behind the checks that need values. Options are static, but for std, which may be traced."""
-    parameters = inspect.signature(compute).parameters
-    static = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name != "std"]
-    compiled = jax.jit(compute, static_argnames=static)
-
-    @functools.wraps(compute)
-    def method(cut, image, target=None, *key, **options):
-        for name in set(options) - set(parameters):
-            known = ", ".join(list(parameters)[2:])
-            raise TypeError(f"{compute.__name__} has no option {name!r}: choose of {known}")
-        checks.check_cut(cut)
-        image = checks.checked_image(image)
-        score = parameters["score"].default if "score" in parameters else scores.logit
-        checks.check_target(cut, image, target, options.get("score", score))
-        if "n_samples" in parameters:
-            n_samples = options.get("n_samples", parameters["n_samples"].default)
-            checks.check_noise(
-                n_samples, options.get("std", parameters["std"].default), key[0] if key else options.get("key")
-            )
-        if options.get("batch_size") is not None:
-            checks.check_count("batch_size", options["batch_size"], at_least=1)
-        return compiled(cut, image, target, *key, **options)
-
-    return cast(Callable[P, jax.Array], method)
-
-
-@_method
+@method()
 def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | None = None) -> jax.Array:
     """CAM: relu(sum_k w_k A^k), w_k the weights of the linear layer after global average pooling.
 
@@ -109,7 +80,7 @@ def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | 
     return _or_nan(maps.saliency(A, weights.cam(gradient), select=select), valid & uniform)
 
 
-@_method
+@method()
 def grad_cam(
     cut: Cut,
     image: Image,
@@ -153,7 +124,7 @@ def grad_cam(
     return _or_nan(maps.saliency(A, weights.grad_cam(Y1), select=select), valid)
 
 
-@_method
+@method()
 def grad_cam_pp(
     cut: Cut,
     image: Image,
@@ -200,7 +171,7 @@ def grad_cam_pp(
     return _or_nan(maps.saliency(A, weights.grad_cam_pp(A, *Y), select=select), valid)
 
 
-@_method
+@method()
 def smooth_grad_cam_pp(
     cut: Cut,
     image: Image,

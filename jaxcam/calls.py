@@ -1,0 +1,83 @@
+"""How a named method is called: the checks that need values, then jit.
+
+A method is `method(cut, image, target=None, [key], *, options)`. Its options are static under jit, but for those that
+may be traced (`std`, so that a sweep over it compiles once). A method that hands its further options to another
+function, as `**options`, shows them in its signature.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, cast
+
+import jax
+
+from jaxcam import checks, scores
+
+P = ParamSpec("P")
+
+
+def method(
+    *, options_of: Callable[..., Any] | None = None, traced: Sequence[str] = ("std",)
+) -> Callable[[Callable[P, jax.Array]], Callable[P, jax.Array]]:
+    """A decorator: the method, jitted, behind the checks that need values.
+
+    Args:
+      options_of: where the method's `**options` go; those that the method does not set itself become its own.
+      traced: options that may be arrays, traced or not.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> @method()
+      ... def mean_activation(cut, image, target=None, *, power: int = 1):
+      ...     return (cut.features(cut.params, image) ** power).mean(-1)
+      >>> import jaxcam
+      >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+      >>> mean_activation(cut, jnp.ones([64, 64, 3])).shape
+      (16, 16)
+      >>> mean_activation(cut, jnp.ones([64, 64, 3]), pwoer=2)
+      Traceback (most recent call last):
+        ...
+      TypeError: mean_activation has no option 'pwoer': choose of target, power
+    """
+
+    def decorate(compute):
+        signature = _with_options(inspect.signature(compute), options_of)
+        parameters = signature.parameters
+        static = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name not in traced]
+        compiled = jax.jit(compute, static_argnames=static)
+
+        @functools.wraps(compute)
+        def checked(cut, image, target=None, *key, **options):
+            for name in set(options) - set(parameters):
+                known = ", ".join(list(parameters)[2:])
+                raise TypeError(f"{compute.__name__} has no option {name!r}: choose of {known}")
+            checks.check_cut(cut)
+            image = checks.checked_image(image)
+            default = {name: p.default for name, p in parameters.items()}
+            checks.check_target(cut, image, target, options.get("score", default.get("score", scores.logit)))
+            if "n_samples" in parameters:
+                given = {name: options.get(name, default[name]) for name in ("n_samples", "std")}
+                checks.check_noise(given["n_samples"], given["std"], key[0] if key else options.get("key"))
+            if options.get("batch_size") is not None:
+                checks.check_count("batch_size", options["batch_size"], at_least=1)
+            return compiled(cut, image, target, *key, **options)
+
+        checked.__signature__ = signature  # type: ignore[attr-defined]
+        return cast(Callable[P, jax.Array], checked)
+
+    return decorate
+
+
+def _with_options(signature, options_of):
+    """The signature with the options of the other function in the place of `**options`."""
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    if options_of is None:
+        return signature
+    names = {p.name for p in own}
+    others = [
+        p
+        for p in inspect.signature(options_of).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.name not in names and p.default is not p.empty
+    ]
+    return signature.replace(parameters=own + others)
