@@ -17,6 +17,7 @@ from jaxcam.vgg import vgg_digits as vgg_digits
 
 # A model and a layer to features and head.
 from jaxcam.cut import Cut as Cut
+from jaxcam.cut import Cuts as Cuts
 from jaxcam.cut import cut as cut
 from jaxcam.cut import layers as layers
 

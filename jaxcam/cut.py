@@ -41,7 +41,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -77,11 +77,50 @@ class Cut:
     reads_input: bool | None = None
 
     def __repr__(self) -> str:
-        count = sum(leaf.size for leaf in jax.tree.leaves(self.params) if hasattr(leaf, "size"))
         known = {None: "", True: ", the head reads the input", False: ", the head does not read the input"}
-        return f"Cut(layer={self.layer!r}, {count:,} parameters{known[self.reads_input]})"
+        return f"Cut(layer={self.layer!r}, {_size(self.params):,} parameters{known[self.reads_input]})"
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["tapped", "layers"])
+@dataclass(frozen=True, eq=False)
+class Cuts:
+    """A model that can be added to at several layers, on one example: one backward pass reaches all of them.
+
+    The derivatives of the outputs in what is added to a layer are those of the head of a `Cut` at that layer in A, of
+    every order; but the heads are one program here. A pytree like a `Cut`, whose leaves are the parameters.
+
+    Attributes:
+      params: any pytree; what the function takes first.
+      tapped: `(params, deltas, x) -> (activations, outputs)`: the model, with `deltas[layer]` added to the layer's
+        value. Deltas and activations are dicts by layer, `[*spatial k]` each. A layer that is missing in `deltas` has
+        nothing added to it, so `{}` gives the model as it is; an activation has its delta in it.
+      layers: the layers' names, in the order that they were given in. The activations are in it too, but JAX sorts the
+        keys of what goes through its transformations.
+
+    Example:
+      >>> import jax, jaxcam
+      >>> cuts = jaxcam.cut(jaxcam.digits(), ["block2_conv2", "block3_conv2"])
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> activations, outputs = cuts.tapped(cuts.params, {}, image)
+      >>> zeros = jax.tree.map(jax.numpy.zeros_like, activations)
+      >>> gradients = jax.grad(lambda deltas: cuts.tapped(cuts.params, deltas, image)[1][3])(zeros)
+      >>> {layer: gradients[layer].shape for layer in cuts.layers}
+      {'block2_conv2': (32, 32, 32), 'block3_conv2': (16, 16, 64)}
+    """
+
+    params: Any
+    tapped: Callable[[Any, Mapping[str, jax.Array], Any], tuple[dict[str, jax.Array], Any]] = field(repr=False)
+    layers: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Cuts(layers={self.layers!r}, {_size(self.params):,} parameters)"
+
+
+def _size(params):
+    return sum(leaf.size for leaf in jax.tree.leaves(params) if hasattr(leaf, "size"))
+
+
+@overload
 def cut(
     model: Any,
     layer: str,
@@ -92,8 +131,37 @@ def cut(
     grid: Sequence[int] | None = None,
     prefix: int = 0,
     batched: bool = True,
-) -> Cut:
+) -> Cut: ...
+
+
+@overload  # a list or a tuple, as a str is a Sequence[str] itself
+def cut(
+    model: Any,
+    layer: list[str] | tuple[str, ...],
+    *,
+    image_shape: Sequence[int] | None = None,
+    inputs: Sequence[Any] | Mapping[str, Any] = (),
+    after: Callable[[jax.Array], jax.Array] | None = None,
+    grid: Sequence[int] | None = None,
+    prefix: int = 0,
+    batched: bool = True,
+) -> Cuts: ...
+
+
+def cut(
+    model: Any,
+    layer: str | list[str] | tuple[str, ...],
+    *,
+    image_shape: Sequence[int] | None = None,
+    inputs: Sequence[Any] | Mapping[str, Any] = (),
+    after: Callable[[jax.Array], jax.Array] | None = None,
+    grid: Sequence[int] | None = None,
+    prefix: int = 0,
+    batched: bool = True,
+) -> Cut | Cuts:
     """Cut a model at a named layer, so that `head(features(x))` is the model in eval mode, on one example.
+
+    At several layers it does not come apart, but can be added to at each of them, in one program: a `Cuts`.
 
     The model is left as it was. What it does not say by itself is found out when it is traced: with `image_shape` that
     is now, without it when the cut first sees an image; either way nothing is computed for it.
@@ -101,7 +169,8 @@ def cut(
     Args:
       model: a `flax.nnx.Module`, `(linen_module, variables)`, or a Keras 3 model on its JAX backend.
       layer: a name that `jaxcam.layers` lists, the path to the layer joined by "/": "stages/0/conv2". The activation is
-        what the layer returns; for a `jaxcam.VGG` it is the value after the relu, as in the papers.
+        what the layer returns; for a `jaxcam.VGG` it is the value after the relu, as in the papers. A list or a tuple
+        of names gives a `Cuts`; the options are then those of each of its layers.
       image_shape: that of one image, `(h, w, channels)`, for the checks to be made now.
       inputs: what the model takes besides the image, for one example: a tuple of further arguments, or a dict of
         arguments by name. Arrays become part of `params`; anything else, such as a flag, is static. The usual flags of
@@ -115,13 +184,15 @@ def cut(
         away from A and from every output that has one of length 1.
 
     Returns:
-      A `Cut`. Cutting equal Flax models at one layer twice gives functions that are the same, so nothing is traced
-      again. Its `params` are the model's state or variables; where `inputs` has arrays, a dict of "model" and "inputs".
+      A `Cut`, or a `Cuts`. Cutting equal Flax models at one layer twice gives functions that are the same, so nothing
+      is traced again. Its `params` are the model's state or variables; where `inputs` has arrays, a dict of "model" and
+      "inputs".
 
     Raises:
       TypeError: not a model of these kinds.
       ValueError: no such layer, and which there are; a layer that is not called, or called more than once, or inside a
-        scan or a vmap; random numbers in eval mode; an `after` or a `grid` that does not fit.
+        scan or a vmap; random numbers in eval mode; an `after` or a `grid` that does not fit; no layers at all, or one
+        of them twice.
 
     Example:
       >>> import jaxcam
@@ -130,29 +201,47 @@ def cut(
         ...
       ValueError: no layer 'block9_conv1': choose one of block1_conv1, block1_conv2, ..., predictions
     """
+    several = isinstance(layer, list | tuple)
+    layers: tuple[str, ...] = tuple(layer) if isinstance(layer, list | tuple) else (layer,)
+    if not layers:
+        raise ValueError("no layers: a name, or several, that jaxcam.layers lists")
+    twice = [name for name, count in Counter(layers).items() if count > 1]
+    if twice:
+        raise ValueError(f"layer {twice[0]!r} is given twice: each layer once")
     if isinstance(model, VGG):
         given = {"inputs": inputs or None, "after": after, "grid": grid, "prefix": prefix or None}
         for option, value in given.items():
             if value is not None:
                 raise TypeError(f"a jaxcam.VGG takes no {option}: its layers are cut after their activation")
-        params, features, head = vgg.halves(model, layer)
+        if several:
+            params, tapped = vgg.taps(model, layers)
+            if image_shape is not None:
+                jax.eval_shape(tapped, params, {}, _image(image_shape))
+            return Cuts(params, tapped, layers)
+        params, features, head = vgg.halves(model, layers[0])
         if image_shape is not None:
             jax.eval_shape(features, params, _image(image_shape))
-        return Cut(params, features, head, layer, False)
+        return Cut(params, features, head, layers[0], False)
     if prefix and grid is None:
         raise ValueError(f"prefix={prefix} goes with grid=(h, w), the shape of the tokens that are left")
     params, how, names = _opened(
-        model, layer, inputs, image_shape, after=after, grid=grid, prefix=prefix, batched=batched
+        model, layers, inputs, image_shape, after=after, grid=grid, prefix=prefix, batched=batched
     )
-    if names is not None and layer not in names:
-        raise ValueError(f"no layer {layer!r}: {_choices(layer, names)}")
+    for name in layers:
+        if names is not None and name not in names:
+            raise ValueError(f"no layer {name!r}: {_choices(name, names)}")
+    if several:
+        tapped = how.run.shared.once(_tapped, how)
+        if how.image_shape is not None:
+            jax.eval_shape(tapped, params, {}, _image(how.image_shape))
+        return Cuts(params, tapped, layers)
     features, head = how.run.shared.once(_halves, how)
     reads = None
     if how.image_shape is not None:
         split, _, _ = _split(how, params, _image(how.image_shape))
-        jax.eval_shape(lambda value: _shaped(value, how), split.aval)
+        _shape(split.aval, how, layers[0])
         reads = split.reads[-1] or prefix > 0
-    return Cut(params, features, head, layer, reads)
+    return Cut(params, features, head, layers[0], reads)
 
 
 def layers(
@@ -202,11 +291,11 @@ def layers(
 
 
 class _How(NamedTuple):
-    """All that the two halves depend on, but for arrays."""
+    """All that the functions of a cut depend on, but for arrays."""
 
     run: models.Run
     streams: models.Streams
-    layer: str | None
+    layers: tuple[str, ...] | None  # all of them, for None
     inputs: "_Inputs"
     after: Callable[[jax.Array], jax.Array] | None
     grid: tuple[int, ...] | None
@@ -226,18 +315,20 @@ class _Inputs(NamedTuple):
 
 
 def _halves(how):
+    (layer,) = how.layers
+
     # Jitted for the cache of traces, and inlined: a function that uses them is traced as if they were written out.
     @functools.partial(jax.jit, inline=True)
     def features(params, x):
         split, values, _ = _split(how, params, x)
-        return _shaped(split.before(*values)[0], how)
+        return _shaped(split.before(*values)[0], how, layer)
 
     @functools.partial(jax.jit, inline=True)
     def head(params, A, x):
         split, values, outputs = _split(how, params, x)
-        wanted = jax.eval_shape(lambda value: _shaped(value, how), split.aval).shape
+        wanted = _shape(split.aval, how, layer)
         if A.shape != wanted:
-            raise ValueError(f"A has shape {A.shape}: the layer {how.layer!r} gives {wanted}")
+            raise ValueError(f"A has shape {A.shape}: the layer {layer!r} gives {wanted}")
         if how.prefix:
             tokens = _without_batch(split.before(*values)[0], how)
             A = jnp.concatenate([tokens[: how.prefix], A.reshape(-1, A.shape[-1])])
@@ -247,30 +338,79 @@ def _halves(how):
     return features, head
 
 
+def _tapped(how):
+    @functools.partial(jax.jit, inline=True)
+    def run(params, deltas, x):
+        closed, values, outputs, after = _program_of(how, params, x)
+        tap = jaxprs.tap(how.layers, closed, after=after)
+        _check_deterministic(tap.needs, params)
+        added = {}
+        for layer, delta in deltas.items():
+            aval, shape = tap.avals[layer], jnp.shape(delta)
+            wanted = _shape(aval, how, layer)
+            if shape != wanted:
+                raise ValueError(f"deltas[{layer!r}] has shape {shape}: the layer gives {wanted}")
+            delta = jnp.asarray(delta, aval.dtype)
+            if how.prefix:
+                delta = jnp.pad(delta.reshape(-1, shape[-1]), ((how.prefix, 0), (0, 0)))
+            added[layer] = delta.reshape(aval.shape)
+        found, out = tap.run(added, *values)
+        return [_shaped(found[layer], how, layer) for layer in how.layers], jax.tree.unflatten(outputs, out)
+
+    def tapped(params, deltas, x):
+        for layer in deltas:
+            if layer not in how.layers:
+                raise ValueError(f"deltas has {layer!r}: choose one of {', '.join(how.layers)}")
+        values, outputs = run(params, dict(deltas), x)
+        return dict(zip(how.layers, values, strict=True)), outputs
+
+    return tapped
+
+
 def _split(how, params, x):
     """The model's program in two parts at the layer, the values of its inputs, and the tree of its outputs."""
+    (layer,) = how.layers
+    closed, values, outputs, after = _program_of(how, params, x)
+    split = jaxprs.split_at(layer, closed, after=after.get(layer))
+    _check_deterministic(split.needs, params)
+    return split, values, outputs
+
+
+def _program_of(how, params, x):
+    """The model's program, the values of its inputs, the tree of its outputs, and `after` as a program for each layer.
+
+    A ValueError where a layer is not what a cut needs.
+    """
     if how.image_shape is not None and (len(x.shape), x.shape[-1:]) != (len(how.image_shape), how.image_shape[-1:]):
         wanted = "[" + " ".join(map(str, how.image_shape)) + "]"
         raise ValueError(f"image has shape {x.shape}: {wanted} is wanted, without a batch axis; use jax.vmap for many")
     closed, outputs, found, unjitted = _trace(how, params, x)
-    if not found:
-        called = [mark.name for mark in _trace(how._replace(layer=None), params, x)[2]]
-        raise ValueError(
-            f"layer {how.layer!r} is not called in eval mode, or not for the outputs: {_choices(how.layer, called)}"
-        )
-    _check_marks(how.layer, found)
-    after = None
-    if how.after is not None:
-        aval = found[0].aval
-        with _jit_or_not(unjitted):
-            after = jax.make_jaxpr(how.after)(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
-    split = jaxprs.split_at(how.layer, closed, after=after)
-    learned = jax.tree.leaves(params)
-    if any(split.needs[len(learned) : -1]):
+    after = {}
+    for layer in how.layers:
+        mine = _of(layer, found)
+        if not mine:
+            called = [mark.name for mark in _trace(how._replace(layers=None), params, x)[2]]
+            raise ValueError(
+                f"layer {layer!r} is not called in eval mode, or not for the outputs: {_choices(layer, called)}"
+            )
+        _check_marks(layer, mine)
+        if how.after is not None:
+            aval = mine[0].aval
+            with _jit_or_not(unjitted):
+                after[layer] = jax.make_jaxpr(how.after)(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
+    return closed, [*jax.tree.leaves(params), *how.streams.leaves, x], outputs, after
+
+
+def _check_deterministic(needs, params):
+    if any(needs[len(jax.tree.leaves(params)) : -1]):
         raise ValueError(
             "the model draws random numbers in eval mode: its maps would be noise of their own; make it deterministic"
         )
-    return split, [*learned, *how.streams.leaves, x], outputs
+
+
+def _of(layer, marks):
+    """A layer's marks: of several arrays, each has its place behind the name."""
+    return [mark for mark in marks if mark.name == layer or mark.name.startswith(f"{layer}[")]
 
 
 def _trace(how, params, x):
@@ -293,7 +433,8 @@ def _trace(how, params, x):
     closed, _ = jaxprs.live(program.jaxpr)
     marks = jaxprs.marks(closed.jaxpr)
     count = Counter(mark.name for mark in marks)
-    shared = not marks or any(mark.jitted and count[mark.name] > 1 for mark in marks)
+    unseen = not marks if how.layers is None else not all(_of(layer, marks) for layer in how.layers)
+    shared = unseen or any(mark.jitted and count[mark.name] > 1 for mark in marks)
     if shared and not how.unjitted:
         # Jitted blocks of Linen that are alike share one trace, with the names of the first: each gets its own.
         return _trace(how._replace(unjitted=True), params, x)
@@ -315,7 +456,7 @@ def _program(how):
         args, kwargs = ((), rest) if isinstance(rest, dict) else (rest, {})
         streams = jax.tree.unflatten(how.streams.tree, streams)
         with _jit_or_not(how.unjitted):
-            outputs = models.anew(lambda: how.run(model, streams, (_with_batch(x, how), *args), kwargs, how.layer))
+            outputs = models.anew(lambda: how.run(model, streams, (_with_batch(x, how), *args), kwargs, how.layers))
         return jax.tree.map(lambda out: _without_batch(out, how), outputs)
 
     return jax.jit(run)
@@ -333,14 +474,14 @@ def _parted(inputs):
     )  # fmt: skip
 
 
-def _opened(model, layer, inputs, image_shape, *, after=None, grid=None, prefix=0, batched=True):
+def _opened(model, layers, inputs, image_shape, *, after=None, grid=None, prefix=0, batched=True):
     """A model's parameters, how it is cut, and the names of its layers where they are known."""
     found = models.opened(model)
     arrays, static = _parted(inputs)
     params = {"model": found.params, "inputs": arrays} if arrays else found.params
     shape = found.image_shape if image_shape is None else tuple(image_shape)
     grid = None if grid is None else tuple(grid)
-    how = _How(found.run, found.streams, layer, static, after, grid, prefix, bool(batched), shape)
+    how = _How(found.run, found.streams, layers, static, after, grid, prefix, bool(batched), shape)
     return params, how, found.names
 
 
@@ -353,7 +494,7 @@ def _without_batch(array, how):
     return array.squeeze(0) if how.batched and array.ndim and array.shape[0] == 1 else array
 
 
-def _shaped(value, how):
+def _shaped(value, how, layer):
     """A layer's output as the activation of one example, tokens in their grid."""
     value = _without_batch(value, how)
     if how.grid is None:
@@ -361,9 +502,13 @@ def _shaped(value, how):
     tokens = how.prefix + math.prod(how.grid)
     if value.ndim != 2 or value.shape[0] != tokens:
         raise ValueError(
-            f"layer {how.layer!r} gives {value.shape}: grid={how.grid} with prefix={how.prefix} wants ({tokens}, k)"
+            f"layer {layer!r} gives {value.shape}: grid={how.grid} with prefix={how.prefix} wants ({tokens}, k)"
         )
     return value[how.prefix :].reshape(*how.grid, value.shape[-1])
+
+
+def _shape(aval, how, layer):
+    return jax.eval_shape(lambda value: _shaped(value, how, layer), aval).shape
 
 
 def _image(shape):

@@ -11,9 +11,16 @@ value, and those that make the outputs from it. What neither needs is left out.
     >>> (A,) = split.before(jnp.array([1.0, -1.0, 2.0]))
     >>> A.tolist(), split.after(A, jnp.array([5.0, 0.0, 0.0]))[0].item(), split.reads
     ([2.0, 0.0, 4.0], 11.0, (True,))
+
+Or it runs as a whole, with something added to each of several marked values:
+
+    >>> tapped = tap(["hidden"], jax.make_jaxpr(model)(jnp.ones(3)))
+    >>> values, (output,) = tapped.run({"hidden": jnp.ones(3)}, jnp.array([1.0, -1.0, 2.0]))
+    >>> values["hidden"].tolist(), output.item()
+    ([3.0, 1.0, 5.0], 10.0)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -75,6 +82,21 @@ class Split(NamedTuple):
     after: Callable[..., list[Any]]
     aval: Any
     reads: tuple[bool, ...]
+    needs: tuple[bool, ...]
+
+
+class Tap(NamedTuple):
+    """A program whose marked values can be added to.
+
+    Attributes:
+      run: `(added, *inputs) -> (values, [*outputs])`, `added` and `values` by name. What is added to a value is part of
+        it, and of all that is made of it; a name that is missing in `added` has nothing added.
+      avals: by name, the value's shape and dtype.
+      needs: for each input, whether the program needs it at all.
+    """
+
+    run: Callable[..., tuple[dict[str, Any], list[Any]]]
+    avals: dict[str, Any]
     needs: tuple[bool, ...]
 
 
@@ -153,16 +175,8 @@ def split_at(name: str, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None
     Raises:
       ValueError: `after` is not what the program does with the value; the message names what it does.
     """
-    # Blocks return what they are given, such as their state: what is not used of it goes first, inside them too.
-    program, needs = live(closed)
-    flat = _Flat(name)
-    inputs = [flat.value() for _ in closed.jaxpr.invars]
-    given = [v for v, needed in zip(inputs, needs, strict=True) if needed]
-    outputs = flat.through(program.jaxpr, program.consts, given)
-    ((made, kept, aval),) = flat.marked
-    if after is not None:
-        kept = _follow(after, flat, kept, name)
-        made, aval = kept, after.out_avals[0]
+    flat, inputs, outputs, needs = _flattened([name], closed)
+    made, kept, aval = _place(flat, name, after)
 
     def run(needed, given, wanted):
         def evaluate(*values):
@@ -185,6 +199,55 @@ def split_at(name: str, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None
     )
 
 
+def tap(names: Sequence[str], closed: ClosedJaxpr, *, after: Mapping[str, ClosedJaxpr] | None = None) -> Tap:
+    """The program as it is, but that each value that is marked by one of the names can be added to.
+
+    All of them stay in one program: its derivatives in what is added to each are one backward pass.
+
+    Args:
+      names: of marks that `marks` finds, each of them once and in no transformation.
+      closed: the program.
+      after: by name, as in `split_at`.
+
+    Raises:
+      ValueError: as `split_at`.
+    """
+    flat, inputs, outputs, needs = _flattened(names, closed)
+    places = {name: _place(flat, name, (after or {}).get(name)) for name in names}
+    kept = {name: number for name, (_, number, _) in places.items()}
+    steps, _ = _needed(flat.steps, [*outputs, *kept.values()], set())
+
+    def run(added, *values):
+        known = dict(zip(inputs, values, strict=True)) | flat.constants
+        for step in steps:
+            known.update(zip(step.outputs, step.run(*(known[v] for v in step.inputs)), strict=True))
+            for name, number in kept.items():
+                if name in added and number in step.outputs:
+                    known[number] = known[number] + added[name]
+        return {name: known[number] for name, number in kept.items()}, [known[v] for v in outputs]
+
+    return Tap(run, {name: aval for name, (_, _, aval) in places.items()}, needs)
+
+
+def _flattened(names, closed):
+    """The program in steps, the numbers of its inputs and outputs, and which of its inputs it needs."""
+    # Blocks return what they are given, such as their state: what is not used of it goes first, inside them too.
+    program, needs = live(closed)
+    flat = _Flat(names)
+    inputs = [flat.value() for _ in closed.jaxpr.invars]
+    given = [v for v, needed in zip(inputs, needs, strict=True) if needed]
+    return flat, inputs, flat.through(program.jaxpr, program.consts, given), needs
+
+
+def _place(flat, name, after):
+    """The numbers of a marked value before and behind its mark, which is that of `after`'s result, and its type."""
+    ((made, kept, aval),) = flat.marked[name]
+    if after is None:
+        return made, kept, aval
+    kept = _follow(after, flat, kept, name)
+    return kept, kept, after.out_avals[0]
+
+
 class _Step(NamedTuple):
     eqn: Any
     run: Callable[..., Sequence[Any]]
@@ -193,14 +256,13 @@ class _Step(NamedTuple):
 
 
 class _Flat:
-    """A program as steps over numbered values; the calls that hold the mark, and no others, are entered."""
+    """A program as steps over numbered values; the calls that hold one of the marks, and no others, are entered."""
 
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, names):
         self.count = 0
         self.steps: list[_Step] = []
         self.constants: dict[int, Any] = {}
-        self.marked: list[tuple[int, int, Any]] = []
+        self.marked: dict[str, list[tuple[int, int, Any]]] = {name: [] for name in names}
 
     def value(self):
         self.count += 1
@@ -220,17 +282,25 @@ class _Flat:
 
         for eqn in jaxpr.eqns:
             values = tuple(read(atom) for atom in eqn.invars)
-            if any(m.name == self.name for inner in inner_jaxprs(eqn.params) for m in marks(inner)):
+            if any(m.name in self.marked for inner in inner_jaxprs(eqn.params) for m in marks(inner)):
                 inner = inner_jaxpr(eqn.params)
                 made = tuple(self.through(inner.jaxpr, inner.consts, values))
             else:
                 made = tuple(self.value() for _ in eqn.outvars)
                 self.steps.append(_Step(eqn, binder(eqn), values, made))
-                if eqn.primitive is _mark and eqn.params["name"] == self.name:
+                if eqn.primitive is _mark and eqn.params["name"] in self.marked:
                     self.steps[-1] = self.steps[-1]._replace(run=lambda x: [x])
-                    self.marked.append((*values, *made, eqn.outvars[0].aval))
+                    self.marked[eqn.params["name"]].append((*values, *made, eqn.outvars[0].aval))
             number.update(zip(eqn.outvars, made, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
+
+    def same(self, numbers):
+        """The numbers and those that other marks give to the same values."""
+        numbers = set(numbers)
+        for step in self.steps:
+            if step.eqn.primitive is _mark and step.inputs[0] in numbers:
+                numbers.update(step.outputs)
+        return numbers
 
 
 def _needed(steps, wanted, known):
@@ -246,7 +316,7 @@ def _needed(steps, wanted, known):
 def _follow(after, flat, value, name):
     """The number of the value that the program makes by applying `after`, equation by equation."""
     # A constant may be made several times, so each value of `after` stands for a set of numbers.
-    numbers = {after.jaxpr.invars[0]: {value}}
+    numbers = {after.jaxpr.invars[0]: flat.same([value])}
     for var, const in zip(after.jaxpr.constvars, after.consts, strict=True):
         numbers[var] = {number for number, other in flat.constants.items() if _equal(const, other)}
     moving = {after.jaxpr.invars[0]}
@@ -254,7 +324,8 @@ def _follow(after, flat, value, name):
         same = [step for step in flat.steps if _same(step, eqn, numbers, flat.constants)]
         moves = any(not isinstance(atom, Literal) and atom in moving for atom in eqn.invars)
         if not same or (moves and len(same) > 1):
-            does = [_title(step.eqn) for step in flat.steps if value in step.inputs] or ["nothing"]
+            users = [step.eqn for step in flat.steps if flat.same([value]).intersection(step.inputs)]
+            does = [_title(user) for user in users if user.primitive is not _mark] or ["nothing"]
             times = "is not" if not same else f"is {len(same)} times"
             raise ValueError(
                 f"after={_title(eqn)} {times} what the model applies to the output of {name!r}, which goes to: "
@@ -262,12 +333,11 @@ def _follow(after, flat, value, name):
             )
         moving.update(eqn.outvars if moves else ())
         for i, var in enumerate(eqn.outvars):
-            numbers[var] = {step.outputs[i] for step in same}
+            numbers[var] = flat.same(step.outputs[i] for step in same)
     results = after.jaxpr.outvars
     if len(results) != 1 or isinstance(results[0], Literal) or results[0] not in moving:
         raise ValueError(f"after= has to return one array that it makes of the output of {name!r}")
-    (kept,) = numbers[results[0]]
-    return kept
+    return min(numbers[results[0]])  # the result itself comes before what other marks make of it
 
 
 def _same(step, eqn, numbers, constants):

@@ -1,4 +1,4 @@
-"""What a cut needs to know of a model: its parameters, and a pure function that calls it with a layer marked.
+"""What a cut needs to know of a model: its parameters, and a pure function that calls it with layers marked.
 
 `opened(model)` gives both for a `flax.nnx.Module`, for `(linen_module, variables)` and for a Keras 3 model on its JAX
 backend. The model is called in eval mode, and what is marked is a copy of it (NNX), a call of it (Linen), or for the
@@ -23,9 +23,9 @@ import inspect
 import itertools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,8 @@ from flax import nnx
 
 from jaxcam import sharing
 from jaxcam.jaxprs import mark
+
+M = TypeVar("M")
 
 # How models are told, by an argument or by an attribute, that they are not being trained.
 EVALUATION = {
@@ -47,7 +49,7 @@ _runs = sharing.Shared()
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """How a model is called: `(params, streams, args, kwargs, layer) -> outputs`, with `layer` marked, or all for None.
+    """How a model is called: `(params, streams, args, kwargs, layers) -> outputs`, with these marked, or all for None.
 
     Equal Flax models share one. What is made for it is kept with it and goes with it: a Keras model lives in its run.
     """
@@ -55,10 +57,10 @@ class Run:
     call: Callable[..., Any]
     shared: sharing.Shared = field(default_factory=sharing.Shared, repr=False)
 
-    def __call__(self, params: Any, streams: Any, args: tuple, kwargs: dict, layer: str | None) -> Any:
+    def __call__(self, params: Any, streams: Any, args: tuple, kwargs: dict, layers: Sequence[str] | None) -> Any:
         """The model's outputs; an error of its own gets a note of what it was called with."""
         try:
-            return self.call(params, streams, args, kwargs, layer)
+            return self.call(params, streams, args, kwargs, layers)
         except Exception as error:
             shapes = [str(list(np.shape(leaf))) for leaf in jax.tree.leaves((args, kwargs))]
             error.add_note(
@@ -183,18 +185,25 @@ def _subclass(cls, call, **keywords):
     return _quiet(type(cls))(cls.__name__, (cls,), namespace, **keywords)  # type: ignore[arg-type]
 
 
+def _named(modules: Iterable[tuple[str, M]], layers) -> Iterator[tuple[M, tuple[str, ...]]]:
+    """The modules that are to be marked, once each, with their names among the layers; for None, with their first."""
+    found: dict[int, tuple[M, list[str]]] = {}
+    for name, module in modules:
+        _, names = found.setdefault(id(module), (module, []))
+        if name in layers if layers is not None else not names:
+            names.append(name)
+    return ((module, tuple(names)) for module, names in found.values() if names)
+
+
 # Flax NNX: the modules of a copy become instances of subclasses that mark what they return.
 
 
 def _nnx_run(graphdef):
-    def run(params, streams, args, kwargs, layer):
+    def run(params, streams, args, kwargs, layers):
         model = nnx.merge(graphdef, streams, params, copy=True)
         _evaluate(model)
-        done = set()
-        for name, module in _modules(model):
-            if layer in (None, name) and id(module) not in done:
-                done.add(id(module))
-                object.__setattr__(module, "__class__", _marking(type(module), name))
+        for module, names in _named(_modules(model), layers):
+            object.__setattr__(module, "__class__", _marking(type(module), names))
         outputs = model(*args, **_with_flags(model.__call__, args, kwargs))
         for path, variable in nnx.iter_graph(model):
             if isinstance(variable, nnx.BatchStat):
@@ -234,11 +243,11 @@ def _evaluate(model) -> None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _marking(cls, name):
+def _marking(cls, names):
     """The class with a `__call__` that marks: nothing else of the module changes, for whoever looks at it."""
 
     def __call__(self, *args, **kwargs):
-        return mark(super(Marking, self).__call__(*args, **kwargs), name)
+        return functools.reduce(mark, names, super(Marking, self).__call__(*args, **kwargs))
 
     keywords = {"pytree": cls._pytree__is_pytree} if hasattr(cls, "_pytree__is_pytree") else {}
     Marking = _subclass(cls, __call__, **keywords)
@@ -249,7 +258,7 @@ def _marking(cls, name):
 
 
 def _linen_run(module):
-    def run(variables, streams, args, kwargs, layer):
+    def run(variables, streams, args, kwargs, layers):
         del streams
         active: list[nn.Module] = []
 
@@ -266,7 +275,7 @@ def _linen_run(module):
             finally:
                 active.pop()
             name = "/".join(module.path)
-            return mark(out, name) if outermost and name and layer in (None, name) else out
+            return mark(out, name) if outermost and name and (layers is None or name in layers) else out
 
         with nn.intercept_methods(marking):
             return module.apply(variables, *args, **_with_flags(type(module).__call__, (None, *args), kwargs))
@@ -314,11 +323,11 @@ def _open_keras(model, keras) -> Opened:
     learned = [variable for variable in variables if all(variable is not seed for seed in seeds)]
     # Copies: Keras gives its own arrays away when it trains or predicts.
     params = [jnp.array(variable.value, copy=True) for variable in learned]
-    layers = dict(_keras_layers(model))
+    modules = dict(_keras_layers(model))
     takes = inspect.signature(model.call).parameters
     training = {"training": False} if "training" in takes else {}
 
-    def run(params, streams, args, kwargs, layer):
+    def run(params, streams, args, kwargs, layers):
         kwargs = {**training, **kwargs}
         if len(getattr(model, "inputs", None) or ()) > 1:  # a functional model takes its inputs in one structure
             unnamed = iter(args)
@@ -326,21 +335,20 @@ def _open_keras(model, keras) -> Opened:
             args = (named if isinstance(model.input, dict) else list(named.values()),)
         values = [*zip(learned, params, strict=True), *zip(seeds, streams, strict=True)]
         with _keras_lock, keras.StatelessScope(state_mapping=values):
-            classes: dict[int, tuple[Any, type]] = {}
+            classes: list[tuple[Any, type]] = []
             try:
-                for name, module in layers.items():
-                    if layer in (None, name) and id(module) not in classes:
-                        classes[id(module)] = (module, type(module))
-                        object.__setattr__(module, "__class__", _keras_marking(type(module), name))
+                for module, names in _named(modules.items(), layers):
+                    classes.append((module, type(module)))
+                    object.__setattr__(module, "__class__", _keras_marking(type(module), names))
                 return model(*args, **kwargs)
             finally:
-                for module, cls in classes.values():
+                for module, cls in classes:
                     object.__setattr__(module, "__class__", cls)
 
     seed_values = [jax.ShapeDtypeStruct(seed.shape, jnp.dtype(seed.dtype)) for seed in seeds]
     shape: Any = getattr(model, "input_shape", None)  # a subclassed model has none
     known = isinstance(shape, tuple) and len(shape) > 1 and all(isinstance(size, int) for size in shape[1:])
-    return Opened(params, _streams(seed_values), Run(run), tuple(layers), shape[1:] if known else None)
+    return Opened(params, _streams(seed_values), Run(run), tuple(modules), shape[1:] if known else None)
 
 
 def _keras_layers(layer, path=()):
@@ -357,12 +365,12 @@ def _keras_layers(layer, path=()):
             yield from _keras_layers(child, here)
 
 
-def _keras_marking(cls, name):
+def _keras_marking(cls, names):
     thread = threading.get_ident()
 
     def __call__(self, *args, **kwargs):
         out = super(Marking, self).__call__(*args, **kwargs)
-        return mark(out, name) if threading.get_ident() == thread else out
+        return functools.reduce(mark, names, out) if threading.get_ident() == thread else out
 
     Marking = _subclass(cls, __call__)
     return Marking

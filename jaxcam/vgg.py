@@ -193,6 +193,42 @@ def _halves(description):
     return features, head
 
 
+def taps(model: VGG, layers: Sequence[str]) -> tuple[Any, Callable]:
+    """The parameters, and the function of a `jaxcam.Cuts`: `tapped(params, deltas, x) -> (activations, outputs)`.
+
+    Raises:
+      ValueError: as `halves`; when called, `tapped` raises it for a delta of another shape than its layer's too.
+    """
+    for layer in layers:
+        model.check_layer(layer)
+    graphdef, params = nnx.split(model)
+    return params, _shared.once(_taps, (graphdef, tuple(layers)), exact=(model.activation, model.preprocess))
+
+
+def _taps(description):
+    graphdef, layers = description
+
+    def tapped(params, deltas, x):
+        model = nnx.merge(graphdef, params)
+        _check_image(model, x)
+        value = x[None] if model.preprocess is None else model.preprocess(x[None])
+        values = {}
+        for name in deltas:
+            if name not in layers:
+                raise ValueError(f"deltas has {name!r}: choose one of {', '.join(layers)}")
+        for name in model.layers:
+            value = model._apply(name, value)
+            if name in deltas:
+                shape, wanted = jnp.shape(deltas[name]), value.shape[1:]
+                if shape != wanted:
+                    raise ValueError(f"deltas[{name!r}] has shape {shape}: the layer gives {wanted}")
+                value = value + jnp.asarray(deltas[name], value.dtype)[None]
+            values[name] = value[0]
+        return {layer: values[layer] for layer in layers}, value[0]
+
+    return tapped
+
+
 def _check_image(model, image):
     wanted = "[" + " ".join(map(str, model.image_shape)) + "]"
     if image.ndim == 4:
