@@ -13,7 +13,7 @@ import pathlib
 from benchmarks import timing
 
 HERE = pathlib.Path(__file__).parent
-NOT_BENCHMARKS = ("__init__", "__main__", "resnets", "timing")
+NOT_BENCHMARKS = ("__init__", "__main__", "resnets", "timing", "torch_vgg")
 NAMES = sorted(file.stem for file in HERE.glob("*.py") if file.stem not in NOT_BENCHMARKS)
 
 
