@@ -15,7 +15,7 @@ HOUSE = pathlib.Path(jaxcam.__file__).parent
 # From the ground up: a room may import those before it.
 FLOORS = [
     "progress", "jaxprs", "sharing", "vgg", "checkpoints", "layouts", "pretrained", "models", "cut", "scores",
-    "linearity", "plans", "taylor", "noise", "derivatives", "weights", "maps", "checks", "calls", "methods",
+    "linearity", "plans", "taylor", "noise", "derivatives", "weights", "maps", "compat", "checks", "calls", "methods",
     "validation", "images", "plots", "__main__",
 ]  # fmt: skip
 
