@@ -79,3 +79,13 @@ def test_gradients_pass_through_the_average():
     for i in range(4):
         e = step * jnp.eye(4)[i]
         np.testing.assert_allclose(gradient[i], (f(x + e) - f(x - e)) / (2 * step), rtol=2e-2, atol=1e-3)
+
+
+def test_noise_in_the_images_own_units():
+    image = jnp.linspace(-50.0, 150.0, 100_000)
+    noise = noisy(image, KEY, 0, std=0.15, relative=False) - image
+    assert abs(float(noise.std()) / 0.15 - 1) < 0.02
+    identity = lambda x, A: (jnp.float32(0), A)
+    both = [mean_over_noise(lambda x: x, identity, image[:5], KEY, n_samples=1, std=std, relative=relative)[1]
+            for std, relative in ((0.5 * float(image[4] - image[0]), False), (0.5, True))]  # fmt: skip
+    np.testing.assert_allclose(*both, rtol=1e-6)
