@@ -35,14 +35,23 @@ from jaxcam.maps import normalize as normalize
 from jaxcam.maps import resize as resize
 from jaxcam.maps import select as select
 
-# The named methods.
+# One mechanism, and the named methods that it makes.
+from jaxcam.composition import gradient_cam as gradient_cam
 from jaxcam.methods import cam as cam
 from jaxcam.methods import grad_cam as grad_cam
-from jaxcam.methods import grad_cam_plus_smooth as grad_cam_plus_smooth
+from jaxcam.methods import grad_cam_plus as grad_cam_plus
 from jaxcam.methods import grad_cam_pp as grad_cam_pp
 from jaxcam.methods import smooth_grad_cam_pp as smooth_grad_cam_pp
+from jaxcam.methods import counterfactual_grad_cam as counterfactual_grad_cam
+from jaxcam.methods import xgrad_cam as xgrad_cam
+from jaxcam.methods import hires_cam as hires_cam
+from jaxcam.methods import layer_cam as layer_cam
+from jaxcam.methods import score_cam as score_cam
+from jaxcam.methods import grad_cam_plus_smooth as grad_cam_plus_smooth
+from jaxcam.averages import average_maps as average_maps
 
-# The closed form against the exact derivatives.
+# What is known about a map, and the closed form against the exact derivatives.
+from jaxcam.diagnosis import diagnose as diagnose
 from jaxcam.validation import validate as validate
 
 __version__ = _version("jaxcam-saliency")

@@ -18,13 +18,14 @@ P = ParamSpec("P")
 
 
 def method(
-    *, options_of: Callable[..., Any] | None = None, traced: Sequence[str] = ("std",)
+    *, options_of: Callable[..., Any] | None = None, traced: Sequence[str] = ("std",), several: bool = False
 ) -> Callable[[Callable[P, jax.Array]], Callable[P, jax.Array]]:
     """A decorator: the method, jitted, behind the checks that need values.
 
     Args:
       options_of: where the method's `**options` go; those that the method does not set itself become its own.
       traced: options that may be arrays, traced or not.
+      several: whether the method takes `Cuts` of several layers.
 
     Example:
       >>> import jax.numpy as jnp
@@ -52,13 +53,15 @@ def method(
             for name in set(options) - set(parameters):
                 known = ", ".join(list(parameters)[2:])
                 raise TypeError(f"{compute.__name__} has no option {name!r}: choose of {known}")
-            checks.check_cut(cut)
+            checks.check_cut(cut, several=several)
             image = checks.checked_image(image)
             default = {name: p.default for name, p in parameters.items()}
             checks.check_target(cut, image, target, options.get("score", default.get("score", scores.logit)))
             if "n_samples" in parameters:
                 given = {name: options.get(name, default[name]) for name in ("n_samples", "std")}
                 checks.check_noise(given["n_samples"], given["std"], key[0] if key else options.get("key"))
+            if options.get("standard_error") is not None:
+                checks.check_standard_error(options["standard_error"])
             if options.get("batch_size") is not None:
                 checks.check_count("batch_size", options["batch_size"], at_least=1)
             return compiled(cut, image, target, *key, **options)

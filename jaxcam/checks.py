@@ -11,12 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam import scores
-from jaxcam.cut import Cut
+from jaxcam.cut import Cut, Cuts, activations
 
 
-def check_cut(cut: Any) -> None:
-    """A TypeError where a model stands in the place of a cut of it."""
-    if not isinstance(cut, Cut):
+def check_cut(cut: Any, *, several: bool = False) -> None:
+    """A TypeError where a model stands in the place of a cut of it, or a cut at several layers in that of one."""
+    if isinstance(cut, Cuts) and not several:
+        raise TypeError(
+            f"the cut is at several layers, {', '.join(cut.layers)}: one is wanted, jaxcam.cut(model, layer)"
+        )
+    if not isinstance(cut, Cut | Cuts):
         raise TypeError(f"{type(cut).__name__} is not a Cut: make one with jaxcam.cut(model, layer)")
 
 
@@ -36,7 +40,7 @@ def checked_image(image: Any) -> jax.Array:
 
 
 # Jitted for its cache alone: shapes are traced once for each cut and image shape, not at every call.
-_outputs = jax.jit(lambda cut, image: cut.head(cut.params, cut.features(cut.params, image), image))
+_outputs = jax.jit(lambda cut, image: activations(cut, image)[1])
 
 
 def check_target(cut: Cut, image: jax.Array, target: Any, score: Any = scores.logit) -> None:
@@ -71,6 +75,14 @@ def check_noise(n_samples: Any, std: Any, key: Any) -> None:
     typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if n_samples > 0 and not typed:
         raise TypeError(f"key is {key!r}: a jax.random.key is wanted, jax.random.key(0) for one")
+
+
+def check_standard_error(standard_error: Any) -> None:
+    """A TypeError or ValueError where it is no bound."""
+    if isinstance(standard_error, bool) or not isinstance(standard_error, int | float | np.floating):
+        raise TypeError(f"standard_error is {standard_error!r}: a number is wanted, a share of the map's maximum")
+    if not standard_error >= 0:
+        raise ValueError(f"standard_error is {standard_error}: a share of the map's maximum, at least 0, is wanted")
 
 
 def check_count(name: str, value: Any, *, at_least: int) -> None:

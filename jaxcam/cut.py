@@ -546,3 +546,11 @@ def _choices(layer, names):
         return f"choose one of {', '.join(names)}"
     near = difflib.get_close_matches(layer, names, n=5, cutoff=0) + names[-1:]
     return f"choose one of {len(names)} that jaxcam.layers lists, such as {', '.join(dict.fromkeys(near))}"
+
+
+def activations(cut: Cut | Cuts, image: Any) -> tuple[dict[Any, jax.Array], Any]:
+    """The activations of one example by layer, and the model's outputs."""
+    if isinstance(cut, Cuts):
+        return cut.tapped(cut.params, {}, image)
+    A = cut.features(cut.params, image)
+    return {cut.layer: A}, cut.head(cut.params, A, image)

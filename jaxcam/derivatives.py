@@ -212,9 +212,7 @@ def _checked(f, A, batch_size):
     return A
 
 
-def score_is_affine(
-    head: Callable[[jax.Array], Any], A: jax.Array, score: Callable[[Any, Any], jax.Array], target: Any
-) -> bool:
+def score_is_affine(head: Callable[[Any], Any], A: Any, score: Callable[[Any, Any], jax.Array], target: Any) -> bool:
     """Whether the score is proved locally affine in the head's outputs, as `logit` is: u2 = u3 = 0 in closed form."""
     floats, u_of = _float_outputs(head, A, score, target)
     outputs, others = jax.eval_shape(floats, A)

@@ -15,7 +15,7 @@ def saliency(A: jax.Array, weights: jax.Array, *, select: Select | None = None) 
 
     Args:
       A: activation `[*spatial k]`.
-      weights: channel weights `[k]`.
+      weights: of channels `[k]`, or of neurons `[*spatial k]`.
       select: takes the products w_k A^k, `[*spatial k]`, to their sum `[*spatial]`, or to several, `[m *spatial]`;
         `jaxcam.select` makes one. None sums over all channels.
 
@@ -23,7 +23,9 @@ def saliency(A: jax.Array, weights: jax.Array, *, select: Select | None = None) 
       >>> saliency(jnp.ones([2, 2, 3]), jnp.array([1.0, 2.0, -0.5])).tolist()
       [[2.5, 2.5], [2.5, 2.5]]
     """
-    products = A.astype(weights.dtype) * weights.reshape((1,) * (A.ndim - 1) + (-1,))
+    if weights.shape not in (A.shape, A.shape[-1:]):
+        raise ValueError(f"weights have shape {weights.shape}: {A.shape[-1:]} or {A.shape} is wanted")
+    products = A.astype(weights.dtype) * weights.reshape((1,) * (A.ndim - weights.ndim) + weights.shape)
     return jax.nn.relu(products.sum(-1) if select is None else select(products))
 
 

@@ -13,29 +13,33 @@ For more examples, classes or keys use `jax.vmap`: what they share is computed o
     >>> ten.shape
     (10, 16, 16)
 
+The gradient-weighted ones are all but CAM and Score-CAM. They take the options of `jaxcam.gradient_cam`: each can be
+smoothed by noise (`n_samples`, `std`, and a key), as Smooth Grad-CAM++ smooths Grad-CAM++, or grown until its standard
+error is small (`standard_error`), and each takes `Cuts` of several layers.
+
+    >>> several = jaxcam.cut(jaxcam.digits(), ["block2_conv2", "block3_conv2"])
+    >>> {layer: found.shape for layer, found in jaxcam.layer_cam(several, image).items()}
+    {'block2_conv2': (32, 32), 'block3_conv2': (16, 16)}
+    >>> jaxcam.grad_cam(cut, image, 3, jax.random.key(0), n_samples=8, std=0.2).shape
+    (16, 16)
+
 The methods are jitted; inside another `jit` they are part of it. Options are static, but for `std`: bind them with
 `functools.partial` before `jit`. Values can be checked only outside: a NaN image or a target out of range raises there,
 while under jit such a target makes a map of NaN.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-import jaxcam.derivatives
-from jaxcam import linearity, maps, noise, scores, weights
+from jaxcam import compat as peers
+from jaxcam import linearity, maps, scores, weights
 from jaxcam.calls import method
-from jaxcam.cut import Cut
+from jaxcam.composition import Image, Score, Target, check_map, class_index, gradient_cam
+from jaxcam.cut import Cut, Cuts, activations
 from jaxcam.cut import cut as cut_model
-
-Score = Callable[[Any, Any], jax.Array]
-Image = jax.Array | np.ndarray
-Target = jax.Array | int | None
-
-DERIVATIVES = ("exact", "closed_form")
 
 
 @method()
@@ -64,7 +68,7 @@ def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | 
       >>> jaxcam.cam(jaxcam.cut(model, "block3_conv2"), jax.numpy.ones([64, 64, 3]), 7).shape
       (16, 16)
     """
-    A, target, valid = _activation_and_target(cut, image, target)
+    A, target, valid = _clean(cut, image, target)
 
     def u(A):
         return scores.logit(cut.head(cut.params, A, image), target)
@@ -77,35 +81,16 @@ def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | 
     gradient = jax.grad(u)(A)
     first = gradient[(slice(0, 1),) * (A.ndim - 1)]
     uniform = jnp.abs(gradient - first).max() <= 1e-3 * jnp.abs(first).max()
-    return _or_nan(maps.saliency(A, weights.cam(gradient), select=select), valid & uniform)
+    return jnp.where(valid & uniform, maps.saliency(A, weights.cam(gradient), select=select), jnp.nan)
 
 
-@method()
+@method(options_of=gradient_cam, several=True)
 def grad_cam(
-    cut: Cut,
-    image: Image,
-    target: Target = None,
-    *,
-    score: Score = scores.logit,
-    link: str = "identity",
-    select: maps.Select | None = None,
+    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
 ) -> jax.Array:
     """Grad-CAM: relu(sum_k w_k A^k), w_k the mean over space of the derivative of Y.
 
-    Args:
-      cut: a `Cut`.
-      image: one example, floats, without a batch axis.
-      target: the class; None for the one with the largest output.
-      score: `(outputs, target) -> u`; see `jaxcam.scores`.
-      link: Y = u for "identity", e^u for "exp"; the factor e^u is left out, it scales the map and no more.
-      select: as in `jaxcam.select`.
-
-    Returns:
-      `[*spatial]`, or `[m *spatial]` for m chosen filters.
-
-    Raises:
-      TypeError: an image of integers.
-      ValueError: an image with NaN or infinity, a target out of range, an option that is not known.
+    Args, options, result and errors: as `jaxcam.gradient_cam`.
 
     Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", ICCV 2017,
     equations 1 and 2.
@@ -116,45 +101,50 @@ def grad_cam(
       >>> jaxcam.grad_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    A, target, valid = _activation_and_target(cut, image, target)
-    u, u1 = jax.value_and_grad(lambda A: score(cut.head(cut.params, A, image), target))(A)
-    _, (Y1, _, _) = jaxcam.derivatives.through_link(
-        jaxcam.derivatives.Derivatives(u, u1, jnp.zeros_like(u1), jnp.zeros_like(u1)), link=link
-    )
-    return _or_nan(maps.saliency(A, weights.grad_cam(Y1), select=select), valid)
+    return gradient_cam(cut, image, target, key, weigh=lambda A, Y1: weights.grad_cam(Y1), order=1, **options)
 
 
-@method()
+@method(options_of=gradient_cam, several=True)
+def grad_cam_plus(
+    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
+) -> jax.Array:
+    """Grad-CAM+: w_k = mean over space of relu(Y1); the simpler rule that Grad-CAM++ has to beat.
+
+    Args, options, result and errors: as `jaxcam.gradient_cam`.
+
+    Lerma & Lucas, "Grad-CAM++ is equivalent to Grad-CAM with positive gradients", 2022.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> jaxcam.grad_cam_plus(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
+      (16, 16)
+    """
+    return gradient_cam(cut, image, target, key, weigh=lambda A, Y1: weights.grad_cam_plus(Y1), order=1, **options)
+
+
+@method(options_of=gradient_cam, several=True)
 def grad_cam_pp(
-    cut: Cut,
+    cut: Cut | Cuts,
     image: Image,
     target: Target = None,
+    key: jax.Array | None = None,
     *,
-    score: Score = scores.logit,
     link: str = "exp",
-    derivatives: str = "exact",
-    select: maps.Select | None = None,
-    batch_size: int | None = None,
+    numerator: str = "second",
+    compat: str | None = None,
+    **options: Any,
 ) -> jax.Array:
     """Grad-CAM++: w_k = sum over space of alpha * relu(Y1), alpha = Y2 / (2 Y2 + S_k Y3), S_k = sum over space of A^k.
 
-    Args:
-      cut: a `Cut`.
-      image: one example, floats, without a batch axis.
-      target: the class; None for the one with the largest output.
-      score: `(outputs, target) -> u`; see `jaxcam.scores`.
-      link: Y = e^u for "exp", u for "identity"; the factor e^u is left out, it scales the map and no more.
-      derivatives: "exact", or "closed_form": one backward pass, the same where the head is piecewise linear (relu) and
-        an approximation where it is smooth (gelu, layer norm, attention); "exact" takes it where `jaxcam.certify`
-        proves that they are the same.
-      select: as in `jaxcam.select`.
-      batch_size: the memory knob of `jaxcam.derivatives`: directions at a time on a smooth head.
+    Args, options, result and errors: as `jaxcam.gradient_cam`, and with another default:
 
-    Returns:
-      `[*spatial]`, or `[m *spatial]` for m chosen filters.
-
-    Raises:
-      TypeError, ValueError: as `grad_cam`; and for link="identity" with an affine score, where alpha is 0/0.
+      link: Y = e^u for "exp", u for "identity".
+      numerator: "second", Y2 in alpha's numerator, or "first", Y1, as equation 7 of the Smooth Grad-CAM++ paper is
+        printed; the maps differ.
+      compat: the map as another library really computes it, deviations and normalisation included, to explain a
+        difference: one of "pytorch-grad-cam", "tf-keras-vis", "xplique", "torch-cam", "original"; see `jaxcam.compat`.
+        It goes with no option but `score`.
 
     Chattopadhay et al., "Grad-CAM++: improved visual explanations for deep convolutional networks", WACV 2018,
     equations 5, 10 and 11.
@@ -166,53 +156,44 @@ def grad_cam_pp(
       >>> jaxcam.grad_cam_pp(cut, image, score=jaxcam.scores.log_softmax).shape
       (16, 16)
     """
-    A, target, valid = _activation_and_target(cut, image, target)
-    _, Y = _derivatives(cut, image, A, target, score, link, derivatives, batch_size)
-    return _or_nan(maps.saliency(A, weights.grad_cam_pp(A, *Y), select=select), valid)
+    if compat is not None:
+        score = options.pop("score", scores.logit)
+        if options or key is not None or (link, numerator) != ("exp", "second"):
+            raise ValueError(f"compat={compat!r} is what that library computes: it goes with no option but score")
+        if isinstance(cut, Cuts):
+            raise TypeError(f"compat={compat!r} takes one layer: the cut is at {', '.join(cut.layers)}")
+        A, target, valid = _clean(cut, image, target)
+        u, g = jax.value_and_grad(lambda A: score(cut.head(cut.params, A, image), target))(A)
+        return jnp.where(valid, peers.grad_cam_pp(compat, A, u, g), jnp.nan)
+
+    def weigh(A, Y1, Y2, Y3):
+        return weights.grad_cam_pp(A, Y1, Y2, Y3, numerator=numerator)
+
+    return gradient_cam(cut, image, target, key, weigh=weigh, order=3, link=link, **options)
 
 
-@method()
+@method(options_of=gradient_cam, several=True)
 def smooth_grad_cam_pp(
-    cut: Cut,
+    cut: Cut | Cuts,
     image: Image,
     target: Target = None,
     key: jax.Array | None = None,
     *,
     n_samples: int = 5,
     std: jax.Array | float = 0.3,
-    score: Score = scores.logit,
     link: str = "exp",
-    derivatives: str = "exact",
     numerator: str = "second",
-    select: maps.Select | None = None,
-    batch_size: int | None = None,
+    **options: Any,
 ) -> jax.Array:
     """Smooth Grad-CAM++: Grad-CAM++ with D_p, the means over noisy inputs of Y_p, in the place of Y_p.
 
     alpha = D2 / (2 D2 + S_k D3); w_k = sum over space of alpha * relu(D1); S_k and the A of the map are those of the
     clean image. Sample m enters the means with its own factor e^(u_m), as the formula says.
 
-    Args:
-      cut: a `Cut`.
-      image: one example, floats, without a batch axis.
-      target: the class; None for the one with the largest output on the clean image.
-      key: a `jax.random.key`; not needed for n_samples=0.
+    Args, options, result and errors: as `jaxcam.grad_cam_pp`, and with other defaults:
+
       n_samples: how many noisy copies; 0 for no noise, which is Grad-CAM++.
       std: the noise's standard deviation, as a share of the image's range.
-      score: `(outputs, target) -> u`; see `jaxcam.scores`.
-      link: Y = e^u for "exp", u for "identity"; the largest factor e^u is left out, it scales the map and no more.
-      derivatives: "exact", or "closed_form": one backward pass, the same where the head is piecewise linear (relu) and
-        an approximation where it is smooth (gelu, layer norm, attention); "exact" takes it where `jaxcam.certify`
-        proves that they are the same.
-      numerator: "second", D2 in alpha's numerator, or "first", D1, as equation 7 is printed; the maps differ.
-      select: as in `jaxcam.select`.
-      batch_size: the memory knob: samples at a time; on a smooth head one sample, and this many directions, at a time.
-
-    Returns:
-      `[*spatial]`, or `[m *spatial]` for m chosen filters.
-
-    Raises:
-      TypeError, ValueError: as `grad_cam_pp`; and for a key that is missing, a negative n_samples or std.
 
     Omeiza et al., "Smooth Grad-CAM++: an enhanced inference level visualization technique for deep convolutional neural
     network models", 2019, equations 5 to 8.
@@ -224,23 +205,148 @@ def smooth_grad_cam_pp(
       >>> jaxcam.smooth_grad_cam_pp(cut, image, None, jax.random.key(0), n_samples=20, std=0.15).shape
       (16, 16)
     """
-    A, target, valid = _activation_and_target(cut, image, target)
 
-    def features(x):
-        return cut.features(cut.params, x)
+    def weigh(A, D1, D2, D3):
+        return weights.grad_cam_pp(A, D1, D2, D3, numerator=numerator)
 
-    def Y_at(x, A):
-        return _derivatives(cut, x, A, target, score, link, derivatives, batch_size)
+    how = {"n_samples": n_samples, "std": std, "link": link, **options}
+    return gradient_cam(cut, image, target, key, weigh=weigh, order=3, **how)
 
-    if n_samples == 0 or key is None:  # a missing key has been refused where there are samples
-        _, D = Y_at(image, A)
-    else:
-        # On a smooth head the directions of one sample fill the machine and the memory.
-        alone = derivatives == "exact" and not linearity.certify(lambda A: cut.head(cut.params, A, image), A).affine
-        _, D = noise.mean_over_noise(
-            features, Y_at, jnp.asarray(image), key, n_samples=n_samples, std=std, batch_size=1 if alone else batch_size
+
+@method(options_of=gradient_cam, several=True)
+def counterfactual_grad_cam(
+    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
+) -> jax.Array:
+    """Counterfactual Grad-CAM: Grad-CAM of the negated derivative, what would have to go for another class.
+
+    Args, options, result and errors: as `jaxcam.gradient_cam`.
+
+    Selvaraju et al., "Grad-CAM", ICCV 2017, "Counterfactual explanations".
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> jaxcam.counterfactual_grad_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
+      (16, 16)
+    """
+    return gradient_cam(
+        cut, image, target, key, weigh=lambda A, Y1: weights.counterfactual_grad_cam(Y1), order=1, **options
+    )
+
+
+@method(options_of=gradient_cam, several=True)
+def xgrad_cam(
+    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
+) -> jax.Array:
+    """XGrad-CAM: w_k = sum over space of (A^k / S_k) Y1, S_k = sum over space of A^k.
+
+    Args, options, result and errors: as `jaxcam.gradient_cam`.
+
+    Fu et al., "Axiom-based Grad-CAM: towards accurate visualization and explanation of CNNs", BMVC 2020.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> jaxcam.xgrad_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
+      (16, 16)
+    """
+    return gradient_cam(cut, image, target, key, weigh=weights.xgrad_cam, order=1, **options)
+
+
+@method(options_of=gradient_cam, several=True)
+def hires_cam(
+    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
+) -> jax.Array:
+    """HiResCAM: relu(sum_k Y1 A^k), location by location.
+
+    Args, options, result and errors: as `jaxcam.gradient_cam`.
+
+    Draelos & Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks",
+    2020.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> jaxcam.hires_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
+      (16, 16)
+    """
+    return gradient_cam(cut, image, target, key, weigh=lambda A, Y1: weights.hires_cam(Y1), order=1, **options)
+
+
+@method(options_of=gradient_cam, several=True)
+def layer_cam(
+    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
+) -> jax.Array:
+    """LayerCAM: relu(sum_k relu(Y1) A^k), location by location; made for layers before the last.
+
+    Args, options, result and errors: as `jaxcam.gradient_cam`.
+
+    Jiang et al., "LayerCAM: exploring hierarchical class activation maps for localization", TIP 2021.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> jaxcam.layer_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
+      (16, 16)
+    """
+    return gradient_cam(cut, image, target, key, weigh=lambda A, Y1: weights.layer_cam(Y1), order=1, **options)
+
+
+@method()
+def score_cam(
+    cut: Cut,
+    image: Image,
+    target: Target = None,
+    *,
+    score: Score = scores.logit,
+    select: maps.Select | None = None,
+    batch_size: int | None = None,
+) -> jax.Array:
+    """Score-CAM: w = softmax over channels of u(image * H_k), H_k the channel A^k upsampled and scaled to 0..1.
+
+    One forward pass for each channel, and no gradient. Masked pixels are 0: the model's input should have 0 for
+    nothing, as black is in 0..1.
+
+    Args:
+      cut: a `Cut`.
+      image: one example, floats, without a batch axis; as many spatial axes as the activation.
+      target: the class; None for the one with the largest output.
+      score: `(outputs, target) -> u`; see `jaxcam.scores`.
+      select: as in `jaxcam.select`.
+      batch_size: the memory knob: channels at a time.
+
+    Returns:
+      `[*spatial]`, at least 0.
+
+    Raises:
+      TypeError, ValueError: as `grad_cam`; and for an activation with other spatial axes than the image.
+
+    Wang et al., "Score-CAM: score-weighted visual explanations for convolutional neural networks", CVPR workshops 2020,
+    equations 6 and 7.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> jaxcam.score_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
+      (16, 16)
+    """
+    A, target, valid = _clean(cut, image, target)
+    image = jnp.asarray(image)
+    if A.ndim != image.ndim:
+        raise ValueError(
+            f"Score-CAM masks the image by the activation: {list(A.shape)} at {cut.layer or 'this cut'!r} has other "
+            f"spatial axes than the image {list(image.shape)}"
         )
-    return _or_nan(maps.saliency(A, weights.grad_cam_pp(A, *D, numerator=numerator), select=select), valid)
+
+    def u(k):
+        mask = maps.normalize(maps.resize(A[..., k], image.shape[:-1])).astype(image.dtype)
+        masked = image * mask[..., None]
+        return score(cut.head(cut.params, cut.features(cut.params, masked), masked), target)
+
+    size = batch_size or (1 if jax.default_backend() == "cpu" else 16)
+    found = jax.lax.map(u, jnp.arange(A.shape[-1]), batch_size=size)
+    saliency = maps.saliency(A, weights.score_cam(found), select=select)
+    return jnp.where(valid, saliency, jnp.nan)
 
 
 def grad_cam_plus_smooth(
@@ -293,42 +399,8 @@ def grad_cam_plus_smooth(
     )
 
 
-def _derivatives(cut, x, A, target, score, link, derivatives, batch_size):
-    """`(scale, (Y1, Y2, Y3))` of one input at its activation."""
-    if derivatives not in DERIVATIVES:
-        raise ValueError(f"derivatives is {derivatives!r}: choose one of {', '.join(DERIVATIVES)}")
-
-    def head(A):
-        return cut.head(cut.params, A, x)
-
-    piecewise = derivatives == "closed_form" or linearity.certify(head, A).affine
-    if link == "identity" and piecewise and jaxcam.derivatives.score_is_affine(head, A, score, target):
-        raise ValueError(
-            "link='identity' with an affine score makes Y2 = Y3 = 0 at every location of a piecewise linear network: "
-            "alpha is 0/0 and the map is zero. Use link='exp', or another score"
-        )
-    if piecewise:
-        u = jaxcam.derivatives.closed_form(head, A, score, target, batch_size=batch_size)
-    else:
-        u = jaxcam.derivatives.exact(lambda A: score(head(A), target), A, batch_size=batch_size)
-    return jaxcam.derivatives.through_link(u, link=link)
-
-
-def _activation_and_target(cut, image, target):
-    """The clean activation, the target as an index, and whether it is in range (traced: it cannot be raised)."""
-    A = cut.features(cut.params, image)
-    if A.ndim < 2:
-        raise ValueError(
-            f"{cut.layer or 'this cut'!r} gives {list(A.shape)}: a map needs at least one spatial axis, [*spatial k]"
-        )
-    outputs = cut.head(cut.params, A, image)
-    if target is None:
-        return A, outputs.argmax(), True
-    if getattr(outputs, "ndim", None) != 1:
-        return A, target, True
-    target = jnp.asarray(target).astype(jnp.int32)  # a uint8 would wrap against 256 classes and more
-    return A, target, (target >= 0) & (target < outputs.shape[0])
-
-
-def _or_nan(saliency_map, valid):
-    return jnp.where(valid, saliency_map, jnp.nan)
+def _clean(cut, image, target):
+    """The clean activation, the target as an index, and whether it is in range."""
+    A, outputs = activations(cut, image)
+    check_map(cut.layer, A[cut.layer])
+    return A[cut.layer], *class_index(outputs, target)

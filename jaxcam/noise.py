@@ -95,9 +95,9 @@ def _total(one, f, samples, batch_size):
     def add(total, some):
         if size == 1:
             # Without vmap: a branch that is chosen for one sample stays a branch.
-            return _join(total, f(*one(some[0])))
+            return join(total, f(*one(some[0])))
         inputs = jax.lax.map(one, some) if one_by_one else jax.vmap(one)(some)
-        return _join(total, _sum(*jax.vmap(f)(*inputs)))
+        return join(total, _sum(*jax.vmap(f)(*inputs)))
 
     size = even_chunks(count, batch_size or SAMPLES_AT_A_TIME)
     whole = count // size
@@ -157,7 +157,8 @@ def _sum(scales, values):
     return top, jax.tree.map(lambda value: jnp.tensordot(factors, value, 1, precision="highest"), values)
 
 
-def _join(a, b):
+def join(a: tuple[jax.Array, Any], b: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
+    """The sum of two `(scale, values)`, each to be read as e^scale * values, in the same form."""
     top = jnp.maximum(a[0], b[0])
     fa, fb = jnp.exp(a[0] - top), jnp.exp(b[0] - top)
     return top, jax.tree.map(lambda va, vb: fa * va + fb * vb, a[1], b[1])

@@ -1,4 +1,6 @@
-"""Channel weights `[k]` from an activation `[*spatial k]` and the derivatives of Y on its shape.
+"""Weights from an activation `[*spatial k]` and the derivatives of Y on its shape: the rules that make the methods.
+
+A rule gives a weight for each channel, `[k]`, or for each neuron, `[*spatial k]`.
 
 >>> import jax.numpy as jnp
 >>> A, Y1 = jnp.ones([2, 2, 1]), jnp.full([2, 2, 1], 0.5)
@@ -30,6 +32,59 @@ def grad_cam(Y1: jax.Array) -> jax.Array:
     return Y1.mean(_space(Y1))
 
 
+def counterfactual_grad_cam(Y1: jax.Array) -> jax.Array:
+    """w_k = mean over space of -Y1.
+
+    Selvaraju et al., "Grad-CAM", ICCV 2017, "Counterfactual explanations".
+    """
+    return -grad_cam(Y1)
+
+
+def grad_cam_plus(Y1: jax.Array) -> jax.Array:
+    """w_k = mean over space of relu(Y1): Grad-CAM++ with alpha the same everywhere.
+
+    Lerma & Lucas, "Grad-CAM++ is equivalent to Grad-CAM with positive gradients", 2022.
+    """
+    return jax.nn.relu(Y1).mean(_space(Y1))
+
+
+def xgrad_cam(A: jax.Array, Y1: jax.Array) -> jax.Array:
+    """w_k = sum over space of (A^k / S_k) Y1, with S_k = sum over space of A^k; zero where S_k is.
+
+    Fu et al., "Axiom-based Grad-CAM", BMVC 2020.
+    """
+    S = A.astype(Y1.dtype).sum(_space(A))
+    return jnp.where(S == 0, 0, (A.astype(Y1.dtype) * Y1).sum(_space(A)) / jnp.where(S == 0, 1, S))
+
+
+def hires_cam(Y1: jax.Array) -> jax.Array:
+    """w = Y1 itself, `[*spatial k]`: nothing is averaged.
+
+    Draelos & Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks",
+    2020.
+    """
+    return Y1
+
+
+def layer_cam(Y1: jax.Array) -> jax.Array:
+    """w = relu(Y1), `[*spatial k]`.
+
+    Jiang et al., "LayerCAM: exploring hierarchical class activation maps for localization", TIP 2021.
+    """
+    return jax.nn.relu(Y1)
+
+
+def score_cam(scores: jax.Array) -> jax.Array:
+    """w = softmax over channels of the scores `[k]` of the image masked by each channel.
+
+    A baseline's score, which the paper subtracts from each, cancels in the softmax.
+
+    Wang et al., "Score-CAM: score-weighted visual explanations for convolutional neural networks", CVPR workshops 2020,
+    definition 3 and algorithm 1.
+    """
+    return jax.nn.softmax(scores)
+
+
 def grad_cam_pp(A: jax.Array, Y1: jax.Array, Y2: jax.Array, Y3: jax.Array, *, numerator: str = "second") -> jax.Array:
     """w_k = sum over space of alpha * relu(Y1), with alpha = Y2 / (2 Y2 + S_k Y3) and S_k = sum over space of A^k.
 
@@ -52,11 +107,16 @@ def alpha_grad_cam_pp(
     """
     if numerator not in NUMERATORS:
         raise ValueError(f"numerator is {numerator!r}: choose one of {', '.join(NUMERATORS)}")
-    S = A.astype(Y3.dtype).sum(_space(A))
-    denominator = 2 * Y2 + S.reshape((1,) * (A.ndim - 1) + (-1,)) * Y3
+    denominator = denominator_grad_cam_pp(A, Y2, Y3)
     above = Y2 if numerator == "second" else Y1
     # The inner where keeps the gradient of the unused quotient finite.
     return jnp.where(denominator == 0, 0, above / jnp.where(denominator == 0, 1, denominator))
+
+
+def denominator_grad_cam_pp(A: jax.Array, Y2: jax.Array, Y3: jax.Array) -> jax.Array:
+    """2 Y2 + S_k Y3, `[*spatial k]`: what alpha is divided by."""
+    S = A.astype(Y3.dtype).sum(_space(A))
+    return 2 * Y2 + S.reshape((1,) * (A.ndim - 1) + (-1,)) * Y3
 
 
 def _space(A):

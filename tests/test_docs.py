@@ -52,3 +52,16 @@ def test_the_readme_runs():
     assert found["saliency"].ndim == 2
     ((call, said),) = re.findall(r"^(jaxcam\.layers\(.*?\))  # (\{.*\})$", "\n".join(blocks), flags=re.MULTILINE)
     assert eval(call, found) == eval(said)
+
+
+def test_the_page_of_methods_runs():
+    """Its blocks follow each other, and the shapes are those that are said."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "methods.md").read_text(), flags=re.DOTALL)
+    found: dict = {}
+    with jax.numpy_rank_promotion("allow"):
+        for block in blocks:
+            exec(compile(block, "methods.md", "exec"), found)
+        said = re.findall(r"^(.*\.shape)  # (\(.*?\))", "\n".join(blocks), flags=re.MULTILINE)
+        assert said
+        for call, shape in said:
+            assert eval(call, found) == eval(shape)

@@ -15,8 +15,8 @@ HOUSE = pathlib.Path(jaxcam.__file__).parent
 # From the ground up: a room may import those before it.
 FLOORS = [
     "progress", "jaxprs", "sharing", "vgg", "checkpoints", "layouts", "pretrained", "models", "cut", "scores",
-    "linearity", "plans", "taylor", "noise", "derivatives", "weights", "maps", "compat", "checks", "calls", "methods",
-    "validation", "images", "plots", "__main__",
+    "linearity", "plans", "taylor", "noise", "derivatives", "weights", "maps", "compat", "checks", "calls", "growing",
+    "composition", "averages", "methods", "diagnosis", "validation", "images", "plots", "__main__",
 ]  # fmt: skip
 
 

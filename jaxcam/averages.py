@@ -1,0 +1,106 @@
+"""Averages of finished maps over noise: SmoothGrad, and its variance and square, done to any method.
+
+    >>> import jax, jaxcam
+    >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+    >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+    >>> smooth_layer_cam = average_maps(jaxcam.layer_cam)
+    >>> smooth_layer_cam(cut, image, None, jax.random.key(0), n_samples=4, std=0.15).shape
+    (16, 16)
+
+The gradient-weighted methods can also average their derivatives, as Smooth Grad-CAM++ does: that is their own option
+`n_samples`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcam import noise
+from jaxcam.calls import method as checked
+from jaxcam.composition import class_index
+from jaxcam.cut import activations
+from jaxcam.growing import grown
+
+STATISTICS = ("mean", "variance", "square")
+
+
+@functools.cache  # jit knows a function by its identity
+def average_maps(method: Callable[..., Any], *, statistic: str = "mean") -> Callable[..., Any]:
+    """The method whose map is the average of another method's maps over noisy copies of the image.
+
+    Args:
+      method: `(cut, image, target) -> map`, a named method or one of your own; bind its options with
+        `functools.partial`, once, as each partial is traced for itself.
+      statistic: of the maps: their "mean", their "variance" over the noise, or the mean of their "square".
+
+    Returns:
+      A method `(cut, image, target=None, key, *, n_samples=50, std=0.15, relative=True, standard_error=None,
+      batch_size=None, mesh=None)`, with options as in `jaxcam.gradient_cam`. The target is that of the clean image.
+      Sample m has the noise that `jaxcam.noise.noisy` gives, so all averages of one key see the same images.
+
+    Raises:
+      ValueError: a statistic that is not known.
+
+    Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017 (mean); Adebayo et al., "Local explanation
+    methods for deep neural networks lack sensitivity to parameter values", 2018 (VarGrad); Hooker et al., "A benchmark
+    for interpretability methods in deep neural networks", 2019 (SmoothGrad-Squared).
+
+    Example:
+      >>> average_maps(jax.jit, statistic="median")
+      Traceback (most recent call last):
+        ...
+      ValueError: statistic is 'median': choose one of mean, variance, square
+    """
+    if statistic not in STATISTICS:
+        raise ValueError(f"statistic is {statistic!r}: choose one of {', '.join(STATISTICS)}")
+
+    def averaged(
+        cut,
+        image,
+        target=None,
+        key=None,
+        *,
+        n_samples: int = 50,
+        std: jax.Array | float = 0.15,
+        relative: bool = True,
+        standard_error: float | None = None,
+        batch_size: int | None = None,
+        mesh: jax.sharding.Mesh | None = None,
+    ):
+        index = class_index(activations(cut, image)[1], None)[0] if target is None else target
+
+        def of(x):
+            return method(cut, x, index)
+
+        if n_samples == 0 or key is None:
+            clean = of(image)
+            return {"mean": lambda m: m, "variance": jnp.zeros_like, "square": jnp.square}[statistic](clean)
+        # Powers of differences from the clean map keep the variance's digits.
+        shift = of(image) if statistic == "variance" else None
+
+        def f(x, _):
+            found = of(x)
+            if statistic == "variance":
+                found = jax.tree.map(lambda m, s: (m - s, (m - s) ** 2), found, shift)
+            elif statistic == "square":
+                found = jax.tree.map(jnp.square, found)
+            return jnp.zeros((), jnp.result_type(*jax.tree.leaves(found))), found
+
+        def finish(mean):
+            if statistic != "variance":
+                return mean
+            return jax.tree.map(lambda _, pair: pair[1] - pair[0] ** 2, shift, mean)
+
+        size = batch_size or (1 if jax.default_backend() == "cpu" else None)
+        how: dict[str, Any] = {"n_samples": n_samples, "std": std, "relative": relative, "batch_size": size}
+        if standard_error is None:
+            return finish(noise.mean_over_noise(lambda x: jnp.zeros(()), f, image, key, mesh=mesh, **how)[1])
+        if mesh is not None:
+            raise ValueError("standard_error grows the samples on one device: give it or mesh, not both")
+        return grown(lambda x: jnp.zeros(()), f, finish, image, key, standard_error=standard_error, **how)
+
+    averaged.__name__ = f"average_maps({getattr(method, '__name__', 'method')})"
+    return checked(several=True)(averaged)

@@ -1,0 +1,271 @@
+"""The rest of the family against its formulas in NumPy, alone, smoothed, and at several layers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+from test_formulas import assert_equal_maps, toy
+
+import jaxcam
+
+KEY = jax.random.key(3)
+
+
+def loops(rule):
+    """A rule for one location as a map from A and D: relu(sum_k w_k A^k), in loops."""
+
+    def by_hand(A, D):
+        found = np.zeros(A.shape[:-1])
+        places = list(np.ndindex(A.shape[:-1]))
+        for place in places:
+            for k in range(A.shape[-1]):
+                found[place] += rule(A, D, place, k, places) * A[(*place, k)]
+        return np.maximum(found, 0)
+
+    return by_hand
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def x_weight(A, D, place, k, places):
+    S = sum(A[(*p, k)] for p in places)
+    return sum(A[(*p, k)] / S * D[(*p, k)] for p in places) if S else 0.0
+
+
+RULES = {
+    "grad_cam": loops(lambda A, D, place, k, places: mean(D[(*p, k)] for p in places)),
+    "counterfactual_grad_cam": loops(lambda A, D, place, k, places: -mean(D[(*p, k)] for p in places)),
+    "grad_cam_plus": loops(lambda A, D, place, k, places: mean(max(D[(*p, k)], 0) for p in places)),
+    "xgrad_cam": loops(x_weight),
+    "hires_cam": loops(lambda A, D, place, k, places: D[(*place, k)]),
+    "layer_cam": loops(lambda A, D, place, k, places: max(D[(*place, k)], 0)),
+}
+
+
+@functools.cache
+def case():
+    """A head on which no method's map is zero, its input, and the target."""
+    for seed in range(100):
+        params, x = oracle.network(np.random.default_rng(seed), (4, 3))
+        params = {name: value.astype(np.float32).astype(np.float64) for name, value in params.items()}
+        x = x.astype(np.float32).astype(np.float64)
+        A = oracle.activation(params, x)
+        A[..., 1] = 0  # a dead channel
+        z, J = oracle.logits_and_jacobian(params, oracle.activation(params, x))
+        if all(rule(oracle.activation(params, x), J[2]).max() > 0.01 for rule in RULES.values()):
+            return params, x, 2
+    raise AssertionError("no head fits")
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_rule(name):
+    params, x, target = case()
+    A = oracle.activation(params, x)
+    wanted = RULES[name](A, oracle.logits_and_jacobian(params, A)[1][target])
+    found = getattr(jaxcam, name)(toy(params, "float32"), jnp.asarray(x, "float32"), target)
+    assert_equal_maps(found, wanted, 1e-5)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("link", ["identity", "exp"])
+def test_the_rule_of_averaged_derivatives(name, link):
+    """D1 = mean over noise of Y1, each with its factor e^u for exp; A is the clean one's."""
+    params, x, target = case()
+    image, std = jnp.asarray(x, "float32"), 0.2
+    logs, firsts = [], []
+    for m in range(5):
+        noisy = np.asarray(jaxcam.noise.noisy(image, KEY, m, std=std), np.float64)
+        z, J = oracle.logits_and_jacobian(params, oracle.activation(params, noisy))
+        logs.append(z[target] if link == "exp" else 0.0)
+        firsts.append(J[target])
+    D1 = sum(np.exp(log - max(logs)) * first for log, first in zip(logs, firsts, strict=True)) / 5
+    wanted = RULES[name](oracle.activation(params, x), D1)
+    found = getattr(jaxcam, name)(toy(params, "float32"), image, target, KEY, n_samples=5, std=std, link=link)
+    assert_equal_maps(found, wanted, 2e-5)
+
+
+def test_a_dead_channel_has_no_weight():
+    A = jnp.zeros([2, 2, 1])
+    assert jaxcam.weights.xgrad_cam(A, jnp.ones([2, 2, 1])).tolist() == [0.0]
+
+
+def bilinear(values, size):
+    """One axis, upsampled with half-pixel centres."""
+    at = (np.arange(size) + 0.5) * len(values) / size - 0.5
+    return np.interp(at, np.arange(len(values)), values)
+
+
+def test_score_cam():
+    """With masks upsampled from 3 x 4 to 6 x 8, one channel constant, and the softmax over channels."""
+    rng = np.random.default_rng(0)
+    W, V = rng.normal(size=(3, 5)).astype(np.float32), rng.normal(size=(60, 4)).astype(np.float32)
+    W[:, 2] = 0
+
+    def features(p, x):
+        return jax.nn.relu(x.reshape(3, 2, 4, 2, 3).mean((1, 3)) @ p["W"])
+
+    cut = jaxcam.Cut({"W": W, "V": V}, features, lambda p, A, x: A.ravel() @ p["V"])
+    image = rng.uniform(size=(6, 8, 3)).astype(np.float32)
+
+    def A_of(x):
+        return np.maximum(x.reshape(3, 2, 4, 2, 3).mean((1, 3)) @ W.astype(np.float64), 0)
+
+    A, scores = A_of(image), []
+    for k in range(5):
+        mask = np.apply_along_axis(bilinear, 1, np.apply_along_axis(bilinear, 0, A[..., k], 6), 8)
+        flat = mask.max() == mask.min()
+        mask = np.zeros_like(mask) if flat else (mask - mask.min()) / (mask.max() - mask.min())
+        scores.append((A_of(image * mask[..., None]).ravel() @ V)[1])
+    weights = np.exp(scores - max(scores))
+    wanted = oracle.saliency(A, weights / weights.sum())
+    for batch_size in (None, 2):
+        assert_equal_maps(jaxcam.score_cam(cut, image, 1, batch_size=batch_size), wanted, 1e-5)
+
+
+def test_score_cam_wants_the_images_axes():
+    cut = jaxcam.Cut((), lambda p, x: x.reshape(-1, 3), lambda p, A, x: A.mean(0))
+    with pytest.raises(ValueError, match=r"\[12, 3\] at 'this cut' has other spatial axes than the image \[3, 4, 3\]"):
+        jaxcam.score_cam(cut, jnp.ones([3, 4, 3]), 0)
+
+
+@pytest.mark.parametrize(("statistic", "of"), [("mean", np.mean), ("variance", np.var), ("square", None)])
+def test_averages_of_maps(statistic, of):
+    params, x, target = case()
+    image = jnp.asarray(x, "float32")
+    each = []
+    for m in range(6):
+        noisy = np.asarray(jaxcam.noise.noisy(image, KEY, m, std=0.2), np.float64)
+        A = oracle.activation(params, noisy)
+        each.append(RULES["layer_cam"](A, oracle.logits_and_jacobian(params, A)[1][target]))
+    wanted = np.mean(np.square(each), 0) if of is None else of(each, 0)
+    method = jaxcam.average_maps(jaxcam.layer_cam, statistic=statistic)
+    for batch_size in (None, 4):
+        found = method(toy(params, "float32"), image, target, KEY, n_samples=6, std=0.2, batch_size=batch_size)
+        assert_equal_maps(found, wanted, 1e-5)
+
+
+def test_averages_take_the_clean_images_class(cut, image):
+    loud = functools.partial(jaxcam.average_maps(jaxcam.grad_cam), n_samples=4, std=2.0)
+    target = cut.head(cut.params, cut.features(cut.params, image), image).argmax()
+    np.testing.assert_array_equal(loud(cut, image, None, KEY), loud(cut, image, target, KEY))
+
+
+def test_an_average_of_nothing_is_the_method(cut, image):
+    found = jaxcam.average_maps(jaxcam.grad_cam)(cut, image, 3, n_samples=0)
+    np.testing.assert_allclose(found, jaxcam.grad_cam(cut, image, 3), rtol=1e-5, atol=1e-7)
+
+
+def test_noise_in_the_images_own_units():
+    params, x, target = case()
+    image = jnp.asarray(x, "float32")
+    spread = image.max() - image.min()
+    share, own = (
+        jaxcam.layer_cam(toy(params, "float32"), image, target, KEY, n_samples=3, std=std, relative=relative)
+        for std, relative in ((0.1, True), (0.1 * spread, False))
+    )
+    np.testing.assert_allclose(own, share, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["smooth_grad_cam_pp", "average_maps"])
+def test_a_grown_map_is_that_of_its_samples(name):
+    params, x, target = case()
+    method = jaxcam.smooth_grad_cam_pp if name == "smooth_grad_cam_pp" else jaxcam.average_maps(jaxcam.layer_cam)
+    call = functools.partial(method, toy(params, "float32"), jnp.asarray(x, "float32"), target, KEY, std=0.1)
+    found = call(n_samples=400, standard_error=0.05)
+    n = int(found.n_samples)
+    assert 16 <= n < 400 and n % 8 == 0
+    assert found.standard_error.shape == found.map.shape == (4, 3)
+    assert found.standard_error.max() <= 0.05 * found.map.max()
+    assert_equal_maps(found.map, np.asarray(call(n_samples=n), np.float64), 1e-5)
+    assert call(n_samples=n - 8, standard_error=0.0).standard_error.max() > 0.05 * found.map.max() * 0.9
+    assert int(call(n_samples=27, standard_error=0.0).n_samples) == 24
+
+
+@pytest.mark.parametrize("name", ["smooth_grad_cam_pp", "average_maps"])
+def test_the_standard_error_is_the_spread_over_keys(name):
+    params, x, target = case()
+    method = jaxcam.smooth_grad_cam_pp if name == "smooth_grad_cam_pp" else jaxcam.average_maps(jaxcam.layer_cam)
+    cut, image = toy(params, "float32"), jnp.asarray(x, "float32")
+    keys = jax.random.split(KEY, 200)
+    found = jax.vmap(lambda key: method(cut, image, target, key, n_samples=64, std=0.05, standard_error=0.0))(keys)
+    factor = np.ones([200, 1, 1])
+    if name == "smooth_grad_cam_pp":
+        # The largest e^u is left out of a map, and is another for each key.
+        at = lambda key, m: jaxcam.noise.noisy(image, key, m, std=0.05)
+        u = lambda x: cut.head(cut.params, cut.features(cut.params, x), x)[target]
+        each = jax.vmap(lambda key: jax.vmap(lambda m: u(at(key, m)))(jnp.arange(64)))(keys)
+        factor = np.exp(np.asarray(each.max(1) - each.max()))[:, None, None]
+    spread = (factor * np.asarray(found.map)).std(0)
+    claimed = np.sqrt(((factor * np.asarray(found.standard_error)) ** 2).mean(0))
+    busy = spread > 0.1 * spread.max()
+    np.testing.assert_allclose(claimed[busy] / spread[busy], 1, atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"standard_error": 0.1, "n_samples": 8}, "n_samples is 8: standard_error= grows the samples up to it"),
+        ({"standard_error": -1.0, "n_samples": 20}, "standard_error is -1.0: a share of the map's maximum"),
+        ({"n_samples": 5, "key": None}, "a key is needed"),
+        ({"smoth": 5}, "has no option 'smoth': choose of target, key, "),
+    ],
+)
+def test_options_that_are_refused(cut, image, options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        jaxcam.xgrad_cam(cut, image, 3, **{"key": KEY, **options})
+
+
+def test_a_statistic_that_is_not_known():
+    with pytest.raises(ValueError, match="statistic is 'median': choose one of mean, variance, square"):
+        jaxcam.average_maps(jaxcam.grad_cam, statistic="median")
+
+
+SEVERAL = {
+    "layer_cam": {},
+    "grad_cam_pp": {"score": jaxcam.scores.log_softmax},
+    "smooth_grad_cam_pp": {"n_samples": 3, "key": KEY, "batch_size": 1},
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_layers_are_as_each_alone(digits, image, name):
+    layers = ["block3_conv1", "block3_conv2"]
+    method = functools.partial(getattr(jaxcam, name), **SEVERAL[name])
+    found = method(jaxcam.cut(digits, layers), image, 3)
+    assert list(found) == layers
+    for layer in layers:
+        wanted = method(jaxcam.cut(digits, layer), image, 3)
+        np.testing.assert_allclose(found[layer], wanted, rtol=0, atol=1e-5 * float(wanted.max()))
+
+
+def test_several_layers_of_a_smooth_head():
+    rng = np.random.default_rng(1)
+    params = {name: jnp.asarray(rng.normal(size=(4, 4)), "float32") for name in "WVZ"}
+
+    def tapped(p, deltas, x):
+        a = jnp.tanh(x @ p["W"]) + deltas.get("a", 0.0)
+        b = jax.nn.silu(a @ p["V"]) + deltas.get("b", 0.0)
+        return {"a": a, "b": b}, jax.nn.silu(b.sum(0)) @ p["Z"]
+
+    both = jaxcam.Cuts(params, tapped, ("a", "b"))
+    a = jaxcam.Cut(
+        params, lambda p, x: jnp.tanh(x @ p["W"]), lambda p, A, x: jax.nn.silu(jax.nn.silu(A @ p["V"]).sum(0)) @ p["Z"]
+    )
+    x = jnp.asarray(rng.normal(size=(5, 4)), "float32")
+    found = jaxcam.grad_cam_pp(both, x, 1)
+    wanted = jaxcam.grad_cam_pp(a, x, 1)
+    assert wanted.max() > 0
+    np.testing.assert_allclose(found["a"], wanted, rtol=1e-4, atol=1e-5 * float(wanted.max()))
+
+
+@pytest.mark.parametrize("name", ["cam", "score_cam", "validate"])
+def test_several_layers_where_one_is_wanted(digits, image, name):
+    cuts = jaxcam.cut(digits, ["block2_conv1", "block3_conv2"])
+    with pytest.raises(TypeError, match="several layers, block2_conv1, block3_conv2: one is wanted"):
+        getattr(jaxcam, name)(cuts, image)
