@@ -50,6 +50,16 @@ from jaxcam.methods import score_cam as score_cam
 from jaxcam.methods import grad_cam_plus_smooth as grad_cam_plus_smooth
 from jaxcam.averages import average_maps as average_maps
 
+# In the input's space, and other rules for the backward pass of a relu.
+from jaxcam import pixels as pixels
+from jaxcam import rules as rules
+from jaxcam.pixels import deconvnet as deconvnet
+from jaxcam.pixels import guided_backprop as guided_backprop
+from jaxcam.pixels import guided_grad_cam as guided_grad_cam
+from jaxcam.pixels import input_gradient as input_gradient
+from jaxcam.pixels import integrated_gradients as integrated_gradients
+from jaxcam.pixels import saliency as saliency
+
 # What is known about a map, and the closed form against the exact derivatives.
 from jaxcam.diagnosis import diagnose as diagnose
 from jaxcam.validation import validate as validate

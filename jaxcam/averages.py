@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam import noise
+from jaxcam.calls import chosen
 from jaxcam.calls import method as checked
-from jaxcam.composition import class_index
 from jaxcam.cut import activations
 from jaxcam.growing import grown
 
@@ -70,7 +70,7 @@ def average_maps(method: Callable[..., Any], *, statistic: str = "mean") -> Call
         batch_size: int | None = None,
         mesh: jax.sharding.Mesh | None = None,
     ):
-        index = class_index(activations(cut, image)[1], None)[0] if target is None else target
+        index = chosen(activations(cut, image)[1], None)[0] if target is None else target
 
         def of(x):
             return method(cut, x, index)

@@ -1,7 +1,8 @@
 """How a named method is called: the checks that need values, then jit.
 
 A method is `method(cut, image, target=None, [key], *, options)`. Its options are static under jit, but for those that
-may be traced (`std`, so that a sweep over it compiles once). A method that hands its further options to another
+may be traced (`std`, so that a sweep over it compiles once); a `functools.partial` that is made anew for each call does
+not compile anew. A method that hands its further options to another
 function, as `**options`, shows them in its signature.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, cast
 
 import jax
+import jax.numpy as jnp
 
 from jaxcam import checks, scores
 
@@ -64,12 +66,39 @@ def method(
                 checks.check_standard_error(options["standard_error"])
             if options.get("batch_size") is not None:
                 checks.check_count("batch_size", options["batch_size"], at_least=1)
+            options = {name: _shared(value) if name in static else value for name, value in options.items()}
             return compiled(cut, image, target, *key, **options)
 
         checked.__signature__ = signature  # type: ignore[attr-defined]
         return cast(Callable[P, jax.Array], checked)
 
     return decorate
+
+
+def chosen(outputs: Any, target: Any) -> tuple[Any, Any]:
+    """The target as an index, the largest output's for None, and whether it is in range: traced, that cannot raise."""
+    if target is None:
+        return outputs.argmax(), True
+    if getattr(outputs, "ndim", None) != 1:
+        return target, True
+    target = jnp.asarray(target).astype(jnp.int32)  # a uint8 would wrap against 256 classes and more
+    return target, (target >= 0) & (target < outputs.shape[0])
+
+
+def _shared(value):
+    """The first of equal partials, which jit takes for different functions; anything else as it is."""
+    if type(value) is not functools.partial:
+        return value
+    typed = [(name, type(held), _shared(held)) for name, held in sorted(value.keywords.items())]
+    try:
+        return _partial(value.func, tuple((type(held), _shared(held)) for held in value.args), tuple(typed))
+    except TypeError:  # it holds an array, which may change
+        return value
+
+
+@functools.lru_cache(maxsize=256)
+def _partial(function, args, keywords):
+    return functools.partial(function, *(held for _, held in args), **{name: held for name, _, held in keywords})
 
 
 def _with_options(signature, options_of):

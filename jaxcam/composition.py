@@ -21,6 +21,7 @@ from jax.flatten_util import ravel_pytree
 
 import jaxcam.derivatives
 from jaxcam import linearity, maps, noise, scores
+from jaxcam.calls import chosen
 from jaxcam.cut import Cut, Cuts, activations
 from jaxcam.growing import grown
 
@@ -93,7 +94,7 @@ def gradient_cam(
     A, outputs = activations(cut, image)
     for layer, value in A.items():
         check_map(layer, value)
-    target, valid = class_index(outputs, target)
+    target, valid = chosen(outputs, target)
 
     def head_at(x, A_of_x):
         """The head as a function of a point that is a dict by layer, and the point for input x."""
@@ -140,16 +141,6 @@ def check_map(layer: str | None, A: jax.Array) -> None:
         raise ValueError(
             f"{layer or 'this cut'!r} gives {list(A.shape)}: a map needs at least one spatial axis, [*spatial k]"
         )
-
-
-def class_index(outputs: Any, target: Target) -> tuple[Any, Any]:
-    """The target as an index, and whether it is in range: traced, it cannot be raised, and the map is NaN."""
-    if target is None:
-        return outputs.argmax(), True
-    if getattr(outputs, "ndim", None) != 1:
-        return target, True
-    index = jnp.asarray(target).astype(jnp.int32)  # a uint8 would wrap against 256 classes and more
-    return index, (index >= 0) & (index < outputs.shape[0])
 
 
 def derivatives_of_Y(

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam import checks, composition, linearity, scores, weights
+from jaxcam.calls import chosen
 from jaxcam.cut import Cut, activations
 
 NAMES = {"grad_cam": "Grad-CAM", "grad_cam_pp": "Grad-CAM++"}
@@ -149,7 +150,7 @@ def _measured(cut, image, target, *, score, link, batch_size):
     at_layers, outputs = activations(cut, image)
     A = at_layers[cut.layer]
     composition.check_map(cut.layer, A)
-    target, _ = composition.class_index(outputs, target)
+    target, _ = chosen(outputs, target)
 
     def head(point):
         return cut.head(cut.params, point[cut.layer], image)

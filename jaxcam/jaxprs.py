@@ -20,7 +20,7 @@ Or it runs as a whole, with something added to each of several marked values:
     ([3.0, 1.0, 5.0], 10.0)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -230,10 +230,20 @@ def tap(names: Sequence[str], closed: ClosedJaxpr, *, after: Mapping[str, Closed
 
 
 def _flattened(names, closed):
-    """The program in steps, the numbers of its inputs and outputs, and which of its inputs it needs."""
+    """The program in steps, the numbers of its inputs and outputs, and which of its inputs it needs.
+
+    The calls that hold one of the marks, and no others, are entered.
+    """
     # Blocks return what they are given, such as their state: what is not used of it goes first, inside them too.
     program, needs = live(closed)
-    flat = _Flat(names)
+
+    def entered(flat, eqn, values):
+        if not any(m.name in names for inner in inner_jaxprs(eqn.params) for m in marks(inner)):
+            return None
+        inner = inner_jaxpr(eqn.params)
+        return flat.through(inner.jaxpr, inner.consts, values)
+
+    flat = Flat(entered)
     inputs = [flat.value() for _ in closed.jaxpr.invars]
     given = [v for v, needed in zip(inputs, needs, strict=True) if needed]
     return flat, inputs, flat.through(program.jaxpr, program.consts, given), needs
@@ -241,39 +251,63 @@ def _flattened(names, closed):
 
 def _place(flat, name, after):
     """The numbers of a marked value before and behind its mark, which is that of `after`'s result, and its type."""
-    ((made, kept, aval),) = flat.marked[name]
+    ((place, at),) = [
+        (i, step)
+        for i, step in enumerate(flat.steps)
+        if step.eqn.primitive is _mark and step.eqn.params["name"] == name
+    ]
+    flat.steps[place] = at._replace(run=lambda x: [x])
+    (made,), (kept,), aval = at.inputs, at.outputs, at.eqn.outvars[0].aval
     if after is None:
         return made, kept, aval
     kept = _follow(after, flat, kept, name)
     return kept, kept, after.out_avals[0]
 
 
-class _Step(NamedTuple):
-    eqn: Any
-    run: Callable[..., Sequence[Any]]
+class Block(NamedTuple):
+    """What a step calls and keeps as a call, such as the body of a scan: its steps, and its inputs and outputs."""
+
+    steps: tuple["Step", ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 
 
-class _Flat:
-    """A program as steps over numbered values; the calls that hold one of the marks, and no others, are entered."""
+class Step(NamedTuple):
+    """An equation: which values it reads and makes, by number, and the blocks that it calls."""
 
-    def __init__(self, names):
+    eqn: Any
+    run: Callable[..., Sequence[Any]]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    blocks: tuple[Block, ...] = ()
+
+
+class Flat:
+    """A program as steps over numbered values.
+
+    `entered(flat, eqn, inputs)` gives the numbers of an equation's outputs where it is a call whose steps are written
+    out, or added in another way; None where it becomes one step.
+    """
+
+    def __init__(self, entered: Callable[["Flat", Any, tuple[int, ...]], Sequence[int] | None]):
+        self.entered = entered
         self.count = 0
-        self.steps: list[_Step] = []
+        self.steps: list[Step] = []
         self.constants: dict[int, Any] = {}
-        self.marked: dict[str, list[tuple[int, int, Any]]] = {name: [] for name in names}
 
-    def value(self):
+    def value(self) -> int:
+        """A new number."""
         self.count += 1
         return self.count
 
-    def constant(self, value):
+    def constant(self, value: Any) -> int:
+        """The number of a value that is known."""
         number = self.value()
         self.constants[number] = value
         return number
 
-    def through(self, jaxpr, consts, inputs):
+    def through(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[int]) -> list[int]:
+        """The numbers of a jaxpr's outputs, from those of its inputs; its equations become steps."""
         number = dict(zip(jaxpr.invars, inputs, strict=True))
         number.update((var, self.constant(const)) for var, const in zip(jaxpr.constvars, consts, strict=True))
 
@@ -282,20 +316,22 @@ class _Flat:
 
         for eqn in jaxpr.eqns:
             values = tuple(read(atom) for atom in eqn.invars)
-            if any(m.name in self.marked for inner in inner_jaxprs(eqn.params) for m in marks(inner)):
-                inner = inner_jaxpr(eqn.params)
-                made = tuple(self.through(inner.jaxpr, inner.consts, values))
-            else:
+            made = self.entered(self, eqn, values)
+            if made is None:
                 made = tuple(self.value() for _ in eqn.outvars)
-                self.steps.append(_Step(eqn, binder(eqn), values, made))
-                if eqn.primitive is _mark and eqn.params["name"] in self.marked:
-                    self.steps[-1] = self.steps[-1]._replace(run=lambda x: [x])
-                    self.marked[eqn.params["name"]].append((*values, *made, eqn.outvars[0].aval))
+                self.steps.append(Step(eqn, binder(eqn), values, made))
             number.update(zip(eqn.outvars, made, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def same(self, numbers):
-        """The numbers and those that other marks give to the same values."""
+    def block(self, closed: ClosedJaxpr, inputs: Sequence[int]) -> Block:
+        """A jaxpr as a block of its own, whose steps are not among those of the program."""
+        outside, self.steps = self.steps, []
+        outputs = self.through(closed.jaxpr, closed.consts, inputs)
+        inside, self.steps = self.steps, outside
+        return Block(tuple(inside), tuple(inputs), tuple(outputs))
+
+    def same(self, numbers: Iterable[int]) -> set[int]:
+        """The numbers and those that marks give to the same values."""
         numbers = set(numbers)
         for step in self.steps:
             if step.eqn.primitive is _mark and step.inputs[0] in numbers:
@@ -370,6 +406,14 @@ def _comparable(params):
 
 def _title(eqn):
     return called(eqn) if eqn.primitive.name in RULES else str(eqn.params.get("name") or eqn.primitive.name)
+
+
+def scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
+    """How many of a scan's inputs are the same at every step, and how many are carried from one to the next."""
+    if "num_carry" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry = params["ft_in"].unpack()[:2]  # since jax 0.11
+    return len(consts), len(carry)
 
 
 def called(eqn: Any) -> str:

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, jaxpr_as_fun
 
-from jaxcam.jaxprs import CALLS, binder, called, inner_jaxpr, inner_jaxprs, source
+from jaxcam.jaxprs import CALLS, binder, called, inner_jaxpr, inner_jaxprs, scan_sizes, source
 
 
 class Level(enum.IntEnum):
@@ -368,10 +368,7 @@ def _levels_through(closed, levels, rules):
 
 
 def _scan(params, levels, rules):
-    if "num_carry" in params:
-        consts, carry = params["num_consts"], params["num_carry"]
-    else:  # since jax 0.11
-        consts, carry = (len(part) for part in params["ft_in"].unpack()[:2])
+    consts, carry = scan_sizes(params)
     return _to_a_fixed_point(
         lambda now: _levels_through(params["jaxpr"], levels[:consts] + now + levels[consts + carry :], rules),
         levels[consts : consts + carry],

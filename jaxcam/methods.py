@@ -36,8 +36,8 @@ import jax.numpy as jnp
 
 from jaxcam import compat as peers
 from jaxcam import linearity, maps, scores, weights
-from jaxcam.calls import method
-from jaxcam.composition import Image, Score, Target, check_map, class_index, gradient_cam
+from jaxcam.calls import chosen, method
+from jaxcam.composition import Image, Score, Target, check_map, gradient_cam
 from jaxcam.cut import Cut, Cuts, activations
 from jaxcam.cut import cut as cut_model
 
@@ -403,4 +403,4 @@ def _clean(cut, image, target):
     """The clean activation, the target as an index, and whether it is in range."""
     A, outputs = activations(cut, image)
     check_map(cut.layer, A[cut.layer])
-    return A[cut.layer], *class_index(outputs, target)
+    return A[cut.layer], *chosen(outputs, target)

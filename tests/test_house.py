@@ -15,8 +15,8 @@ HOUSE = pathlib.Path(jaxcam.__file__).parent
 # From the ground up: a room may import those before it.
 FLOORS = [
     "progress", "jaxprs", "sharing", "vgg", "checkpoints", "layouts", "pretrained", "models", "cut", "scores",
-    "linearity", "plans", "taylor", "noise", "derivatives", "weights", "maps", "compat", "checks", "calls", "growing",
-    "composition", "averages", "methods", "diagnosis", "validation", "images", "plots", "__main__",
+    "linearity", "plans", "taylor", "rules", "noise", "derivatives", "weights", "maps", "compat", "checks", "calls",
+    "growing", "composition", "averages", "methods", "pixels", "diagnosis", "validation", "images", "plots", "__main__",
 ]  # fmt: skip
 
 
@@ -55,7 +55,10 @@ def test_import_leaves_the_heavy_rooms_closed():
     assert not heavy & ast.literal_eval(done.stdout)
 
 
-ROOMS = [jaxcam.derivatives, jaxcam.linearity, jaxcam.maps, jaxcam.noise, jaxcam.scores, jaxcam.weights, jaxcam]
+ROOMS = [
+    jaxcam.derivatives, jaxcam.linearity, jaxcam.maps, jaxcam.noise, jaxcam.pixels, jaxcam.rules, jaxcam.scores,
+    jaxcam.weights, jaxcam,
+]  # fmt: skip
 PUBLIC = {
     f"{room.__name__}.{name}": value
     for room in ROOMS
@@ -71,7 +74,20 @@ def test_public_functions(name):
     assert inspect.getdoc(function), "a docstring"
     assert "rng" not in parameters, "keys are called key"
     if function is not jaxcam.grad_cam_plus_smooth:  # the paper's own call, as the paper has it
-        options = {"score", "link", "derivatives", "numerator", "select", "n_samples", "std", "batch_size", "filters"}
+        options = {
+            "score",
+            "link",
+            "derivatives",
+            "numerator",
+            "select",
+            "n_samples",
+            "std",
+            "batch_size",
+            "filters",
+            "steps",
+            "baseline",
+            "method",
+        }
         for option in options & set(parameters):
             if function.__module__ != "jaxcam.derivatives" or option not in ("score", "derivatives"):
                 assert parameters[option].kind is inspect.Parameter.KEYWORD_ONLY, option
