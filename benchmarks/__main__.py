@@ -3,6 +3,7 @@
 python -m benchmarks                                       lists them with the claim of each
 python -m benchmarks smoothing_costs_its_forward_passes    runs one
 python -m benchmarks all --json benchmarks/results         runs all, and keeps the results
+python -m benchmarks table                                 prints the kept results, claim by claim, as Markdown
 """
 
 import argparse
@@ -10,17 +11,17 @@ import importlib
 import json
 import pathlib
 
-from benchmarks import timing
+from benchmarks import table, timing
 
 HERE = pathlib.Path(__file__).parent
-NOT_BENCHMARKS = ("__init__", "__main__", "resnets", "timing", "torch_vgg")
+NOT_BENCHMARKS = ("__init__", "__main__", "peers", "resnets", "table", "timing", "torch_vgg")
 NAMES = sorted(file.stem for file in HERE.glob("*.py") if file.stem not in NOT_BENCHMARKS)
 
 
 def main():
     """Parse, run, print ratios first."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Each script proves one claim.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="'all', or any of those listed without a name")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="'all', 'table', or any of those listed without a name")
     parser.add_argument("--small", action="store_true", help="small sizes: that it runs, not what it shows")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FOLDER", help="print JSON, or write FOLDER/NAME.json for each"
@@ -29,6 +30,9 @@ def main():
     if not arguments.names:
         for name in NAMES:
             print(f"{name}\n    {(importlib.import_module(f'benchmarks.{name}').__doc__ or '').splitlines()[0]}")
+        return
+    if arguments.names == ["table"]:
+        print(table.markdown(table.kept()))
         return
     unknown = set(arguments.names) - {*NAMES, "all"}
     if unknown:

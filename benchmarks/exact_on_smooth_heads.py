@@ -27,7 +27,8 @@ from benchmarks import timing
 from jaxcam import linearity, plans
 from jaxcam.derivatives import brute_force, exact
 
-BOUNDS = {"brute force / exact": 15, "exact / floor": 2, "memory, GB": 6}
+BOUNDS = {"exact / floor": 2, "memory, GB": 6}
+AT_LEAST = {"brute force / exact": 15}
 
 
 def gelu_vgg(small):
@@ -105,7 +106,7 @@ def measure(*, small: bool = False) -> dict:
         ratios[f"{name}: brute force / exact"] = found["brute force, scaled, s"] / time
         ratios[f"{name}: exact / floor"] = time / floor
         details[name] = {**found, "exact, s": time, "floor, s": floor, "matrix rate, GFLOP/s": rate / 1e9}
-    return {"ratios": ratios, "bounds": BOUNDS, "details": details}
+    return {"ratios": ratios, "bounds": BOUNDS, "at least": AT_LEAST, "details": details}
 
 
 def compare(head, params, A, products, repeats, *, small):

@@ -4,6 +4,7 @@ import os
 import pathlib
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -48,4 +49,11 @@ def machine() -> dict[str, object]:
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
         "python": platform.python_version(),
+        **(_torch(sys.modules["torch"]) if "torch" in sys.modules else {}),
     }
+
+
+def _torch(torch):
+    """What a rival ran on; a benchmark without rivals has not loaded it."""
+    gpu = {"torch device": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {"torch": torch.__version__, "torch threads": torch.get_num_threads(), **gpu}
