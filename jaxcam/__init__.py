@@ -31,6 +31,7 @@ from jaxcam import maps as maps
 from jaxcam import noise as noise
 from jaxcam import scores as scores
 from jaxcam import weights as weights
+from jaxcam.maps import fuse as fuse
 from jaxcam.maps import normalize as normalize
 from jaxcam.maps import resize as resize
 from jaxcam.maps import select as select

@@ -233,7 +233,9 @@ def cut(
     if several:
         tapped = how.run.shared.once(_tapped, how)
         if how.image_shape is not None:
-            jax.eval_shape(tapped, params, {}, _image(how.image_shape))
+            tap, _, _ = _tap(how, params, _image(how.image_shape))
+            for name in layers:
+                _shape(tap.avals[name], how, name)
         return Cuts(params, tapped, layers)
     features, head = how.run.shared.once(_halves, how)
     reads = None
@@ -341,9 +343,7 @@ def _halves(how):
 def _tapped(how):
     @functools.partial(jax.jit, inline=True)
     def run(params, deltas, x):
-        closed, values, outputs, after = _program_of(how, params, x)
-        tap = jaxprs.tap(how.layers, closed, after=after)
-        _check_deterministic(tap.needs, params)
+        tap, values, outputs = _tap(how, params, x)
         added = {}
         for layer, delta in deltas.items():
             aval, shape = tap.avals[layer], jnp.shape(delta)
@@ -365,6 +365,14 @@ def _tapped(how):
         return dict(zip(how.layers, values, strict=True)), outputs
 
     return tapped
+
+
+def _tap(how, params, x):
+    """The model's program, to be added to at its layers, the values of its inputs, and the tree of its outputs."""
+    closed, values, outputs, after = _program_of(how, params, x)
+    tap = jaxprs.tap(how.layers, closed, after=after)
+    _check_deterministic(tap.needs, params)
+    return tap, values, outputs
 
 
 def _split(how, params, x):

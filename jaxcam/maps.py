@@ -1,13 +1,15 @@
-"""Saliency maps from an activation and its channel weights: the weighted sum, selection, resizing, normalising."""
+"""Saliency maps from an activation and its channel weights: the sum, selection, resizing, normalising, fusing."""
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
 Select = Callable[[jax.Array], jax.Array]
+
+FUSIONS: dict[str, Callable[..., jax.Array]] = {"mean": jnp.mean, "maximum": jnp.max}
 
 
 def saliency(A: jax.Array, weights: jax.Array, *, select: Select | None = None) -> jax.Array:
@@ -128,3 +130,55 @@ def normalize(saliency_map: jax.Array) -> jax.Array:
     low, high = saliency_map.min(), saliency_map.max()
     flat = high == low
     return jnp.where(flat, 0, (saliency_map - low) / jnp.where(flat, 1, high - low))
+
+
+def fuse(
+    maps: Mapping[str, jax.Array] | Sequence[jax.Array], *, shape: Sequence[int] | None = None, how: str = "mean"
+) -> jax.Array:
+    """One map of several, those of several layers say: the mean or the maximum of M / max(M), at one resolution.
+
+    Each map is divided by its own maximum, so that no layer outweighs another by its scale, and then resized. A map of
+    zeros stays one; in a mean it counts.
+
+    Args:
+      maps: a dict or a sequence of maps `[*spatial]`, at least 0, each at a resolution of its own; for more of them use
+        `jax.vmap`.
+      shape: the `spatial` of the result; None for the largest of the maps, along each axis.
+      how: "mean" or "maximum", at each location.
+
+    Returns:
+      `[*spatial]`, in 0..1.
+
+    Raises:
+      ValueError: no maps, another `how`, or maps and a shape that have not the same number of axes.
+
+    The maximum is how Jiang et al. fuse, "LayerCAM: exploring hierarchical class activation maps for localization",
+    IEEE Transactions on Image Processing 2021; they first scale the maps of early layers, and only these, to
+    tanh(gamma M / max(M)) with gamma = 2, which lifts what is weak. Here every map is scaled alike, and linearly. The
+    mean is how pytorch-grad-cam fuses, after it has subtracted each map's minimum.
+
+    Example:
+      >>> coarse, fine = jnp.array([[2.0]]), jnp.array([[0.0, 4.0], [1.0, 0.0]])
+      >>> fuse([coarse, fine]).tolist()
+      [[0.5, 1.0], [0.625, 0.5]]
+      >>> fuse({"block5": coarse, "block4": fine}, how="maximum").tolist()
+      [[1.0, 1.0], [1.0, 1.0]]
+    """
+    if how not in FUSIONS:
+        raise ValueError(f"how is {how!r}: it must be {' or '.join(map(repr, FUSIONS))}")
+    several = list(maps.values() if isinstance(maps, Mapping) else maps)
+    if not several:
+        raise ValueError("no maps: give at least one to fuse")
+    shapes = [jnp.shape(each) for each in several]
+    axes = {len(each) for each in (*shapes, *([] if shape is None else [shape]))}
+    if len(axes) > 1:
+        wanted = "one number of axes" if shape is None else f"the {len(shape)} of shape={tuple(shape)}"
+        raise ValueError(f"maps have shapes {', '.join(map(str, shapes))}: {wanted} is wanted; use jax.vmap for more")
+    shape = tuple(map(max, zip(*shapes, strict=True))) if shape is None else shape
+    return FUSIONS[how](jnp.stack([resize(_over_maximum(each), shape) for each in several]), axis=0)
+
+
+def _over_maximum(saliency_map):
+    saliency_map = jnp.asarray(saliency_map)
+    top = saliency_map.max()
+    return saliency_map / jnp.where(top > 0, top, 1)

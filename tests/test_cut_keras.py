@@ -155,3 +155,23 @@ def test_a_cut_outlives_what_keras_does_with_the_model():
     dense[0].trainable, dense[1].trainable = True, False
     model.predict(np.array(x)[None], verbose=0)
     np.testing.assert_allclose(cut.head(cut.params, cut.features(cut.params, x), x), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_several_layers_in_one_backward_pass():
+    layers = keras.layers
+    x = keras.Input((8, 8, 3))
+    stem = layers.Conv2D(4, 3, activation="relu", name="stem")(x)
+    sides = [layers.Conv2D(4, 3, padding="same", activation="tanh", name=name)(stem) for name in ("left", "right")]
+    y = layers.GlobalAveragePooling2D()(layers.Multiply()(sides))
+    model = keras.Model(x, layers.Dense(3)(y))
+    image = jax.random.uniform(jax.random.key(1), (8, 8, 3))
+    cuts = jaxcam.cut(model, ["right", "stem", "left"])
+    A, outputs = cuts.tapped(cuts.params, {}, image)
+    np.testing.assert_allclose(outputs, model(image[None])[0], rtol=1e-5, atol=1e-6)
+    zeros = jax.tree.map(jnp.zeros_like, A)
+    slopes = jax.jit(jax.grad(lambda deltas: jnp.sin(cuts.tapped(cuts.params, deltas, image)[1]).sum()))(zeros)
+    for layer in cuts.layers:
+        cut = jaxcam.cut(model, layer)
+        np.testing.assert_allclose(A[layer], cut.features(cut.params, image), rtol=1e-5, atol=1e-6)
+        alone = jax.grad(lambda A, cut=cut: jnp.sin(cut.head(cut.params, A, image)).sum())(A[layer])
+        np.testing.assert_allclose(slopes[layer], alone, rtol=1e-4, atol=1e-6, err_msg=layer)

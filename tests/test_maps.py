@@ -88,3 +88,77 @@ def test_resize_keeps_constants_ranges_and_leading_axes():
     assert jaxcam.resize(jnp.ones((2, 3, 4)), (6, 8)).shape == (2, 6, 8)
     with pytest.raises(ValueError, match="more axes"):
         jaxcam.resize(jnp.ones(3), (6, 8))
+
+
+MAPS = {
+    "coarse": np.array([[0.0, 4.0, 1.0], [2.0, 1.0, 0.0], [0.0, 3.0, 0.5]]),
+    "fine": np.array([[0.0, 0.1, 0.0, 0.3], *3 * [4 * [0.2]]]),
+}
+
+
+def bilinear(values, shape):
+    """A map at a higher resolution, pixel by pixel: pixels are squares, and values are known at their centres."""
+    found = np.zeros(shape)
+    for place in np.ndindex(*shape):
+        at = [np.clip((i + 0.5) * n / m - 0.5, 0, n - 1) for i, n, m in zip(place, values.shape, shape, strict=True)]
+        for corner in np.ndindex(*values.shape):
+            near = [max(0.0, 1 - abs(a - c)) for a, c in zip(at, corner, strict=True)]
+            found[place] += np.prod(near) * values[corner]
+    return found
+
+
+@pytest.mark.parametrize(("how", "fused"), [("mean", np.mean), ("maximum", np.max)])
+@pytest.mark.parametrize("shape", [None, (5, 7)])
+def test_fused_maps(how, fused, shape):
+    """Each over its maximum first, whatever its scale, then at one resolution, that of the finest."""
+    wanted = fused([bilinear(each / each.max(), shape or (4, 4)) for each in MAPS.values()], axis=0)
+    given = {
+        name: jnp.asarray(scale * each, jnp.float32) for scale, (name, each) in zip((1, 1e3), MAPS.items(), strict=True)
+    }
+    np.testing.assert_allclose(jaxcam.fuse(given, shape=shape, how=how), wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(
+        jaxcam.fuse(list(given.values()), shape=shape, how=how), jaxcam.fuse(given, shape=shape, how=how)
+    )
+
+
+def test_fused_maps_of_zeros_and_one_alone():
+    fine = jnp.asarray(MAPS["fine"], jnp.float32)
+    zeros = jnp.zeros((2, 2))
+    assert not jaxcam.fuse([zeros]).any()
+    np.testing.assert_allclose(jaxcam.fuse([fine, zeros]), fine / 0.6, rtol=1e-6)
+    np.testing.assert_allclose(jaxcam.fuse([fine, zeros], how="maximum"), fine / 0.3, rtol=1e-6)
+    assert jaxcam.fuse([jnp.ones((2, 6)), jnp.ones((3, 4))]).shape == (3, 6)
+    for how in ("mean", "maximum"):
+        slope = jax.grad(lambda m, how=how: jaxcam.fuse([m, fine], how=how).sum())(zeros)
+        assert jnp.isfinite(slope).all()
+
+
+def test_fusing_is_differentiable_jittable_and_goes_under_vmap():
+    coarse, fine = (jnp.asarray(each, jnp.float32) for each in MAPS.values())
+    many = jnp.stack([fine, fine.T, fine**2])
+    found = jax.jit(jax.vmap(lambda fine: jaxcam.fuse([coarse, fine])))(many)
+    np.testing.assert_allclose(found[1], jaxcam.fuse([coarse, fine.T]), rtol=1e-6)
+    step = 1e-2 * jax.random.normal(jax.random.key(0), coarse.shape)
+    _, slope = jax.jvp(lambda m: jaxcam.fuse([m, fine]), (coarse,), (step,))
+    gap = jaxcam.fuse([coarse + step, fine]) - jaxcam.fuse([coarse - step, fine])
+    np.testing.assert_allclose(slope, gap / 2, rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("maps", "options", "message"),
+    [
+        ([], {}, "no maps: give at least one to fuse"),
+        ({}, {}, "no maps"),
+        ([jnp.ones((2, 2))], {"how": "sum"}, "how is 'sum': it must be 'mean' or 'maximum'"),
+        ([jnp.ones((2, 2)), jnp.ones(3)], {}, r"maps have shapes \(2, 2\), \(3,\): one number of axes is wanted"),
+        (
+            [jnp.ones((5, 2, 2))],
+            {"shape": (4, 4)},
+            r"shapes \(5, 2, 2\): the 2 of shape=\(4, 4\) is wanted; use jax.vm",
+        ),
+    ],
+)
+def test_what_cannot_be_fused(maps, options, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        jaxcam.fuse(maps, **options)
+    assert "\n" not in str(refused.value)
