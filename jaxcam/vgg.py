@@ -223,7 +223,8 @@ def _taps(description):
                 if shape != wanted:
                     raise ValueError(f"deltas[{name!r}] has shape {shape}: the layer gives {wanted}")
                 value = value + jnp.asarray(deltas[name], value.dtype)[None]
-            values[name] = value[0]
+            if name in layers:
+                values[name] = value[0]
         return {layer: values[layer] for layer in layers}, value[0]
 
     return tapped
