@@ -210,7 +210,7 @@ def integrated_gradients(
             return total + shares[0] * gradient(nodes[0]), None
         return total + jnp.tensordot(shares, jax.vmap(gradient)(nodes), 1, precision="highest"), None
 
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = jnp.float32 if jnp.finfo(x.dtype).bits < 32 else x.dtype
     size = noise.even_chunks(steps, batch_size or (1 if jax.default_backend() == "cpu" else noise.SAMPLES_AT_A_TIME))
     nodes, shares = (jnp.asarray(each, wide).reshape(-1, size) for each in _nodes(steps, -steps % size))
     mean, _ = jax.lax.scan(add, jnp.zeros(x.shape, wide), (nodes, shares))
