@@ -25,6 +25,7 @@ from jaxcam.cut import layers as layers
 from jaxcam.linearity import certify as certify
 
 # Noise, scores, derivatives, weights and maps: the steps, each a room of its own.
+from jaxcam import compat as compat
 from jaxcam import derivatives as derivatives
 from jaxcam import linearity as linearity
 from jaxcam import maps as maps
@@ -60,6 +61,9 @@ from jaxcam.pixels import guided_grad_cam as guided_grad_cam
 from jaxcam.pixels import input_gradient as input_gradient
 from jaxcam.pixels import integrated_gradients as integrated_gradients
 from jaxcam.pixels import saliency as saliency
+from jaxcam.pixels import smooth_grad as smooth_grad
+from jaxcam.pixels import square_grad as square_grad
+from jaxcam.pixels import var_grad as var_grad
 
 # What is known about a map, and the closed form against the exact derivatives.
 from jaxcam.diagnosis import diagnose as diagnose

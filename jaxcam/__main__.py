@@ -2,6 +2,7 @@
 
 jaxcam                        the demo: explain a sample canvas with the embedded network, as a picture
 jaxcam explain IMAGE...       explain pictures of your own
+jaxcam diagnose               what is known about a map before it is drawn, as a short report
 jaxcam validate               the closed form against the exact derivatives, as a table and a picture
 jaxcam layers                 the layers that the network can be cut at
 
@@ -10,13 +11,25 @@ The network is the embedded one, or a VGG with --weights FILE of any layout, or 
 
 import argparse
 import functools
+import inspect
 import json
 import os
 import pathlib
 import sys
 
-METHODS = ("cam", "grad_cam", "grad_cam_pp", "smooth_grad_cam_pp")
-TITLES = {"cam": "CAM", "grad_cam": "Grad-CAM", "grad_cam_pp": "Grad-CAM++", "smooth_grad_cam_pp": "Smooth Grad-CAM++"}
+TITLES = {
+    "cam": "CAM",
+    "grad_cam": "Grad-CAM",
+    "grad_cam_plus": "Grad-CAM+",
+    "grad_cam_pp": "Grad-CAM++",
+    "smooth_grad_cam_pp": "Smooth Grad-CAM++",
+    "counterfactual_grad_cam": "Counterfactual Grad-CAM",
+    "xgrad_cam": "XGrad-CAM",
+    "hires_cam": "HiResCAM",
+    "layer_cam": "LayerCAM",
+    "score_cam": "Score-CAM",
+}
+METHODS = tuple(TITLES)
 ACTIVATIONS = ("relu", "leaky_relu", "relu6", "elu", "softplus", "silu", "gelu", "tanh")
 SAMPLE = 1
 
@@ -59,8 +72,14 @@ def _parser():
         default="smooth_grad_cam_pp",
         help="(default: %(default)s); cam is not defined where the head has hidden layers, as that of a VGG has",
     )
-    explain.add_argument("--samples", type=int, help="noisy copies, for smooth_grad_cam_pp (default: 5)")
-    explain.add_argument("--std", type=float, help="their noise, as a share of the image's range (default: 0.3)")
+    explain.add_argument(
+        "--samples",
+        type=int,
+        help="noisy copies that the derivatives are averaged over (default: 5 for smooth_grad_cam_pp, else none)",
+    )
+    explain.add_argument(
+        "--std", type=float, help="their noise, as a share of the image's range (default: the method's, 0.3 or 0.15)"
+    )
     explain.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     explain.add_argument("--filters", type=_integers, metavar="K,K", help="feature maps to draw, one panel each")
     explain.add_argument(
@@ -70,6 +89,20 @@ def _parser():
     explain.add_argument("--score", choices=("logit", "log_softmax"), help="(default: logit)")
     explain.add_argument("--link", choices=("identity", "exp"), help="Y = score, or e^score (default: the method's)")
     _output_options(explain, default=argparse.SUPPRESS)
+
+    diagnose = commands.add_parser(
+        "diagnose",
+        help="what is known about a map before it is drawn",
+        description="Whether the closed form is exact, where derivatives are zero or alpha's denominator negative, "
+        "what the relu cuts off, and the score and probability of the class.",
+    )
+    diagnose.set_defaults(run=_diagnose)
+    diagnose.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file (default: a sample canvas)")
+    _model_options(diagnose)
+    _layer_and_target(diagnose)
+    _activation_option(diagnose)
+    diagnose.add_argument("--score", choices=("logit", "log_softmax"), default="logit", help="(default: %(default)s)")
+    diagnose.add_argument("--json", action="store_true", help="print JSON", default=argparse.SUPPRESS)
 
     validate = commands.add_parser(
         "validate",
@@ -81,13 +114,7 @@ def _parser():
     validate.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file (default: a sample canvas)")
     _model_options(validate)
     _layer_and_target(validate)
-    validate.add_argument(
-        "--activation",
-        choices=ACTIVATIONS,
-        default="relu",
-        help="in the place of relu, with the same weights: the derivatives change, the network is no longer trained "
-        "(default: %(default)s)",
-    )
+    _activation_option(validate)
     validate.add_argument(
         "--locations", type=int, default=16, help="where finite differences are taken (default: %(default)s)"
     )
@@ -112,6 +139,16 @@ def _model_options(parser):
         "--classes",
         metavar="FILE",
         help="the names of the classes, one a line; or 'imagenet' for its 1000 names",
+    )
+
+
+def _activation_option(parser):
+    parser.add_argument(
+        "--activation",
+        choices=ACTIVATIONS,
+        default="relu",
+        help="in the place of relu, with the same weights: the derivatives change, the network is no longer trained "
+        "(default: %(default)s)",
     )
 
 
@@ -225,15 +262,24 @@ def _explain_one(path, picture, model, cut, target, method, options):
     }
 
 
-def _validate(options):
+def _diagnose(options):
+    import jaxcam
+
+    model, cut, image = _one_image(options)
+    target = _target(options.target, _classes(model))
+    found = jaxcam.diagnose(cut, image, target, score=getattr(jaxcam.scores, options.score))
+    print(json.dumps({"class": _classes(model)[found.target], **found.as_dict()}) if options.json else found)
+    return 0
+
+
+def _one_image(options):
+    """The network with an activation of choice, its cut, and the image or the sample canvas."""
     import jax
 
     import jaxcam
-    import jaxcam.plots
     from jaxcam import images
 
     _check_names(options)
-    picture = _free(options.out / "jaxcam_validate.png", options)
     model = _model(options, activation=getattr(jax.nn, options.activation))
     options.layer = options.layer or _last_convolution(model)
     if len(jaxcam.layers(model).get(options.layer, (0, 0, 0))) != 3:
@@ -243,8 +289,18 @@ def _validate(options):
     elif options.weights is None:
         image, _ = jaxcam.pretrained.digits_canvas(SAMPLE)
     else:
-        raise ValueError("with --weights, give an IMAGE to validate on")
-    cut = jaxcam.cut(model, options.layer)
+        raise ValueError("with --weights, give an IMAGE")
+    return model, jaxcam.cut(model, options.layer), image
+
+
+def _validate(options):
+    import jax
+
+    import jaxcam
+    import jaxcam.plots
+
+    picture = _free(options.out / "jaxcam_validate.png", options)
+    model, cut, image = _one_image(options)
     key = jax.random.key(options.seed)
     found = jaxcam.validate(cut, image, _target(options.target, _classes(model)), key, locations=options.locations)
     _save(jaxcam.plots.validation(found, image), picture, options)
@@ -274,14 +330,16 @@ def _bound_method(options, jax, jaxcam):
     score = None if options.score is None else getattr(jaxcam.scores, options.score)
     given = {"n_samples": options.samples, "std": options.std, "score": score, "link": options.link}
     given = {name: value for name, value in given.items() if value is not None}
-    taken = method.__kwdefaults__ or method.__wrapped__.__kwdefaults__
+    taken = inspect.signature(method).parameters
     for name in given:
         if name not in taken:
             flag = {"n_samples": "samples"}.get(name, name)
             raise ValueError(f"--{flag} does not go with --method {options.method}")
+    if "std" in given and not given.get("n_samples", taken["n_samples"].default):
+        raise ValueError(f"--std goes with --samples: --method {options.method} draws no noise by itself")
     if options.filters or options.subset or options.region:
         given["select"] = jaxcam.select(filters=options.filters, region=options.region, subset=options.subset)
-    if options.method == "smooth_grad_cam_pp":
+    if "key" in taken:
         given["key"] = jax.random.key(options.seed)
     return functools.partial(method, **given)
 

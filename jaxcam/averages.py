@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam import noise
-from jaxcam.calls import chosen
+from jaxcam.calls import chosen, shared
 from jaxcam.calls import method as checked
 from jaxcam.cut import activations
 from jaxcam.growing import grown
@@ -27,13 +27,12 @@ from jaxcam.growing import grown
 STATISTICS = ("mean", "variance", "square")
 
 
-@functools.cache  # jit knows a function by its identity
 def average_maps(method: Callable[..., Any], *, statistic: str = "mean") -> Callable[..., Any]:
     """The method whose map is the average of another method's maps over noisy copies of the image.
 
     Args:
       method: `(cut, image, target) -> map`, a named method or one of your own; bind its options with
-        `functools.partial`, once, as each partial is traced for itself.
+        `functools.partial`.
       statistic: of the maps: their "mean", their "variance" over the noise, or the mean of their "square".
 
     Returns:
@@ -56,7 +55,11 @@ def average_maps(method: Callable[..., Any], *, statistic: str = "mean") -> Call
     """
     if statistic not in STATISTICS:
         raise ValueError(f"statistic is {statistic!r}: choose one of {', '.join(STATISTICS)}")
+    return _average_maps(shared(method), statistic)
 
+
+@functools.lru_cache(maxsize=256)  # jit knows a function by its identity
+def _average_maps(method, statistic):
     def averaged(
         cut,
         image,

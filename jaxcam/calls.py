@@ -66,7 +66,7 @@ def method(
                 checks.check_standard_error(options["standard_error"])
             if options.get("batch_size") is not None:
                 checks.check_count("batch_size", options["batch_size"], at_least=1)
-            options = {name: _shared(value) if name in static else value for name, value in options.items()}
+            options = {name: shared(value) if name in static else value for name, value in options.items()}
             return compiled(cut, image, target, *key, **options)
 
         checked.__signature__ = signature  # type: ignore[attr-defined]
@@ -85,13 +85,13 @@ def chosen(outputs: Any, target: Any) -> tuple[Any, Any]:
     return target, (target >= 0) & (target < outputs.shape[0])
 
 
-def _shared(value):
+def shared(value: Any) -> Any:
     """The first of equal partials, which jit takes for different functions; anything else as it is."""
     if type(value) is not functools.partial:
         return value
-    typed = [(name, type(held), _shared(held)) for name, held in sorted(value.keywords.items())]
+    typed = [(name, type(held), shared(held)) for name, held in sorted(value.keywords.items())]
     try:
-        return _partial(value.func, tuple((type(held), _shared(held)) for held in value.args), tuple(typed))
+        return _partial(value.func, tuple((type(held), shared(held)) for held in value.args), tuple(typed))
     except TypeError:  # it holds an array, which may change
         return value
 

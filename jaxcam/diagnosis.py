@@ -3,11 +3,11 @@
 >>> import jaxcam
 >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
 >>> image, _ = jaxcam.pretrained.digits_canvas(1)
->>> print(diagnose(cut, image))  # doctest: +SKIP
-block3_conv2, class 3: score 14.2, probability 1.0000
-the head is locally affine in A [16 16 64]: the closed form is exact
-Y2 is zero at 80.3% of A, alpha's denominator negative at 0.0%
-relu cuts off 23.0% of Grad-CAM's map and 0.0% of Grad-CAM++'s
+>>> print(diagnose(cut, image))
+    block3_conv2, class 3: score 10.5, probability 0.8...
+    the head is locally affine in A [16 16 64]: the closed form is exact
+    Y2 is zero at 75.0% of A, alpha's denominator negative at 0...%
+    relu cuts off 15...% of Grad-CAM's map and 0.0% of Grad-CAM++'s
 """
 
 import functools

@@ -23,13 +23,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam import checks, maps, methods, noise, rules, scores
+from jaxcam import averages, checks, maps, methods, noise, rules, scores
 from jaxcam.calls import chosen, method
 from jaxcam.cut import Cut
 
 Score = Callable[[Any, Any], jax.Array]
 Image = jax.Array | np.ndarray
 Target = jax.Array | int | None
+
+# The options of an average, for the methods that hand theirs on.
+AVERAGED = averages.average_maps(lambda cut, image, target: image)
 
 LINKS = {"identity": lambda u: u, "exp": jnp.exp}
 
@@ -217,7 +220,124 @@ def integrated_gradients(
     return _or_nan(((x - start).astype(wide) * mean).astype(x.dtype), valid)
 
 
-@method()
+@method(options_of=AVERAGED)
+def smooth_grad(
+    cut: Cut,
+    image: Image,
+    target: Target = None,
+    key: jax.Array | None = None,
+    *,
+    score: Score = scores.logit,
+    **options: Any,
+) -> jax.Array:
+    """SmoothGrad: the mean of du/dx over noisy copies of the image.
+
+    Args:
+      cut: a `Cut`, at any layer.
+      image: one example, floats, without a batch axis.
+      target: the class; None for the one with the largest output on the clean image.
+      key: a `jax.random.key`.
+      score: `(outputs, target) -> u`; see `jaxcam.scores`.
+      options: of the noise, `n_samples=50`, `std=0.15` and more, as `jaxcam.average_maps` has them.
+
+    Returns:
+      `[*spatial c]`, with its sign; with standard_error=, a `Smoothed`.
+
+    Raises:
+      TypeError, ValueError: as `input_gradient`; and for noise that cannot be drawn.
+
+    Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017, section 3.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+      >>> jaxcam.smooth_grad(cut, image, 3, jax.random.key(0), n_samples=4).shape
+      (64, 64, 3)
+    """
+    of = functools.partial(input_gradient, score=score)
+    return averages.average_maps(of, statistic="mean")(cut, image, target, key, **options)
+
+
+@method(options_of=AVERAGED)
+def var_grad(
+    cut: Cut,
+    image: Image,
+    target: Target = None,
+    key: jax.Array | None = None,
+    *,
+    score: Score = scores.logit,
+    **options: Any,
+) -> jax.Array:
+    """VarGrad: the variance of du/dx over noisy copies of the image.
+
+    Args:
+      cut: a `Cut`, at any layer.
+      image: one example, floats, without a batch axis.
+      target: the class; None for the one with the largest output on the clean image.
+      key: a `jax.random.key`.
+      score: `(outputs, target) -> u`; see `jaxcam.scores`.
+      options: of the noise, `n_samples=50`, `std=0.15` and more, as `jaxcam.average_maps` has them.
+
+    Returns:
+      `[*spatial c]`, at least 0; with standard_error=, a `Smoothed`.
+
+    Raises:
+      TypeError, ValueError: as `input_gradient`; and for noise that cannot be drawn.
+
+    Adebayo et al., "Local explanation methods for deep neural networks lack sensitivity to parameter values", 2018.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+      >>> jaxcam.var_grad(cut, image, 3, jax.random.key(0), n_samples=4).shape
+      (64, 64, 3)
+    """
+    of = functools.partial(input_gradient, score=score)
+    return averages.average_maps(of, statistic="variance")(cut, image, target, key, **options)
+
+
+@method(options_of=AVERAGED)
+def square_grad(
+    cut: Cut,
+    image: Image,
+    target: Target = None,
+    key: jax.Array | None = None,
+    *,
+    score: Score = scores.logit,
+    **options: Any,
+) -> jax.Array:
+    """SmoothGrad-Squared: the mean of (du/dx)^2 over noisy copies of the image.
+
+    Args:
+      cut: a `Cut`, at any layer.
+      image: one example, floats, without a batch axis.
+      target: the class; None for the one with the largest output on the clean image.
+      key: a `jax.random.key`.
+      score: `(outputs, target) -> u`; see `jaxcam.scores`.
+      options: of the noise, `n_samples=50`, `std=0.15` and more, as `jaxcam.average_maps` has them.
+
+    Returns:
+      `[*spatial c]`, at least 0; with standard_error=, a `Smoothed`.
+
+    Raises:
+      TypeError, ValueError: as `input_gradient`; and for noise that cannot be drawn.
+
+    Hooker et al., "A benchmark for interpretability methods in deep neural networks", NeurIPS 2019.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+      >>> jaxcam.square_grad(cut, image, 3, jax.random.key(0), n_samples=4).shape
+      (64, 64, 3)
+    """
+    of = functools.partial(input_gradient, score=score)
+    return averages.average_maps(of, statistic="square")(cut, image, target, key, **options)
+
+
+@method(options_of=AVERAGED)
 def guided_grad_cam(
     cut: Cut,
     image: Image,
@@ -226,17 +346,25 @@ def guided_grad_cam(
     *,
     method: Callable[..., jax.Array] = methods.grad_cam,
     score: Score = scores.logit,
+    n_samples: int = 0,
+    **options: Any,
 ) -> jax.Array:
     """Guided Grad-CAM: guided backprop times a class activation map at the image's resolution.
+
+    Smoothed, it is the product of the two averages over one noise: of guided backprop, and of the map's derivatives
+    where the method averages derivatives (`n_samples` is its option, as for every gradient-weighted method), or else of
+    its maps. (`jaxcam.average_maps(jaxcam.guided_grad_cam)` is the average of the products.)
 
     Args:
       cut: a `Cut`, at the layer of the map.
       image: one example, floats, without a batch axis.
-      target: the class; None for the one with the largest output.
-      key: for a method that draws noise.
+      target: the class; None for the one with the largest output on the clean image.
+      key: of the noise; also for a method that draws noise of its own.
       method: that makes the map: one of `jaxcam.methods`, or one with its options,
-        `functools.partial(jaxcam.smooth_grad_cam_pp, n_samples=20)`. The map is enlarged bilinearly.
+        `functools.partial(jaxcam.grad_cam_pp, link="exp")`. The map is enlarged bilinearly.
       score: `(outputs, target) -> u`, for both factors where the method has a score and none of its own is given.
+      n_samples: noisy copies for both factors; 0 for none.
+      options: of the noise, as `jaxcam.average_maps` has them, but for standard_error.
 
     Returns:
       `[*spatial c]`, with its sign; `[m *spatial c]` for a method that gives m maps.
@@ -253,14 +381,29 @@ def guided_grad_cam(
       >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
       >>> jaxcam.guided_grad_cam(cut, image, 3, method=jaxcam.grad_cam_pp).shape
       (64, 64, 3)
+      >>> jaxcam.guided_grad_cam(cut, image, 3, jax.random.key(0), n_samples=4, std=0.1).shape
+      (64, 64, 3)
     """
+    if options.get("standard_error") is not None:
+        raise ValueError("a product of two averages has no standard_error here: average_maps(guided_grad_cam) has")
     x = jnp.asarray(image)
-    gradient, target = _gradient(rules.guided(_outputs(cut)), x, target, score)
-    takes_score = "score" in inspect.signature(method).parameters
+    target, _ = chosen(_outputs(cut)(x), target)
+    taken = inspect.signature(method).parameters
     own = isinstance(method, functools.partial) and "score" in method.keywords
-    options = {"score": score} if takes_score and not own else {}
-    saliency_map = method(cut, x, target, *(() if key is None else (key,)), **options)
-    enlarged = maps.resize(saliency_map, x.shape[:-1])[..., None].astype(x.dtype)
+    scored = {"score": score} if "score" in taken and not own else {}
+    guided = functools.partial(guided_backprop, score=score)
+    if n_samples == 0:
+        gradient = guided(cut, x, target)
+        found = method(cut, x, target, *(() if key is None or "key" not in taken else (key,)), **scored)
+    else:
+        drawn = {"n_samples": n_samples, **options}
+        gradient = averages.average_maps(guided)(cut, x, target, key, **drawn)
+        if "n_samples" in taken:
+            found = method(cut, x, target, key, **scored, **drawn)
+        else:
+            of = functools.partial(method, **scored)
+            found = averages.average_maps(of)(cut, x, target, key, **drawn)
+    enlarged = maps.resize(found, x.shape[:-1])[..., None].astype(x.dtype)
     return gradient.reshape((1,) * (enlarged.ndim - x.ndim) + x.shape) * enlarged
 
 

@@ -126,7 +126,8 @@ def test_options(capsys, options):
         (["--samples", "-1"], "n_samples is -1"),
         (["--samples", "many"], "invalid int value: 'many'"),
         (["--std", "-0.5"], "std is -0.5"),
-        (["--method", "grad_cam", "--samples", "3"], "--samples does not go with --method grad_cam"),
+        (["--method", "cam", "--samples", "3"], "--samples does not go with --method cam"),
+        (["--method", "grad_cam", "--std", "0.1"], "--std goes with --samples: --method grad_cam draws no noise"),
         (["--filters", "a,b"], "'a,b' is not a list of integers"),
         (["--filters", "64"], "filter 64 is outside the layer: it has 64, 0..63"),
         (["--subset", "1,2,3"], "is not a list of points"),
@@ -171,7 +172,7 @@ def test_the_other_commands_with_weights(capsys, weights_and_names, picture):
     assert "block3_conv2  16 x 16 x 64" in capsys.readouterr().out
     assert main(["validate", picture, *weights_and_names, "--target", "nine", "--locations", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["target"] == 9
-    fails(capsys, "validate", "--weights", "mine.npz", "--force", says="with --weights, give an IMAGE to validate on")
+    fails(capsys, "validate", "--weights", "mine.npz", "--force", says="with --weights, give an IMAGE")
 
 
 @pytest.mark.parametrize(
@@ -252,3 +253,12 @@ def test_pictures_of_every_form(tmp_path, mode):
     assert found.shape == (40, 60, 3) and found.dtype == np.float32 and 0 <= found.min() < found.max() <= 1
     if mode != "1":
         np.testing.assert_allclose(found[..., 1], grey / 255, atol=0.02)
+
+
+def test_diagnose(capsys):
+    assert main(["diagnose", "--target", "3"]) == 0
+    report = capsys.readouterr().out
+    assert "block3_conv2, class 3: score" in report and "the closed form is exact" in report
+    assert main(["diagnose", "--activation", "gelu", "--score", "log_softmax", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["certificate"]["locally_affine"] is False and record["class"] in "0123456789"

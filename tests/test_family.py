@@ -269,3 +269,53 @@ def test_several_layers_where_one_is_wanted(digits, image, name):
     cuts = jaxcam.cut(digits, ["block2_conv1", "block3_conv2"])
     with pytest.raises(TypeError, match="several layers, block2_conv1, block3_conv2: one is wanted"):
         getattr(jaxcam, name)(cuts, image)
+
+
+SQUARES = {"smooth_grad": np.mean, "var_grad": np.var, "square_grad": lambda each, axis: np.mean(np.square(each), axis)}
+
+
+@pytest.mark.parametrize("name", SQUARES)
+def test_gradients_over_noise(name):
+    """du/dx of the toy by hand: through A = relu(x W)."""
+    params, x, target = case()
+    image, each = jnp.asarray(x, "float32"), []
+    for m in range(6):
+        noisy = np.asarray(jaxcam.noise.noisy(image, KEY, m, std=0.2), np.float64)
+        A = oracle.activation(params, noisy)
+        each.append((oracle.logits_and_jacobian(params, A)[1][target] * (noisy @ params["W"] > 0)) @ params["W"].T)
+    found = getattr(jaxcam, name)(toy(params, "float32"), image, target, KEY, n_samples=6, std=0.2)
+    wanted = SQUARES[name](each, 0)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("method", [jaxcam.layer_cam, jaxcam.score_cam])
+def test_guided_grad_cam_smoothed_is_a_product_of_averages(method):
+    params, x, target = case()
+    arguments = toy(params, "float32"), jnp.asarray(x, "float32"), target, KEY
+    noise = {"n_samples": 5, "std": 0.2}
+    found = jaxcam.guided_grad_cam(*arguments, method=method, **noise)
+    guided = jaxcam.average_maps(jaxcam.guided_backprop)(*arguments, **noise)
+    averaged = method if method is jaxcam.layer_cam else jaxcam.average_maps(method)
+    wanted = guided * averaged(*arguments, **noise)[..., None]  # of the image's resolution as it is
+    assert jnp.abs(wanted).max() > 0
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6 * float(jnp.abs(wanted).max()))
+
+
+def test_equal_partials_are_one_average():
+    one, other = (functools.partial(jaxcam.grad_cam, score=jaxcam.scores.log_softmax) for _ in range(2))
+    assert jaxcam.average_maps(one) is jaxcam.average_maps(other)
+    assert jaxcam.average_maps(one) is not jaxcam.average_maps(jaxcam.grad_cam)
+
+
+def test_compat_goes_with_a_score_alone(cut, image):
+    found = jaxcam.grad_cam_pp(cut, image, 3, compat="torch-cam", score=jaxcam.scores.log_softmax)
+    assert found.shape == (16, 16) and found.max() == 1
+    A = cut.features(cut.params, image)
+    u, g = jax.value_and_grad(lambda A: cut.head(cut.params, A, image)[3])(A)
+    wanted = jaxcam.compat.grad_cam_pp("xplique", A, u, g)
+    np.testing.assert_allclose(jaxcam.grad_cam_pp(cut, image, 3, compat="xplique"), wanted, rtol=1e-4, atol=1e-6)
+    for options in ({"n_samples": 5, "key": KEY}, {"link": "identity"}, {"derivatives": "closed_form"}):
+        with pytest.raises(ValueError, match="compat='xplique' is what that library computes: it goes with no option"):
+            jaxcam.grad_cam_pp(cut, image, 3, compat="xplique", **options)
+    with pytest.raises(ValueError, match="compat is 'captum': choose one of pytorch-grad-cam, "):
+        jaxcam.grad_cam_pp(cut, image, 3, compat="captum")
