@@ -32,7 +32,7 @@ Image = jax.Array | np.ndarray
 Target = jax.Array | int | None
 
 # The options of an average, for the methods that hand theirs on.
-AVERAGED = averages.average_maps(lambda cut, image, target: image)
+_AVERAGED = averages.average_maps(lambda cut, image, target: image)
 
 LINKS = {"identity": lambda u: u, "exp": jnp.exp}
 
@@ -220,7 +220,7 @@ def integrated_gradients(
     return _or_nan(((x - start).astype(wide) * mean).astype(x.dtype), valid)
 
 
-@method(options_of=AVERAGED)
+@method(options_of=_AVERAGED)
 def smooth_grad(
     cut: Cut,
     image: Image,
@@ -259,7 +259,7 @@ def smooth_grad(
     return averages.average_maps(of, statistic="mean")(cut, image, target, key, **options)
 
 
-@method(options_of=AVERAGED)
+@method(options_of=_AVERAGED)
 def var_grad(
     cut: Cut,
     image: Image,
@@ -298,7 +298,7 @@ def var_grad(
     return averages.average_maps(of, statistic="variance")(cut, image, target, key, **options)
 
 
-@method(options_of=AVERAGED)
+@method(options_of=_AVERAGED)
 def square_grad(
     cut: Cut,
     image: Image,
@@ -337,7 +337,7 @@ def square_grad(
     return averages.average_maps(of, statistic="square")(cut, image, target, key, **options)
 
 
-@method(options_of=AVERAGED)
+@method(options_of=_AVERAGED)
 def guided_grad_cam(
     cut: Cut,
     image: Image,
