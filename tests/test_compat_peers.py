@@ -15,7 +15,6 @@ import pytest
 from flax import nnx
 
 import jaxcam
-from jaxcam import compat
 
 pytestmark = [
     pytest.mark.peers,
@@ -29,14 +28,8 @@ TARGETS = (1, 4, 8)
 
 
 def presets(peer, model, layer, image, targets=TARGETS):
-    @jax.jit
-    def preset(cut, image, target):
-        A = cut.features(cut.params, image)
-        u, g = jax.value_and_grad(lambda A: cut.head(cut.params, A, image)[target])(A)
-        return compat.grad_cam_pp(peer, A, u, g)
-
     cut = jaxcam.cut(model, layer)
-    return [np.asarray(preset(cut, image, target)) for target in targets]
+    return [np.asarray(jaxcam.grad_cam_pp(cut, image, target, compat=peer)) for target in targets]
 
 
 def compare(peer, layer, found, wanted, bound=1e-4):
