@@ -387,7 +387,7 @@ def _is_guard(graph, v):
             if _needs_a_guard(graph, use):
                 guarded = True
             elif name in MOVES | AFFINE | {"max", "min", "clamp", "select_n"} or (name == "div" and use.place == 0):
-                if len(seen.intersection(use.step.inputs)) > 1:  # such as its square
+                if sum(u in seen for u in use.step.inputs) > 1:  # such as its square
                     return False
                 further.extend(use.step.outputs)
             else:
