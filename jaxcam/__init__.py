@@ -65,6 +65,10 @@ from jaxcam.pixels import smooth_grad as smooth_grad
 from jaxcam.pixels import square_grad as square_grad
 from jaxcam.pixels import var_grad as var_grad
 
+# Many images: to a memory budget, over devices, to files that a killed run goes on with.
+from jaxcam import batches as batches
+from jaxcam.batches import explain_batch as explain_batch
+
 # What is known about a map, and the closed form against the exact derivatives.
 from jaxcam.diagnosis import diagnose as diagnose
 from jaxcam.validation import validate as validate

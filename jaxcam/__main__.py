@@ -2,6 +2,7 @@
 
 jaxcam                        the demo: explain a sample canvas with the embedded network, as a picture
 jaxcam explain IMAGE...       explain pictures of your own
+jaxcam batch FOLDER           the maps of all pictures of a folder, as arrays; a killed run goes on where it stopped
 jaxcam diagnose               what is known about a map before it is drawn, as a short report
 jaxcam validate               the closed form against the exact derivatives, as a table and a picture
 jaxcam layers                 the layers that the network can be cut at
@@ -66,29 +67,30 @@ def _parser():
     )
     _model_options(explain)
     _layer_and_target(explain)
-    explain.add_argument(
-        "--method",
-        choices=METHODS,
-        default="smooth_grad_cam_pp",
-        help="(default: %(default)s); cam is not defined where the head has hidden layers, as that of a VGG has",
-    )
-    explain.add_argument(
-        "--samples",
-        type=int,
-        help="noisy copies that the derivatives are averaged over (default: 5 for smooth_grad_cam_pp, else none)",
-    )
-    explain.add_argument(
-        "--std", type=float, help="their noise, as a share of the image's range (default: the method's, 0.3 or 0.15)"
-    )
-    explain.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    _method_options(explain)
     explain.add_argument("--filters", type=_integers, metavar="K,K", help="feature maps to draw, one panel each")
     explain.add_argument(
         "--subset", type=_points, metavar="'R,C R,C'", help="neurons to keep; two corners with --region"
     )
     explain.add_argument("--region", action="store_true", help="--subset is two opposite corners of a rectangle")
-    explain.add_argument("--score", choices=("logit", "log_softmax"), help="(default: logit)")
-    explain.add_argument("--link", choices=("identity", "exp"), help="Y = score, or e^score (default: the method's)")
     _output_options(explain, default=argparse.SUPPRESS)
+
+    batch = commands.add_parser(
+        "batch",
+        help="the maps of all pictures of a folder, as arrays",
+        description="One map a picture, NAME.npy in another folder. The same command goes on where a run stopped.",
+    )
+    batch.set_defaults(run=_batch, filters=None, subset=None, region=False)
+    batch.add_argument("folder", type=pathlib.Path, metavar="FOLDER", help="where the pictures are")
+    batch.add_argument(
+        "--out", type=pathlib.Path, metavar="FOLDER", required=True, help="where the maps go; made where it is not"
+    )
+    _model_options(batch)
+    _layer_and_target(batch)
+    _method_options(batch)
+    batch.add_argument("--batch-size", type=int, metavar="N", help="pictures at a time (default: what fits the memory)")
+    batch.add_argument("--memory", type=float, metavar="MIB", help="for what is computed at a time (default: a share)")
+    batch.add_argument("--json", action="store_true", help="print JSON", default=argparse.SUPPRESS)
 
     diagnose = commands.add_parser(
         "diagnose",
@@ -150,6 +152,26 @@ def _activation_option(parser):
         help="in the place of relu, with the same weights: the derivatives change, the network is no longer trained "
         "(default: %(default)s)",
     )
+
+
+def _method_options(parser):
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        default="smooth_grad_cam_pp",
+        help="(default: %(default)s); cam is not defined where the head has hidden layers, as that of a VGG has",
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        help="noisy copies that the derivatives are averaged over (default: 5 for smooth_grad_cam_pp, else none)",
+    )
+    parser.add_argument(
+        "--std", type=float, help="their noise, as a share of the image's range (default: the method's, 0.3 or 0.15)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    parser.add_argument("--score", choices=("logit", "log_softmax"), help="(default: logit)")
+    parser.add_argument("--link", choices=("identity", "exp"), help="Y = score, or e^score (default: the method's)")
 
 
 def _layer_and_target(parser):
@@ -262,6 +284,44 @@ def _explain_one(path, picture, model, cut, target, method, options):
     }
 
 
+def _batch(options):
+    import jax
+    from PIL import Image
+
+    import jaxcam
+
+    method = _method(options, jaxcam)
+    _check_names(options)
+    known = Image.registered_extensions()
+    pictures = sorted(path for path in options.folder.iterdir() if path.suffix.lower() in known)
+    if not pictures:
+        raise ValueError(f"{options.folder} has no pictures")
+    model = _model(options)
+    found = jaxcam.explain_batch(
+        method,
+        jaxcam.cut(model, options.layer or _last_convolution(model)),
+        pictures,
+        _target(options.target, _classes(model)),
+        jax.random.key(options.seed) if _takes_key(options) else None,
+        load=functools.partial(_fitted, shape=model.image_shape[:2]),
+        out=options.out,
+        batch_size=options.batch_size,
+        memory=None if options.memory is None else options.memory * 2**20,
+    )
+    if options.json:
+        print(json.dumps({"out": str(options.out), "maps": len(found.maps), "failed": found.failed}))
+    else:
+        failed = f", {len(found.failed)} pictures failed: the same command tries them again" if found.failed else ""
+        print(f"{options.out}: {len(found.maps)} maps{failed}")
+    return 2 if found.failed else 0
+
+
+def _fitted(path, shape):
+    from jaxcam import images
+
+    return images.fit(images.read(path), shape)
+
+
 def _diagnose(options):
     import jaxcam
 
@@ -325,6 +385,18 @@ def _layers(options):
 
 
 def _bound_method(options, jax, jaxcam):
+    """The chosen method with its options and its key."""
+    keys = {"key": jax.random.key(options.seed)} if _takes_key(options) else {}
+    return functools.partial(_method(options, jaxcam), **keys)
+
+
+def _takes_key(options):
+    import jaxcam
+
+    return "key" in inspect.signature(getattr(jaxcam, options.method)).parameters
+
+
+def _method(options, jaxcam):
     """The chosen method with its options; one that it does not take is an error."""
     method = getattr(jaxcam, options.method)
     score = None if options.score is None else getattr(jaxcam.scores, options.score)
@@ -339,8 +411,6 @@ def _bound_method(options, jax, jaxcam):
         raise ValueError(f"--std goes with --samples: --method {options.method} draws no noise by itself")
     if options.filters or options.subset or options.region:
         given["select"] = jaxcam.select(filters=options.filters, region=options.region, subset=options.subset)
-    if "key" in taken:
-        given["key"] = jax.random.key(options.seed)
     return functools.partial(method, **given)
 
 
