@@ -76,7 +76,7 @@ def test_public_functions(name):
     assert "rng" not in parameters, "keys are called key"
     if function is not jaxcam.grad_cam_plus_smooth:  # the paper's own call, as the paper has it
         options = {"score", "link", "derivatives", "numerator", "select", "n_samples", "std", "batch_size", "filters"}
-        options |= {"steps", "baseline", "method"}
+        options |= {"steps", "baseline", "relative", "standard_error", "mesh", "compat"}
         for option in options & set(parameters):
             if function.__module__ != "jaxcam.derivatives" or option not in ("score", "derivatives"):
                 assert parameters[option].kind is inspect.Parameter.KEYWORD_ONLY, option
