@@ -77,6 +77,29 @@ def compare(
     return _grid(images, panels, alpha)
 
 
+def family(
+    image: jax.typing.ArrayLike,
+    maps_by_name: Mapping[str, jax.typing.ArrayLike],
+    *,
+    columns: int = 4,
+    title: str = "input",
+    alpha: float = 0.5,
+) -> Figure:
+    """One image and its map by each of many methods, in rows of `columns` panels.
+
+    Args:
+      image: `[h w 3]` in 0..1.
+      maps_by_name: for each method's name its map, `[h' w']`; of an attribution `[h w c]`, the largest absolute value
+        over channels, say.
+      columns: panels in a row.
+      title: a line above the image.
+      alpha: opacity of the maps.
+    """
+    panels: list = [(title, None), *maps_by_name.items()]
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    return _grid([image] * len(rows), rows, alpha)
+
+
 def filters(
     image: jax.typing.ArrayLike,
     filter_maps: Sequence[jax.typing.ArrayLike] | jax.Array | np.ndarray,
@@ -210,7 +233,9 @@ def _grid(images, panels, alpha):
     grid = figure.subplots(rows, columns, squeeze=False)
     drawn = None
     for axes_row, image, row in zip(grid, images, panels, strict=True):
-        for axes, (title, saliency_map) in zip(axes_row, row, strict=True):
+        for axes in axes_row[len(row) :]:
+            axes.set_axis_off()
+        for axes, (title, saliency_map) in zip(axes_row, row, strict=False):
             axes.set_title(title, fontsize=9)
             if saliency_map is None:
                 axes.imshow(np.clip(np.asarray(image), 0, 1))

@@ -54,14 +54,15 @@ def test_the_readme_runs():
     assert eval(call, found) == eval(said)
 
 
-def test_the_page_of_methods_runs():
+@pytest.mark.parametrize("page", ["methods.md", "many_images.md"])
+def test_the_page_runs(page):
     """Its blocks follow each other, and the shapes are those that are said."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "methods.md").read_text(), flags=re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)
     found: dict = {}
     with jax.numpy_rank_promotion("allow"):
         for block in blocks:
-            exec(compile(block, "methods.md", "exec"), found)
-        said = re.findall(r"^(.*\.shape)  # (\(.*?\))", "\n".join(blocks), flags=re.MULTILINE)
+            exec(compile(block, page, "exec"), found)
+        said = re.findall(r"^(.*\.shape)\b.*  # (\([\d, ]+\))", "\n".join(blocks), flags=re.MULTILINE)
         assert said
         for call, shape in said:
             assert eval(call, found) == eval(shape)

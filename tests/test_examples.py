@@ -49,6 +49,11 @@ def test_activations(tmp_path):
     assert (tmp_path / "activations.png").exists()
 
 
+def test_family(tmp_path):
+    assert "closed form is exact" in run("examples.family", "--out", tmp_path, "--only", "Grad-CAM", "Guided backprop")
+    assert (tmp_path / "family.png").exists()
+
+
 def test_real_photographs(tmp_path, assets):
     printed = run("examples.real_photographs", "--out", tmp_path, "--limit", "15")
     assert float(printed.splitlines()[0].split()[-1]) >= 0.9
