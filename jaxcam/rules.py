@@ -457,13 +457,13 @@ def _unscaled(graph, v):
 
 def _is_hard_sigmoid(graph, step, x):
     """Whether it is a clip of x + c to 0..d: a gate, whose lower end is no relu's."""
+    clipped = step.eqn.primitive.name == "clamp"
     uses = graph.uses.get(step.outputs[0], ())
-    x = _unscaled(graph, x)
-    name, inputs = graph.made_by(x)
-    above = name == "min" and next((i for i in (0, 1) if graph.number(inputs[1 - i]) is not None), None)
-    clipped = step.eqn.primitive.name == "clamp" or (uses and all(use.step.eqn.primitive.name == "min" for use in uses))
-    if name == "min" and above is not None:
-        clipped, x = True, _unscaled(graph, inputs[above])
-        name, inputs = graph.made_by(x)
-    shift = next((c for c in map(graph.number, inputs) if c is not None), 0) if name in ("add", "sub") else 0
-    return bool(clipped and shift)
+    if uses and all(use.step.eqn.primitive.name == "min" for use in uses):
+        clipped = True
+    name, inputs = graph.made_by(_unscaled(graph, x))
+    if name == "min":  # the upper end comes first
+        clipped = True
+        x = inputs[0] if graph.number(inputs[1]) is not None else inputs[1]
+        name, inputs = graph.made_by(_unscaled(graph, x))
+    return clipped and name in ("add", "sub") and any(graph.number(v) not in (None, 0) for v in inputs)

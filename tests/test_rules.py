@@ -8,8 +8,11 @@ import oracle_pixels as oracle
 import pytest
 from flax import nnx
 from jax import lax
+from zoo_linen import LINEN as LINEN_ZOO
+from zoo_nnx import NNX
 
-from jaxcam import rules
+import jaxcam
+from jaxcam import jaxprs, rules
 
 X = jax.random.normal(jax.random.key(0), (6, 4))
 G = jax.random.normal(jax.random.key(1), (6, 4))
@@ -28,6 +31,16 @@ def pulled(f, x=X, g=G):
         return out, pull(g.astype(out.dtype))[0]
 
     return jax.jit(both)(x)
+
+
+def calls(primitive, f, x):
+    """How often a function calls a primitive."""
+
+    def count(jaxpr):
+        inside = (inner for eqn in jaxpr.eqns for inner in jaxprs.inner_jaxprs(eqn.params))
+        return sum(eqn.primitive.name == primitive for eqn in jaxpr.eqns) + sum(map(count, inside))
+
+    return count(jax.make_jaxpr(f)(x).jaxpr)
 
 
 def with_its_own_rule(f):
@@ -142,7 +155,7 @@ def test_not_a_relu(name):
 @pytest.mark.parametrize("name", AMONG_OTHERS)
 def test_the_rule_is_at_each_relu_once(name):
     f, count = AMONG_OTHERS[name]
-    assert str(jax.make_jaxpr(rules.guided(f))(X)).count("custom_vjp_call[") == count
+    assert calls("custom_vjp_call", rules.guided(f), X) == count
 
 
 def test_values_at_the_edges():
@@ -311,3 +324,24 @@ def test_under_transformations():
     # In a loss: the guided gradient has a gradient in the weights that the function closes over.
     loss = lambda w: (jax.grad(rules.guided(lambda x: jax.nn.relu(x * w).sum()))(X) ** 2).sum()
     np.testing.assert_allclose(jax.jit(jax.grad(loss))(2.0), 4 * np.sum(X > 0), rtol=1e-5)
+
+
+ZOO = {f"{kind} {name}": each for kind, zoo in (("NNX", NNX), ("Linen", LINEN_ZOO)) for name, each in zoo.items()}
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("name", ZOO)
+def test_the_zoo(name):
+    """Every jax.nn.relu and relu6 of every small model, and no guard of its norms."""
+    specimen = ZOO[name]
+    options = {"image_shape": specimen.image_shape, "inputs": specimen.inputs}
+    model = specimen.build()
+    cut = jaxcam.cut(model, next(iter(jaxcam.layers(model, **options))), **options)
+    f = lambda x: cut.head(cut.params, cut.features(cut.params, x), x)
+    x = jnp.ones(specimen.image_shape)
+    written = calls("custom_jvp_call", f, x)
+    if written == 0:
+        with pytest.raises(ValueError, match="has no relu"):
+            rules.guided(f)(x)
+    else:
+        assert calls("custom_vjp_call", rules.guided(f), x) == written
