@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import jaxcam
-from jaxcam import batches
+from jaxcam import batches, runs
 from jaxcam.__main__ import main
 
 KEY = jax.random.key(2)
@@ -198,7 +198,7 @@ def test_a_folder_of_another_run_is_refused(tiny, tmp_path):
 
 
 def test_methods_are_told_apart():
-    described = lambda value: json.dumps(batches._described(value))
+    described = lambda value: json.dumps(runs._described(value))
     select = functools.partial(jaxcam.select, filters=[1])
     methods = [
         jaxcam.grad_cam,

@@ -1,0 +1,151 @@
+"""The folder of a run: a map a file, each whole or not there, and what tells the run from another.
+
+What is written is written beside its place and renamed, so that whatever stops a run leaves whole files and no others.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import pathlib
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcam.cut import Cut
+
+PARTIAL = ".partial"
+
+
+def path(out: pathlib.Path, name: str) -> pathlib.Path:
+    """Where the map of that name is."""
+    return out / f"{name}.npy"
+
+
+def open_folder(out: pathlib.Path, settings: dict[str, Any]) -> None:
+    """The folder, made where it is not there, without what a killed run left; a ValueError where it is another's."""
+    out.mkdir(parents=True, exist_ok=True)
+    for left in out.glob(f".*{PARTIAL}"):
+        left.unlink()
+    described = out / "run.json"
+    if not described.exists():
+        if any(out.glob("*.npy")):
+            raise ValueError(f"{out} has maps but no run.json that says of which run: choose another folder")
+        _replace(described, json.dumps(settings, indent=1).encode())
+        return
+    try:
+        there = dict(json.loads(described.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{described} does not describe a run: choose another folder") from error
+    here = json.loads(json.dumps(settings))
+    differs = [name for name in here | there if here.get(name) != there.get(name)]
+    if differs:
+        what = "; ".join(f"{name} {_short(there.get(name))}, not {_short(here.get(name))}" for name in differs)
+        raise ValueError(f"{out} holds another run, with {what}: choose another folder, or the same settings")
+
+
+def _short(value):
+    text = json.dumps(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def write(path: pathlib.Path, image_map: np.ndarray, finished: int) -> pathlib.Path:
+    """The path, with the map in it; an OSError that says how many maps are finished."""
+    buffer = io.BytesIO()
+    # NumPy would write a type that is not its own, such as bfloat16, as bytes without a meaning.
+    np.save(buffer, image_map.astype(np.float32) if image_map.dtype.kind == "V" else image_map)
+    try:
+        _replace(path, buffer.getvalue())
+    except OSError as error:
+        reason = f"{error.strerror or error}; {finished} maps are finished, and the same call goes on from there"
+        raise OSError(error.errno, reason, str(path)) from error
+    return path
+
+
+def _replace(path, content):
+    """Written beside and renamed: there is the whole file, or none."""
+    beside = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+
+
+def settings(
+    method: Callable[..., jax.Array],
+    cut: Cut,
+    images: Any,
+    targets: np.ndarray | None,
+    key: jax.Array | None,
+    load: Callable[[Any], Any] | None,
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """What a run is, in words that JSON has; arrays by their digest."""
+    return {
+        "jaxcam": importlib.metadata.version("jaxcam-saliency"),
+        "method": _described(method),
+        "layer": cut.layer,
+        "params": _digest(*(part for path, leaf in jax.tree.leaves_with_path(cut.params) for part in (path, leaf))),
+        "count": len(images),
+        "images": _digest(images if hasattr(images, "ndim") else None, *names),
+        "load": _described(load),
+        "targets": targets if targets is None else _one_or_digest(targets),
+        "key": None if key is None else [str(jax.random.key_impl(key)), jax.random.key_data(key).tolist()],
+    }
+
+
+def _one_or_digest(targets):
+    return int(targets[0]) if targets.size and (targets == targets[0]).all() else _digest(targets)
+
+
+def _described(value):
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, functools.partial):
+        options = {name: _described(option) for name, option in sorted(value.keywords.items())}
+        given = {"arguments": [_described(each) for each in value.args]} if value.args else {}
+        return {"name": _described(value.func), **given, **options}
+    if isinstance(value, tuple | list):
+        return [_described(each) for each in value]
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return value.item() if value.shape == () and np.asarray(value).dtype.kind in "biuf" else _digest(value)
+    name = getattr(value, "__qualname__", None)
+    if name is None:
+        text = repr(value)
+        if " at 0x" in text:
+            return type(value).__qualname__
+        return text if len(text) <= 200 else _digest(text)
+    name = f"{value.__module__}.{name}"
+    if "<" in name and isinstance(value, types.FunctionType):
+        # Made by a function, or without a name: what it holds, and what it does, tell it from another.
+        code = value.__code__
+        constants = [const for const in code.co_consts if not isinstance(const, types.CodeType)]
+        held = [_described(cell.cell_contents) for cell in value.__closure__ or ()]
+        return [name, _digest(code.co_code, repr(constants)), *held]
+    return name
+
+
+def _digest(*parts):
+    """Of arrays, with shape and type, and of anything else as text."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        if hasattr(part, "dtype"):
+            if jnp.issubdtype(part.dtype, jax.dtypes.prng_key):
+                part = jax.random.key_data(part)
+            array = np.ascontiguousarray(part)
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(array.reshape(-1).view(np.uint8).data)
+        else:
+            digest.update(part if isinstance(part, bytes) else str(part).encode())
+        digest.update(b";")
+    return digest.hexdigest()
