@@ -67,7 +67,9 @@ def method(
             if options.get("batch_size") is not None:
                 checks.check_count("batch_size", options["batch_size"], at_least=1)
             options = {name: shared(value) if name in static else value for name, value in options.items()}
-            return compiled(cut, image, target, *key, **options)
+            found = compiled(cut, image, target, *key, **options)
+            # jit sorts the keys of a dict: the layers stand as they were given.
+            return {layer: found[layer] for layer in cut.layers} if isinstance(found, dict) else found
 
         checked.__signature__ = signature  # type: ignore[attr-defined]
         return cast(Callable[P, jax.Array], checked)

@@ -37,7 +37,7 @@ import jax.numpy as jnp
 from jaxcam import compat as peers
 from jaxcam import linearity, maps, scores, weights
 from jaxcam.calls import chosen, method
-from jaxcam.composition import Image, Score, Target, check_map, gradient_cam
+from jaxcam.composition import Image, Score, Target, check_map, weighted_map
 from jaxcam.cut import Cut, Cuts, activations
 from jaxcam.cut import cut as cut_model
 
@@ -84,7 +84,7 @@ def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | 
     return jnp.where(valid & uniform, maps.saliency(A, weights.cam(gradient), select=select), jnp.nan)
 
 
-@method(options_of=gradient_cam, several=True)
+@method(options_of=weighted_map, several=True)
 def grad_cam(
     cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
 ) -> jax.Array:
@@ -101,10 +101,10 @@ def grad_cam(
       >>> jaxcam.grad_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    return gradient_cam(cut, image, target, key, weigh=lambda A, Y1: weights.grad_cam(Y1), order=1, **options)
+    return weighted_map(cut, image, target, key, weigh=lambda A, Y1: weights.grad_cam(Y1), order=1, **options)
 
 
-@method(options_of=gradient_cam, several=True)
+@method(options_of=weighted_map, several=True)
 def grad_cam_plus(
     cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
 ) -> jax.Array:
@@ -120,10 +120,10 @@ def grad_cam_plus(
       >>> jaxcam.grad_cam_plus(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    return gradient_cam(cut, image, target, key, weigh=lambda A, Y1: weights.grad_cam_plus(Y1), order=1, **options)
+    return weighted_map(cut, image, target, key, weigh=lambda A, Y1: weights.grad_cam_plus(Y1), order=1, **options)
 
 
-@method(options_of=gradient_cam, several=True)
+@method(options_of=weighted_map, several=True)
 def grad_cam_pp(
     cut: Cut | Cuts,
     image: Image,
@@ -169,10 +169,10 @@ def grad_cam_pp(
     def weigh(A, Y1, Y2, Y3):
         return weights.grad_cam_pp(A, Y1, Y2, Y3, numerator=numerator)
 
-    return gradient_cam(cut, image, target, key, weigh=weigh, order=3, link=link, **options)
+    return weighted_map(cut, image, target, key, weigh=weigh, order=3, link=link, **options)
 
 
-@method(options_of=gradient_cam, several=True)
+@method(options_of=weighted_map, several=True)
 def smooth_grad_cam_pp(
     cut: Cut | Cuts,
     image: Image,
@@ -210,10 +210,10 @@ def smooth_grad_cam_pp(
         return weights.grad_cam_pp(A, D1, D2, D3, numerator=numerator)
 
     how = {"n_samples": n_samples, "std": std, "link": link, **options}
-    return gradient_cam(cut, image, target, key, weigh=weigh, order=3, **how)
+    return weighted_map(cut, image, target, key, weigh=weigh, order=3, **how)
 
 
-@method(options_of=gradient_cam, several=True)
+@method(options_of=weighted_map, several=True)
 def counterfactual_grad_cam(
     cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
 ) -> jax.Array:
@@ -229,12 +229,12 @@ def counterfactual_grad_cam(
       >>> jaxcam.counterfactual_grad_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    return gradient_cam(
+    return weighted_map(
         cut, image, target, key, weigh=lambda A, Y1: weights.counterfactual_grad_cam(Y1), order=1, **options
     )
 
 
-@method(options_of=gradient_cam, several=True)
+@method(options_of=weighted_map, several=True)
 def xgrad_cam(
     cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
 ) -> jax.Array:
@@ -250,10 +250,10 @@ def xgrad_cam(
       >>> jaxcam.xgrad_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    return gradient_cam(cut, image, target, key, weigh=weights.xgrad_cam, order=1, **options)
+    return weighted_map(cut, image, target, key, weigh=weights.xgrad_cam, order=1, **options)
 
 
-@method(options_of=gradient_cam, several=True)
+@method(options_of=weighted_map, several=True)
 def hires_cam(
     cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
 ) -> jax.Array:
@@ -270,10 +270,10 @@ def hires_cam(
       >>> jaxcam.hires_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    return gradient_cam(cut, image, target, key, weigh=lambda A, Y1: weights.hires_cam(Y1), order=1, **options)
+    return weighted_map(cut, image, target, key, weigh=lambda A, Y1: weights.hires_cam(Y1), order=1, **options)
 
 
-@method(options_of=gradient_cam, several=True)
+@method(options_of=weighted_map, several=True)
 def layer_cam(
     cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
 ) -> jax.Array:
@@ -289,7 +289,7 @@ def layer_cam(
       >>> jaxcam.layer_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    return gradient_cam(cut, image, target, key, weigh=lambda A, Y1: weights.layer_cam(Y1), order=1, **options)
+    return weighted_map(cut, image, target, key, weigh=lambda A, Y1: weights.layer_cam(Y1), order=1, **options)
 
 
 @method()

@@ -235,7 +235,7 @@ SEVERAL = {
 
 @pytest.mark.parametrize("name", SEVERAL)
 def test_several_layers_are_as_each_alone(digits, image, name):
-    layers = ["block3_conv1", "block3_conv2"]
+    layers = ["block3_conv2", "block3_conv1"]
     method = functools.partial(getattr(jaxcam, name), **SEVERAL[name])
     found = method(jaxcam.cut(digits, layers), image, 3)
     assert list(found) == layers
@@ -319,3 +319,12 @@ def test_compat_goes_with_a_score_alone(cut, image):
             jaxcam.grad_cam_pp(cut, image, 3, compat="xplique", **options)
     with pytest.raises(ValueError, match="compat is 'captum': choose one of pytorch-grad-cam, "):
         jaxcam.grad_cam_pp(cut, image, 3, compat="captum")
+
+
+def test_a_method_of_ones_own(cut, image):
+    own = functools.partial(jaxcam.gradient_cam, weigh=jaxcam.weights.xgrad_cam, order=1)
+    np.testing.assert_array_equal(own(cut, image, 3), jaxcam.xgrad_cam(cut, image, 3))
+    with pytest.raises(ValueError, match="n_samples is 5, so a key is needed"):
+        own(cut, image, 3, n_samples=5)
+    with pytest.raises(ValueError, match="order is 2: choose one of 1, 3"):
+        jaxcam.gradient_cam(cut, image, 3, weigh=jaxcam.weights.xgrad_cam, order=2)
