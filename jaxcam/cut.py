@@ -405,7 +405,7 @@ def _program_of(how, params, x):
         if how.after is not None:
             aval = mine[0].aval
             with _jit_or_not(unjitted):
-                after[layer] = jax.make_jaxpr(how.after)(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
+                after[layer] = jax.make_jaxpr(how.after)(jaxprs.shapes_of(aval))
     return closed, [*jax.tree.leaves(params), *how.streams.leaves, x], outputs, after
 
 
@@ -426,7 +426,7 @@ def _trace(how, params, x):
 
     And whether the jitted blocks in it were traced as if they were written out.
     """
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, x))
+    shapes = jaxprs.shapes_of((params, x))
     program = how.run.shared.once(_program, how).trace(shapes[0], how.streams.leaves, shapes[1])
     if len(program.jaxpr.jaxpr.invars) != len(jax.tree.leaves(shapes)) + len(how.streams.leaves):
         raise ValueError(

@@ -21,6 +21,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxcam import plans, progress, scores, taylor
+from jaxcam.jaxprs import typed_as
 from jaxcam.linearity import Level, certify, trace
 from jaxcam.noise import even_chunks
 
@@ -180,7 +181,7 @@ def brute_force(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size
     A = _checked(f, A, batch_size)
 
     def along(n):
-        direction = jax.nn.one_hot(n, A.size, dtype=A.dtype).reshape(A.shape)
+        direction = typed_as(jax.nn.one_hot(n, A.size, dtype=A.dtype).reshape(A.shape), A)
 
         def d(f):
             return lambda A: jax.jvp(f, (A,), (direction,))
@@ -256,7 +257,7 @@ def _softmax_moments(logits, pull, target, batch_size):
     # 1 - p_t as the sum of the others, which keeps its digits where the softmax is saturated and p_t rounds to 1.
     others = p.at[target].set(0)
     u1 = column((-others).at[target].set(others.sum()))
-    unit = jax.nn.one_hot(target, count, dtype=p.dtype)
+    unit = typed_as(jax.nn.one_hot(target, count, dtype=p.dtype), p)
 
     def central(c):
         # J_c - mean = (J_c - J_t) + u1: for the same reason, and for c = t it is u1 to the last bit.
@@ -288,18 +289,17 @@ def _along_columns(head, A, outputs, pull, score, batch_size):
         def u(t):
             return score(unflatten(wide + t * column))
 
-        zero = jnp.zeros((), wide.dtype)
+        zero = jax.lax.full_like(wide, 0, shape=())
         return d(u)(zero), d(d(u))(zero), d(d(d(u)))(zero)
 
     if wide.size <= A.size:
-        rows = jax.lax.map(
-            lambda e: _wide(pull(as_outputs(e))[0].ravel()), jnp.eye(wide.size, dtype=wide.dtype), batch_size=batch_size
-        )
+        units = typed_as(jnp.eye(wide.size, dtype=wide.dtype), wide)
+        rows = jax.lax.map(lambda e: _wide(pull(as_outputs(e))[0].ravel()), units, batch_size=batch_size)
         u1, u2, u3 = jax.lax.map(along, rows.T, batch_size=batch_size)
     else:
 
         def column(n):
-            direction = jax.nn.one_hot(n, A.size, dtype=A.dtype).reshape(A.shape)
+            direction = typed_as(jax.nn.one_hot(n, A.size, dtype=A.dtype).reshape(A.shape), A)
             return ravel_pytree([_wide(leaf) for leaf in jax.jvp(head, (A,), (direction,))[1]])[0]
 
         u1, u2, u3 = jax.lax.map(lambda n: along(column(n)), jnp.arange(A.size), batch_size=batch_size)

@@ -54,6 +54,25 @@ ad.primitive_jvps[_mark] = _mark_jvp
 batching.primitive_batchers[_mark] = _mark_batched
 
 
+def shapes_of(tree: Any) -> Any:
+    """Shapes and types of arrays, or of what a program says of them, in a `jax.ShapeDtypeStruct` each.
+
+    With all that a type says: inside a shard_map, where an array may differ from device to device, and for axes that
+    are Explicit how it is divided. A program that was traced without could not be run on such arrays.
+    """
+    found = jax.eval_shape(lambda tree: tree, tree)
+    return jax.tree.map(lambda leaf: leaf.update(weak_type=False) if leaf.weak_type else leaf, found)
+
+
+def typed_as(value: jax.Array, like: jax.Array) -> jax.Array:
+    """The value as one that differs from device to device where `like` does, and is divided as it where shapes agree.
+
+    A tangent has to be of its primal's type, also in this, and a constant is not. The zeros cost nothing when compiled.
+    """
+    shape = None if value.shape == like.shape else ()
+    return value + jax.lax.full_like(like, 0, dtype=value.dtype, shape=shape)
+
+
 class Mark(NamedTuple):
     """A marked value of a traced program: its name, shape and dtype, and where it stands.
 

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal, jaxpr_as_fun
 
-from jaxcam.jaxprs import CALLS, binder, called, inner_jaxpr, inner_jaxprs, scan_sizes, source
+from jaxcam.jaxprs import CALLS, binder, called, inner_jaxpr, inner_jaxprs, scan_sizes, shapes_of, source
 
 
 class Level(enum.IntEnum):
@@ -435,8 +435,8 @@ def _rule_is_affine(eqn, levels, rules, *, reverse=False):
         f, point = of_moving(operands)
         return jax.vjp(f, *point)[1](directions)
 
-    operands = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
-    outputs = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in eqn.outvars]
+    operands = shapes_of([atom.aval for atom in eqn.invars])
+    outputs = shapes_of([var.aval for var in eqn.outvars])
     outputs = [out for out in outputs if jnp.issubdtype(out.dtype, jnp.inexact)]
     directions = outputs if reverse else [operands[i] for i in moving]
     if not moving or not outputs:

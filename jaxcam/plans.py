@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam.jaxprs import inner_jaxprs
+from jaxcam.jaxprs import inner_jaxprs, shapes_of
 from jaxcam.linearity import PIECEWISE_LINEAR, Level, Program, Step, variable
 
 BYTES_AT_A_TIME = 2**28  # of coefficients, for the directions of one chunk
@@ -337,7 +337,7 @@ def is_elementwise(program: Program, step: Step) -> bool:
 
 def _rule(step, avals):
     """What a custom_jvp gives for tangents: it need not be elementwise though the function is."""
-    point = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+    point = shapes_of(avals)
     moving = [i for i, aval in enumerate(avals) if jnp.issubdtype(aval.dtype, jnp.inexact)]
 
     def tangent(point, directions):

@@ -29,6 +29,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxcam import plans
+from jaxcam.jaxprs import typed_as
 from jaxcam.linearity import Step
 from jaxcam.plans import Plan
 
@@ -61,7 +62,7 @@ def along_all(
             v: (jnp.moveaxis(rows[..., indices], -1, 0), None) for v, rows in jacobian.items()
         }
         coefficients[start] = (_Unit(indices, values[start], tuple(plan.apart)), None)
-        second = third = jnp.zeros((*indices.shape, *apart), wide)
+        second = third = nothing
         for event, ready in zip(plan.pushed, prepared, strict=True):
             made, own = ready([coefficients.get(v, (None, None)) for v in event.inputs])
             coefficients.update(zip(event.outputs, made, strict=True))
@@ -74,20 +75,21 @@ def along_all(
     scale = _scale(plan, values).ravel().astype(wide)
     elements, count, size = math.prod(shape), plan.directions, min(plan.size, plan.directions)
     chunks = -(-count // size)
+    nothing = typed_as(jnp.zeros((size, *apart), wide), values[u])
     feeds = jnp.asarray(np.where(plan.feeds < 0, elements, plan.feeds), jnp.int32)
     order = jnp.arange(count)
     if plan.masks:
         used = jnp.zeros(elements, jnp.int32).at[feeds].max((scale != 0).astype(jnp.int32), mode="drop")
         used = (used.reshape(shape) * _reaches(plan, values)).max(tuple(plan.apart)).ravel()
         order = jnp.argsort(-used, stable=True)
-    padded = jnp.concatenate([order, order[: chunks * size - count]]).reshape(chunks, size)
+    padded = typed_as(jnp.concatenate([order, order[: chunks * size - count]]).reshape(chunks, size), values[u])
 
     # The trip count is fixed, so that a map in a loss has a gradient: chunks without a live direction are passed over.
     @jax.checkpoint
     def body(indices):
         if not plan.masks:
             return chunk(indices)
-        none = (jnp.zeros((size, *apart), wide),) * 2
+        none = (nothing, nothing)
         return jax.lax.cond(used[indices].any(), chunk, lambda _: none, indices)
 
     def step(_, indices):
@@ -120,6 +122,7 @@ class _Unit(NamedTuple):
     def dense(self):
         rest = [1 if axis in self.apart else n for axis, n in enumerate(self.like.shape)]
         units = jax.nn.one_hot(self.indices, math.prod(rest), dtype=self.like.dtype).reshape(-1, *rest)
+        units = typed_as(units, self.like)
         return jnp.broadcast_to(units, (units.shape[0], *self.like.shape))
 
 
@@ -157,7 +160,8 @@ def _reaches(plan, values):
 
     def combination(key):
         keys = jax.random.split(key, len(outputs))
-        return pull([jax.random.normal(k, out.shape, out.dtype) for k, out in zip(keys, outputs, strict=True)])[0]
+        drawn = [jax.random.normal(k, out.shape, out.dtype) for k, out in zip(keys, outputs, strict=True)]
+        return pull([typed_as(value, out) for value, out in zip(drawn, outputs, strict=True)])[0]
 
     return jnp.any(jax.lax.map(combination, jax.random.split(jax.random.key(0), 2)) != 0, axis=0).astype(jnp.int32)
 
@@ -207,7 +211,8 @@ def _columns(plan, values):
     flat, unflatten = ravel_pytree(outputs)
 
     def row(i):
-        return pull(unflatten(jax.nn.one_hot(i, flat.size, dtype=flat.dtype)))[0].sum(tuple(plan.apart)).ravel()
+        unit = typed_as(jax.nn.one_hot(i, flat.size, dtype=flat.dtype), flat)
+        return pull(unflatten(unit))[0].sum(tuple(plan.apart)).ravel()
 
     rows = jax.lax.map(row, jnp.arange(flat.size), batch_size=min(flat.size, ROWS_AT_A_TIME))
     ends = np.cumsum([each.size for each in outputs])[:-1]
@@ -359,7 +364,9 @@ def _nested(event, values):
         return _apply(event, values, at)
 
     def derivatives(firsts, seconds):
-        zero = jnp.zeros((), jnp.finfo(_wide(base[0]).dtype).dtype)  # a real step, of complex values too
+        zero = jax.lax.full_like(
+            base[0], 0, jnp.finfo(_wide(base[0]).dtype).dtype, shape=()
+        )  # real, of complex values too
         one, two, three = _derivatives(lambda t: along(t, firsts, seconds), zero)
         _, own2, _ = _derivatives(lambda t: along(t, firsts, [jnp.zeros_like(b) for b in seconds]), zero)
         return one, two, own2, three

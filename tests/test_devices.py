@@ -81,3 +81,79 @@ def test_three_devices():
         for devices in (None, mesh((3,), ("x",)))
     )
     np.testing.assert_allclose(three[1], one[1], rtol=2e-6)
+
+
+def dense(activation):
+    """A cut whose head pools, flattens and is smooth: all that exact derivatives go through."""
+    rng = np.random.default_rng(1)
+    shapes = {"kernel": (3, 4), "hidden": (16, 6), "classes": (6, 5)}
+    params = {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in shapes.items()}
+
+    def head(params, A, x):
+        pooled = A.reshape(2, 2, 2, 2, 4).max((1, 3))
+        return activation(pooled.ravel() @ params["hidden"]) @ params["classes"]
+
+    return jaxcam.Cut(params, lambda params, x: jnp.maximum(x @ params["kernel"], 0), head)
+
+
+def flax_model():
+    from flax import nnx
+
+    rngs = nnx.Rngs(0)
+    layers = [nnx.Conv(3, 4, (3, 3), rngs=rngs), nnx.BatchNorm(4, rngs=rngs), nnx.gelu, lambda x: x.mean((1, 2))]
+    return jaxcam.cut(nnx.Sequential(*layers, nnx.Linear(4, 5, rngs=rngs)), "layers/0")
+
+
+ANY = lambda outputs, target: jnp.tanh(outputs[target])
+IN_A_SHARD_MAP = {
+    "Grad-CAM of a Flax model": (flax_model, jaxcam.grad_cam),
+    "softmax moments": (
+        lambda: dense(jax.nn.relu),
+        functools.partial(jaxcam.grad_cam_pp, score=jaxcam.scores.log_softmax),
+    ),
+    "columns": (lambda: dense(jax.nn.relu), functools.partial(jaxcam.grad_cam_pp, score=ANY)),
+    "Taylor coefficients": (lambda: dense(jax.nn.gelu), jaxcam.grad_cam_pp),
+    "noise": (lambda: dense(jax.nn.relu), lambda *some: jaxcam.smooth_grad_cam_pp(*some, KEY, batch_size=2)),
+    "brute force": (
+        lambda: dense(jax.nn.gelu),
+        lambda cut, image, target: jaxcam.derivatives.brute_force(
+            lambda A: cut.head(cut.params, A, image)[1], cut.features(cut.params, image)
+        ).u2,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IN_A_SHARD_MAP)
+def test_inside_a_shard_map_of_the_users(name):
+    """As they are written by default, with types that say what differs from device to device."""
+    make, method = IN_A_SHARD_MAP[name]
+    cut, images = make(), np.random.default_rng(0).uniform(0, 1, (16, 4, 4, 3)).astype(np.float32)
+    alone = jax.jit(jax.vmap(lambda image: method(cut, image, None)))
+    P = jax.sharding.PartitionSpec
+    divided = jax.shard_map(
+        lambda cut, images: jax.vmap(lambda image: method(cut, image, None))(images),
+        mesh=MESHES["eight"](), in_specs=(P(), P("data")), out_specs=P("data"),
+    )  # fmt: skip
+    wanted = np.asarray(alone(images))
+    np.testing.assert_allclose(jax.jit(divided)(cut, images), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("method", [jaxcam.grad_cam, jaxcam.grad_cam_pp])
+def test_weights_on_explicit_axes(method):
+    """The classifier's hidden layer divided over two devices, in its type."""
+    from flax import nnx
+
+    rngs = nnx.Rngs(0)
+    layers = [nnx.Conv(3, 4, (3, 3), rngs=rngs), nnx.relu, lambda x: x.mean((1, 2)), nnx.Linear(4, 6, rngs=rngs)]
+    cut = jaxcam.cut(nnx.Sequential(*layers, nnx.gelu, nnx.Linear(6, 5, rngs=rngs)), "layers/0")
+    image = np.random.default_rng(0).uniform(0, 1, (6, 6, 3)).astype(np.float32)
+    wanted = method(cut, image, 2)
+    two = mesh((2,), ("model",), AxisType.Explicit)
+
+    def placed(leaf):
+        spec = ("model",) if leaf.shape == (6,) else (None, "model") if leaf.shape == (4, 6) else ()
+        return jax.device_put(leaf, jax.sharding.NamedSharding(two, jax.sharding.PartitionSpec(*spec)))
+
+    divided = jax.tree.map(placed, cut)
+    with jax.set_mesh(two):
+        np.testing.assert_allclose(method(divided, image, 2), wanted, rtol=0, atol=1e-6 * wanted.max())
