@@ -10,8 +10,9 @@ import argparse
 import importlib
 import json
 import pathlib
+import sys
 
-from benchmarks import table, timing
+from benchmarks import peers, table, timing
 
 HERE = pathlib.Path(__file__).parent
 NOT_BENCHMARKS = ("__init__", "__main__", "peers", "resnets", "table", "timing", "torch_vgg")
@@ -21,7 +22,7 @@ NAMES = sorted(file.stem for file in HERE.glob("*.py") if file.stem not in NOT_B
 def main():
     """Parse, run, print ratios first."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Each script proves one claim.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="'all', 'table', or any of those listed without a name")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="all, table, or any of those listed without a name")
     parser.add_argument("--small", action="store_true", help="small sizes: that it runs, not what it shows")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FOLDER", help="print JSON, or write FOLDER/NAME.json for each"
@@ -37,11 +38,18 @@ def main():
     unknown = set(arguments.names) - {*NAMES, "all"}
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}: choose all, or of {', '.join(NAMES)}")
+    missing = []
     for name in NAMES if "all" in arguments.names else arguments.names:
         script = importlib.import_module(f"benchmarks.{name}")
-        found = {"claim": (script.__doc__ or "").splitlines()[0], **script.measure(small=arguments.small)}
-        found["machine"] = timing.machine()
+        try:
+            measured = script.measure(small=arguments.small)
+        except peers.Missing as error:
+            missing.append(f"{name}: {error}")
+            continue
+        found = {"claim": (script.__doc__ or "").splitlines()[0], **measured, "machine": timing.machine()}
         report(name, found, arguments.json)
+    if missing:
+        sys.exit("\n".join(missing))
 
 
 def report(name, found, where):

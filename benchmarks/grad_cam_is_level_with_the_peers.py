@@ -6,8 +6,6 @@ image, so it has a second row, of parameters frozen but for those of the layer: 
 least of all rivals counts. `difference` is that of jaxcam's map and torch-cam's, over the map's maximum.
 """
 
-import statistics
-
 import jax
 
 import jaxcam
@@ -35,7 +33,7 @@ def measure(*, small: bool = False) -> dict:
         "pytorch-grad-cam, other parameters frozen": pytorch_grad_cam(frozen, layer, x),
     }
     times = timing.in_turn({"jaxcam": lambda: grad_cam(cut, image), **rivals}, repeats=2 if small else 15)
-    least = min(rivals, key=lambda name: statistics.median(times[name]))
+    least = timing.fastest(times, rivals)
     return {
         "ratios": {f"jaxcam / {name}": timing.median_ratio(times, "jaxcam", name) for name in rivals},
         "bounds": {f"jaxcam / {least}": BOUND},

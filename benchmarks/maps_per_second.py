@@ -57,11 +57,11 @@ def measure(*, small: bool = False) -> dict:
                     theirs[layout] = peers.torch_cam(torch_cam, net, layer, x, **options)
                 times = timing.in_turn({**ours, **theirs}, repeats=repeats)
                 what = f"{name}, {dtype}, batch {batch}"
-                fastest = [min(group, key=lambda way: statistics.median(times[way])) for group in (ours, theirs) if group]
+                fastest = [timing.fastest(times, group) for group in (ours, theirs) if group]
                 best[name, dtype, batch] = [batch / statistics.median(times[way]) for way in fastest]
                 if theirs:
                     ratios[f"{what}: jaxcam / PyTorch"] = timing.median_ratio(times, *reversed(fastest))
-                seconds[what] = {way: timing.summary(times)[way] for way in times}
+                seconds[what] = timing.summary(times)
     for name in METHODS:
         for batch in batches:
             low, full = (best[name, dtype, batch][0] for dtype in reversed(DTYPES))

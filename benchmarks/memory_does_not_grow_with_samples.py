@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
 COUNTS = (5, 50, 500)
 BOUND = 1.2
@@ -29,9 +30,7 @@ def measure(*, small: bool = False) -> dict:
     found: dict[int, list[dict]] = {n: [] for n in counts}
     for n in order:
         found[n].append(in_a_process(n, small))
-    median = {
-        n: {name: statistics.median(run[name] for run in runs) for name in runs[0]} for n, runs in found.items()
-    }
+    median = {n: {name: statistics.median(run[name] for run in runs) for name in runs[0]} for n, runs in found.items()}
     few, many = median[counts[0]], median[counts[-1]]
     names = {
         "the program's memory": BOUND,
@@ -49,7 +48,8 @@ def in_a_process(n, small):
     code = f"from benchmarks import memory_does_not_grow_with_samples as m; m.one_count({n}, small={small})"
     env = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # a GPU's memory is to be seen as it is asked for
     root = pathlib.Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True, env=env, cwd=root)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env, cwd=root)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -69,7 +69,7 @@ def one_count(n, *, small):
         return jaxcam.smooth_grad_cam_pp(cut, image, peers.TARGET, key, n_samples=n)
 
     program = jax.jit(smooth).lower(*arguments).compile()
-    asked = program.memory_analysis()
+    asked: Any = program.memory_analysis()
     whole = asked.argument_size_in_bytes + asked.output_size_in_bytes + asked.temp_size_in_bytes
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(cut))
     count_anew()

@@ -1,8 +1,8 @@
 """torch-cam and pytorch-grad-cam beside jaxcam: the same VGG with the same weights, image, class and layer.
 
 PyTorch and the peers are in the development group `peers`, and imported here only when a benchmark asks for them. Where
-only PyTorch's CPU build is at hand, torchvision, which pytorch-grad-cam imports, needs the file torchvision_cpu_shim.py:
-it is taken from the folder that JAXCAM_PEERS names, ../shared/peers beside the repository where it names none.
+only PyTorch's CPU build is at hand, torchvision, which pytorch-grad-cam imports, needs torchvision_cpu_shim.py: it is
+taken from the folder that JAXCAM_PEERS names, ../shared/peers beside the repository where it names none.
 """
 
 import importlib
@@ -20,17 +20,21 @@ TARGET = 3
 PEERS = pathlib.Path(__file__).parents[2] / "shared" / "peers"
 
 
+class Missing(Exception):
+    """A peer cannot be imported: the benchmark that runs it beside jaxcam ends with this line."""
+
+
 def needed(name):
-    """A peer's module; where it cannot be imported the process ends with one line."""
+    """A peer's module, or `Missing`."""
     try:
         if name.split(".")[0] == "pytorch_grad_cam":
             _declare_operators()
         return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:  # torchvision without its operators is a RuntimeError
-        sys.exit(
-            f"this benchmark runs {name.split('.')[0]} beside jaxcam, and it cannot be imported "
-            f"({str(error).splitlines()[0]}): install the group peers"
-        )
+        raise Missing(
+            f"it runs {name.split('.')[0]} beside jaxcam, which cannot be imported ({str(error).splitlines()[0]}): "
+            "install the group peers; JAXCAM_PEERS names the folder of torchvision_cpu_shim.py"
+        ) from error
 
 
 def _declare_operators():

@@ -8,7 +8,6 @@ torch-cam's map is another one: it takes the gradient and the activation of the 
 """
 
 import functools
-import statistics
 
 import jax
 
@@ -23,6 +22,12 @@ IMAGES = 8
 def smooth(cut, image, key):
     """The map of one image."""
     return jaxcam.smooth_grad_cam_pp(cut, image, peers.TARGET, key, n_samples=SAMPLES)
+
+
+@jax.jit
+def one(cut, image, key):
+    """One image."""
+    return smooth(cut, image, key)
 
 
 @jax.jit
@@ -41,7 +46,9 @@ def measure(*, small: bool = False) -> dict:
     """Ratios of the map's time over its rivals'; small runs the digits network."""
     model, layer = peers.vgg(small=small)
     cut, net = jaxcam.cut(model, layer), peers.network(model)
-    ratios, bounds, seconds = {}, {}, {}
+    ratios: dict[str, float] = {}
+    bounds: dict[str, float] = {}
+    seconds = {}
     for count in (1, IMAGES):
         images = jax.random.uniform(jax.random.key(0), (count, *model.image_shape))
         keys = jax.random.split(jax.random.key(1), count)
@@ -49,17 +56,21 @@ def measure(*, small: bool = False) -> dict:
         torch_cam = functools.partial(peers.torch_cam, "SmoothGradCAMpp", net, layer, num_samples=SAMPLES)
         noise = jax.random.normal(jax.random.key(2), (count, SAMPLES + 1, *model.image_shape))
         noisy = (images[:, None] + 0.3 * noise).reshape(-1, *model.image_shape)
-        ours = {"jax.vmap": by_vmap, "jax.lax.map": by_map}
-        theirs = {"a batch": torch_cam(x), "one by one": one_by_one([torch_cam(each[None]) for each in x])}
         if count == 1:
-            ours, theirs = {"jaxcam": lambda cut, images, keys: one(cut, images[0], keys[0])}, {"one": torch_cam(x)}
-        ours = {name: functools.partial(call, cut, images, keys) for name, call in ours.items()}
+            ours = {"jaxcam": functools.partial(one, cut, images[0], keys[0])}
+            theirs = {"torch-cam": torch_cam(x)}
+        else:
+            ours = {
+                "jax.vmap": functools.partial(by_vmap, cut, images, keys),
+                "jax.lax.map": functools.partial(by_map, cut, images, keys),
+            }
+            theirs = {"a batch": torch_cam(x), "one by one": one_by_one([torch_cam(each[None]) for each in x])}
         floors = {
             f"{size} at a time": functools.partial(forward_passes, cut, noisy, at_a_time=size)
             for size in (1, min(len(noisy), 8))
         }
         times = timing.in_turn({**ours, **theirs, **floors}, repeats=2 if small else 9 if count == 1 else 3)
-        best, rival, floor = (fastest(times, group) for group in (ours, theirs, floors))
+        best, rival, floor = (timing.fastest(times, group) for group in (ours, theirs, floors))
         what = "one image" if count == 1 else f"{count} images, {best}"
         passes = f"{what}: map / {len(noisy)} forward passes, {floor}"
         ahead = f"{what}: jaxcam / torch-cam" + ("" if count == 1 else f", {rival}")
@@ -69,14 +80,6 @@ def measure(*, small: bool = False) -> dict:
     return {"ratios": ratios, "bounds": bounds, "seconds": seconds}
 
 
-one = jax.jit(smooth)
-
-
 def one_by_one(calls):
     """A rival that makes the calls one after the other."""
     return lambda: [call() for call in calls]
-
-
-def fastest(times, names):
-    """The one with the smallest median."""
-    return min(names, key=lambda name: statistics.median(times[name]))

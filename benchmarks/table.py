@@ -1,4 +1,4 @@
-"""The kept results as Markdown: claim by claim, what was measured, the bound, whether it is met, and on what machine."""
+"""The kept results as Markdown: claim by claim, what was measured, the bound, whether it is met; machine by machine."""
 
 import json
 import pathlib

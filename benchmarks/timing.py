@@ -6,7 +6,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 
@@ -26,6 +26,11 @@ def in_turn(rivals: Mapping[str, Callable[[], object]], *, repeats: int) -> dict
 def median_ratio(times: Mapping[str, list[float]], above: str, below: str) -> float:
     """The median over rounds of one rival's time over another's."""
     return statistics.median(a / b for a, b in zip(times[above], times[below], strict=True))
+
+
+def fastest(times: Mapping[str, list[float]], names: Iterable[str]) -> str:
+    """Of several ways to one thing, that of the smallest median: a rival is taken at its best."""
+    return min(names, key=lambda name: statistics.median(times[name]))
 
 
 def summary(times: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:

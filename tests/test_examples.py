@@ -120,6 +120,7 @@ def test_benchmarks_are_listed():
         "cut_is_free",
         "exact_on_smooth_heads",
         "exact_where_affine_is_free",
+        "memory_does_not_grow_with_samples",
         "smoothing_costs_its_forward_passes",
     ],
 )
