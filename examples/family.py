@@ -8,6 +8,7 @@ the largest absolute value over channels is drawn.
 
 import argparse
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ def main():
     image, _ = jaxcam.pretrained.digits_canvas(arguments.canvas)
     target = int(model(jnp.asarray(image)[None])[0].argmax())
 
-    smooth = {"n_samples": 20, "std": 0.15}
+    smooth: dict[str, Any] = {"n_samples": 20, "std": 0.15}
     several = jaxcam.cut(model, ["block1_conv2", "block2_conv2", "block3_conv2"])
     family = {
         "Grad-CAM": lambda: jaxcam.grad_cam(cut, image, target),
@@ -57,7 +58,7 @@ def main():
     for name in arguments.only or family:
         found = family[name]()
         maps[name] = found if found.ndim == 2 else jnp.abs(found).max(-1)
-    figure = jaxcam.plots.family(image, maps, columns=5, title=f"class {model.class_names[target]!r}")
+    figure = jaxcam.plots.family(image, maps, columns=5, title=f"class {target}")
     jaxcam.plots.save(figure, arguments.out / "family.png", force=True)
     print(jaxcam.diagnose(cut, image, target))
     print(arguments.out / "family.png")

@@ -51,6 +51,7 @@ from jaxcam.methods import layer_cam as layer_cam
 from jaxcam.methods import score_cam as score_cam
 from jaxcam.methods import grad_cam_plus_smooth as grad_cam_plus_smooth
 from jaxcam.averages import average_maps as average_maps
+from jaxcam.growing import Smoothed as Smoothed
 
 # In the input's space, and other rules for the backward pass of a relu.
 from jaxcam import pixels as pixels
@@ -67,9 +68,11 @@ from jaxcam.pixels import var_grad as var_grad
 
 # Many images: to a memory budget, over devices, to files that a killed run goes on with.
 from jaxcam import batches as batches
+from jaxcam.batches import Explained as Explained
 from jaxcam.batches import explain_batch as explain_batch
 
 # What is known about a map, and the closed form against the exact derivatives.
+from jaxcam.diagnosis import Diagnosis as Diagnosis
 from jaxcam.diagnosis import diagnose as diagnose
 from jaxcam.validation import validate as validate
 

@@ -311,7 +311,7 @@ def _batch(options):
     if options.json:
         print(json.dumps({"out": str(options.out), "maps": len(found.maps), "failed": found.failed}))
     else:
-        failed = f", {len(found.failed)} pictures failed: the same command tries them again" if found.failed else ""
+        failed = f", {len(found.failed)} failed: the same command tries them again" if found.failed else ""
         print(f"{options.out}: {len(found.maps)} maps{failed}")
     return 2 if found.failed else 0
 

@@ -12,6 +12,7 @@ The gradient-weighted methods can also average their derivatives, as Smooth Grad
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from jaxcam.cut import activations
 from jaxcam.growing import grown
 
 STATISTICS = ("mean", "variance", "square")
+OWN = 2**31 - 1  # no sample has this number
 
 
 def average_maps(method: Callable[..., Any], *, statistic: str = "mean") -> Callable[..., Any]:
@@ -32,7 +34,7 @@ def average_maps(method: Callable[..., Any], *, statistic: str = "mean") -> Call
 
     Args:
       method: `(cut, image, target) -> map`, a named method or one of your own; bind its options with
-        `functools.partial`.
+        `functools.partial`. One that takes a key is given one, the same for every noisy copy.
       statistic: of the maps: their "mean", their "variance" over the noise, or the mean of their "square".
 
     Returns:
@@ -60,6 +62,9 @@ def average_maps(method: Callable[..., Any], *, statistic: str = "mean") -> Call
 
 @functools.lru_cache(maxsize=256)  # jit knows a function by its identity
 def _average_maps(method, statistic):
+    taken = inspect.signature(method).parameters
+    keyed = "key" in taken and not (isinstance(method, functools.partial) and "key" in method.keywords)
+
     def averaged(
         cut,
         image,
@@ -76,7 +81,9 @@ def _average_maps(method, statistic):
         index = chosen(activations(cut, image)[1], None)[0] if target is None else target
 
         def of(x):
-            return method(cut, x, index)
+            # A method that draws noise of its own has a key of its own, the same for every copy of the image.
+            keys = (jax.random.fold_in(key, OWN),) if keyed and key is not None else ()
+            return method(cut, x, index, *keys)
 
         if n_samples == 0 or key is None:
             clean = of(image)

@@ -27,7 +27,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxcam import checks, progress, runs
 from jaxcam.cut import Cut
 
-IMAGES_AT_A_TIME = 64  # at most, on each device: more gain nothing, and a killed run loses a chunk
+# At most, on each device: more gain nothing, and a killed run loses a chunk. On a CPU, where one goes after another:
+IMAGES_AT_A_TIME = 64
+IMAGES_ON_A_CPU = 8
 IMAGES_WITHOUT_FIGURES = 8  # on each device, where the backend does not say what a program takes
 SHARE_OF_DEVICE = 0.5
 SHARE_OF_RAM = 0.125
@@ -70,17 +72,20 @@ def explain_batch(
       images: `[n *image]`, or a sequence of images, of picture files, or of whatever `load` takes.
       targets: None for each image's own class of the largest output, one class for all, or one for each, `[n]`.
       key: a `jax.random.key` for methods that take one; image i gets `jax.random.fold_in(key, i)`.
-      load: from an element of `images` to the image, floats; where absent, files are read by `jaxcam.images.read`,
-        and anything else is an image.
+      load: from an element of `images` to the image, floats; where absent, files are read by `read` of the room
+        `jaxcam.images` (which is imported by itself), and anything else is an image.
       names: of the maps, one for each image; where absent the files' stems (whole names where stems are shared), or
         the images' numbers, padded with zeros.
       out: a folder for the maps, `NAME.npy` each, and for `run.json`, which describes the run. Where it has maps of the
-        same run, that run goes on: what is there is not computed again, and what failed is tried again.
+        same run, that run goes on: what is there is not computed again, and what failed is tried again. A run is the
+        same where the method with its options, the layer, the parameters, classes, key and those images are that have
+        maps (of files: path, size and time). A chunk that was not finished is computed again.
       batch_size: images at a time, on all devices together; chosen by `memory` where absent. The memory knob: it
         changes the maps by rounding at most.
       memory: bytes that a chunk may take beside the model, on each device; where absent half of what the device has
         left, or an eighth of the machine's memory, at most 4 GiB, where the device does not say. How many images fit is
-        taken from the compiled program's own figures, 64 at most on each device; on a backend without figures it is 8.
+        taken from the compiled program's own figures, 64 at most on each device, and 8 on a CPU; on a backend without
+        figures it is 8.
       mesh: divides each chunk over all its devices, whatever its axes are called; every device holds the parameters.
 
     Returns:
@@ -102,6 +107,12 @@ def explain_batch(
       ['five', 'three']
     """
     checks.check_cut(cut)
+    if _is_path(images):
+        raise TypeError(f"images is {str(images)!r}: a sequence is wanted, sorted(pathlib.Path(...).iterdir()) for one")
+    if not hasattr(images, "__len__"):
+        raise TypeError(f"images is a {type(images).__name__}: a sequence is wanted, list(images) for one")
+    if memory is not None and (isinstance(memory, bool) or not isinstance(memory, int | float)):
+        raise TypeError(f"memory is {memory!r}: a number of bytes is wanted, 4 * 2**30 for 4 GiB")
     if hasattr(images, "ndim"):
         images = np.asarray(images)
         if not jnp.issubdtype(images.dtype, jnp.floating):
@@ -218,9 +229,10 @@ class _Runner:
     def size(self, image):
         """How many images of this shape are computed at a time, a multiple of the devices."""
         kind = image.shape, image.dtype
+        most = IMAGES_ON_A_CPU if jax.default_backend() == "cpu" else IMAGES_AT_A_TIME
         if kind not in self.sizes:
             self.sizes[kind] = self.devices * (
-                self._fit(image, self._each(IMAGES_AT_A_TIME * self.devices))
+                self._fit(image, self._each(most * self.devices))
                 if self.batch_size is None
                 else self._each(self.batch_size)
             )

@@ -9,7 +9,7 @@ function, as `**options`, shows them in its signature.
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,12 @@ import jax.numpy as jnp
 from jaxcam import checks, scores
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def method(
     *, options_of: Callable[..., Any] | None = None, traced: Sequence[str] = ("std",), several: bool = False
-) -> Callable[[Callable[P, jax.Array]], Callable[P, jax.Array]]:
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator: the method, jitted, behind the checks that need values.
 
     Args:
@@ -44,7 +45,7 @@ def method(
       TypeError: mean_activation has no option 'pwoer': choose of target, power
     """
 
-    def decorate(compute):
+    def decorate(compute: Callable[P, R]) -> Callable[P, R]:
         signature = _with_options(inspect.signature(compute), options_of)
         parameters = signature.parameters
         static = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name not in traced]
@@ -55,6 +56,9 @@ def method(
             for name in set(options) - set(parameters):
                 known = ", ".join(list(parameters)[2:])
                 raise TypeError(f"{compute.__name__} has no option {name!r}: choose of {known}")
+            if key and "key" not in parameters:
+                raise TypeError(f"{compute.__name__} takes no key: it draws no noise; jaxcam.average_maps averages it")
+            checks.check_functions(options)
             checks.check_cut(cut, several=several)
             image = checks.checked_image(image)
             default = {name: p.default for name, p in parameters.items()}
@@ -63,7 +67,8 @@ def method(
                 given = {name: options.get(name, default[name]) for name in ("n_samples", "std")}
                 checks.check_noise(given["n_samples"], given["std"], key[0] if key else options.get("key"))
             if options.get("standard_error") is not None:
-                checks.check_standard_error(options["standard_error"])
+                n_samples = options.get("n_samples", default["n_samples"])
+                checks.check_standard_error(options["standard_error"], n_samples)
             if options.get("batch_size") is not None:
                 checks.check_count("batch_size", options["batch_size"], at_least=1)
             options = {name: shared(value) if name in static else value for name, value in options.items()}
@@ -72,7 +77,7 @@ def method(
             return {layer: found[layer] for layer in cut.layers} if isinstance(found, dict) else found
 
         checked.__signature__ = signature  # type: ignore[attr-defined]
-        return cast(Callable[P, jax.Array], checked)
+        return cast(Callable[P, R], checked)
 
     return decorate
 

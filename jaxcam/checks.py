@@ -13,6 +13,12 @@ import numpy as np
 from jaxcam import scores
 from jaxcam.cut import Cut, Cuts, activations
 
+FUNCTIONS = {
+    "score": "jaxcam.scores.logit",
+    "select": "jaxcam.select(filters=[3, 7])",
+    "weigh": "jaxcam.weights.xgrad_cam",
+}
+
 
 def check_cut(cut: Any, *, several: bool = False) -> None:
     """A TypeError where a model stands in the place of a cut of it, or a cut at several layers in that of one."""
@@ -56,6 +62,10 @@ def check_target(cut: Cut, image: jax.Array, target: Any, score: Any = scores.lo
         raise ValueError(f"target=None needs outputs [classes]: this head gives {_shapes(outputs)}; give a target")
     if target is None or not vector or isinstance(target, jax.core.Tracer):
         return
+    if hasattr(target, "dtype") and jnp.issubdtype(target.dtype, jax.dtypes.prng_key):
+        raise TypeError("target is a key: the order is method(cut, image, target, key)")
+    if isinstance(target, str):
+        raise TypeError(f"target is {target!r}: an integer is wanted; jaxcam.pretrained.find_class knows names")
     if jnp.ndim(target) != 0 or not jnp.issubdtype(jnp.result_type(target), jnp.integer):
         raise TypeError(f"target is {target!r}: one class, an integer, is wanted; use jax.vmap for several")
     if not 0 <= int(target) < outputs.shape[0]:
@@ -69,7 +79,7 @@ def check_noise(n_samples: Any, std: Any, key: Any) -> None:
         if std is None or isinstance(std, str) or np.ndim(std) != 0:
             raise TypeError(f"std is {std!r}: one number is wanted; use jax.vmap for several")
         if not 0 <= float(std) <= float(jnp.finfo(jnp.float32).max):
-            raise ValueError(f"std is {std}: at least 0 and finite is wanted, as a share of the image's range")
+            raise ValueError(f"std is {std}: at least 0 and finite is wanted")
     if n_samples > 0 and key is None:
         raise ValueError(f"n_samples is {n_samples}, so a key is needed: jax.random.key(0)")
     typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
@@ -77,12 +87,22 @@ def check_noise(n_samples: Any, std: Any, key: Any) -> None:
         raise TypeError(f"key is {key!r}: a jax.random.key is wanted, jax.random.key(0) for one")
 
 
-def check_standard_error(standard_error: Any) -> None:
-    """A TypeError or ValueError where it is no bound."""
+def check_functions(options: dict[str, Any]) -> None:
+    """A TypeError where score, select or weigh is no function."""
+    for name, wanted in FUNCTIONS.items():
+        value = options.get(name)
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} is {value!r}: a function is wanted, such as {wanted}")
+
+
+def check_standard_error(standard_error: Any, n_samples: Any) -> None:
+    """A TypeError or ValueError where it is no bound, or there are too few samples to grow."""
     if isinstance(standard_error, bool) or not isinstance(standard_error, int | float | np.floating):
         raise TypeError(f"standard_error is {standard_error!r}: a number is wanted, a share of the map's maximum")
     if not standard_error >= 0:
         raise ValueError(f"standard_error is {standard_error}: a share of the map's maximum, at least 0, is wanted")
+    if n_samples < 16:
+        raise ValueError(f"n_samples is {n_samples}: standard_error= grows the samples up to it, at least 16")
 
 
 def check_count(name: str, value: Any, *, at_least: int) -> None:

@@ -133,10 +133,11 @@ def gradient_cam(
         `jaxcam.certify` proves that they are the same.
       select: as in `jaxcam.select`.
       n_samples: how many noisy copies; 0 for no noise.
-      std: the noise's standard deviation, as a share of the image's range.
-      relative: False has `std` in the image's own units.
-      standard_error: grow the samples until the map's standard error is nowhere above this share of the map's maximum,
-        or there are `n_samples`; the result is then `Smoothed(map, standard_error, n_samples)`. 0 takes them all.
+      std: the noise's standard deviation, as a share of the image's range; or, with relative=False, in its own units.
+      relative: as `std` says.
+      standard_error: grow the samples, eight at a time, until the map's standard error is nowhere above this share of
+        the map's maximum, or there are `n_samples`, which must be at least 16; the result is then a
+        `jaxcam.Smoothed(map, standard_error, n_samples)`, of dicts for `Cuts`. 0 takes all. It has no reverse mode.
       batch_size: the memory knob: samples at a time; on a smooth head one sample, and this many directions, at a time.
       mesh: devices that the samples are divided over; None for the one that has the image.
 
@@ -147,6 +148,13 @@ def gradient_cam(
       TypeError: an image of integers.
       ValueError: an image with NaN or infinity, a target out of range, a key that is missing, an option that is not
         known; for order 3, link="identity" with an affine score, where Y2 and Y3 are zero.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+      >>> gradient_cam(cut, image, 3, weigh=jaxcam.weights.xgrad_cam, order=1).shape
+      (16, 16)
     """
     return weighted_map(cut, image, target, key, weigh=weigh, order=order, **options)
 

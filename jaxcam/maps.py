@@ -25,6 +25,7 @@ def saliency(A: jax.Array, weights: jax.Array, *, select: Select | None = None) 
       >>> saliency(jnp.ones([2, 2, 3]), jnp.array([1.0, 2.0, -0.5])).tolist()
       [[2.5, 2.5], [2.5, 2.5]]
     """
+    weights = jnp.asarray(weights)
     if weights.shape not in (A.shape, A.shape[-1:]):
         raise ValueError(f"weights have shape {weights.shape}: {A.shape[-1:]} or {A.shape} is wanted")
     products = A.astype(weights.dtype) * weights.reshape((1,) * (A.ndim - weights.ndim) + weights.shape)
@@ -37,7 +38,7 @@ def select(
     region: bool = False,
     subset: Sequence[Sequence[int]] | None = None,
 ) -> Select:
-    """A choice of feature maps and neurons, for the option `select` of every method.
+    """A choice of feature maps and neurons, for the option `select` of the methods at a layer.
 
     The weights are those of the whole network; the choice says which products w_k A^k the map shows.
 
@@ -166,6 +167,8 @@ def fuse(
     """
     if how not in FUSIONS:
         raise ValueError(f"how is {how!r}: it must be {' or '.join(map(repr, FUSIONS))}")
+    if hasattr(maps, "_fields") or hasattr(maps, "ndim"):
+        raise TypeError(f"maps is a {type(maps).__name__}: a dict or a list of maps is wanted; of a Smoothed, its .map")
     several = list(maps.values() if isinstance(maps, Mapping) else maps)
     if not several:
         raise ValueError("no maps: give at least one to fuse")

@@ -85,9 +85,7 @@ def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | 
 
 
 @method(options_of=weighted_map, several=True)
-def grad_cam(
-    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
-) -> jax.Array:
+def grad_cam(cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any) -> Any:
     """Grad-CAM: relu(sum_k w_k A^k), w_k the mean over space of the derivative of Y.
 
     Args, options, result and errors: as `jaxcam.gradient_cam`.
@@ -107,7 +105,7 @@ def grad_cam(
 @method(options_of=weighted_map, several=True)
 def grad_cam_plus(
     cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
-) -> jax.Array:
+) -> Any:
     """Grad-CAM+: w_k = mean over space of relu(Y1); the simpler rule that Grad-CAM++ has to beat.
 
     Args, options, result and errors: as `jaxcam.gradient_cam`.
@@ -134,7 +132,7 @@ def grad_cam_pp(
     numerator: str = "second",
     compat: str | None = None,
     **options: Any,
-) -> jax.Array:
+) -> Any:
     """Grad-CAM++: w_k = sum over space of alpha * relu(Y1), alpha = Y2 / (2 Y2 + S_k Y3), S_k = sum over space of A^k.
 
     Args, options, result and errors: as `jaxcam.gradient_cam`, and with another default:
@@ -184,7 +182,7 @@ def smooth_grad_cam_pp(
     link: str = "exp",
     numerator: str = "second",
     **options: Any,
-) -> jax.Array:
+) -> Any:
     """Smooth Grad-CAM++: Grad-CAM++ with D_p, the means over noisy inputs of Y_p, in the place of Y_p.
 
     alpha = D2 / (2 D2 + S_k D3); w_k = sum over space of alpha * relu(D1); S_k and the A of the map are those of the
@@ -216,7 +214,7 @@ def smooth_grad_cam_pp(
 @method(options_of=weighted_map, several=True)
 def counterfactual_grad_cam(
     cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
-) -> jax.Array:
+) -> Any:
     """Counterfactual Grad-CAM: Grad-CAM of the negated derivative, what would have to go for another class.
 
     Args, options, result and errors: as `jaxcam.gradient_cam`.
@@ -237,7 +235,7 @@ def counterfactual_grad_cam(
 @method(options_of=weighted_map, several=True)
 def xgrad_cam(
     cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
-) -> jax.Array:
+) -> Any:
     """XGrad-CAM: w_k = sum over space of (A^k / S_k) Y1, S_k = sum over space of A^k.
 
     Args, options, result and errors: as `jaxcam.gradient_cam`.
@@ -256,7 +254,7 @@ def xgrad_cam(
 @method(options_of=weighted_map, several=True)
 def hires_cam(
     cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
-) -> jax.Array:
+) -> Any:
     """HiResCAM: relu(sum_k Y1 A^k), location by location.
 
     Args, options, result and errors: as `jaxcam.gradient_cam`.
@@ -276,7 +274,7 @@ def hires_cam(
 @method(options_of=weighted_map, several=True)
 def layer_cam(
     cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
-) -> jax.Array:
+) -> Any:
     """LayerCAM: relu(sum_k relu(Y1) A^k), location by location; made for layers before the last.
 
     Args, options, result and errors: as `jaxcam.gradient_cam`.

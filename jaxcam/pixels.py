@@ -229,7 +229,7 @@ def smooth_grad(
     *,
     score: Score = scores.logit,
     **options: Any,
-) -> jax.Array:
+) -> Any:
     """SmoothGrad: the mean of du/dx over noisy copies of the image.
 
     Args:
@@ -268,7 +268,7 @@ def var_grad(
     *,
     score: Score = scores.logit,
     **options: Any,
-) -> jax.Array:
+) -> Any:
     """VarGrad: the variance of du/dx over noisy copies of the image.
 
     Args:
@@ -307,7 +307,7 @@ def square_grad(
     *,
     score: Score = scores.logit,
     **options: Any,
-) -> jax.Array:
+) -> Any:
     """SmoothGrad-Squared: the mean of (du/dx)^2 over noisy copies of the image.
 
     Args:
@@ -348,7 +348,7 @@ def guided_grad_cam(
     score: Score = scores.logit,
     n_samples: int = 0,
     **options: Any,
-) -> jax.Array:
+) -> Any:
     """Guided Grad-CAM: guided backprop times a class activation map at the image's resolution.
 
     Smoothed, it is the product of the two averages over one noise: of guided backprop, and of the map's derivatives
@@ -403,6 +403,8 @@ def guided_grad_cam(
         else:
             of = functools.partial(method, **scored)
             found = averages.average_maps(of)(cut, x, target, key, **drawn)
+    if found.shape == x.shape:
+        raise ValueError(f"the method gives {list(found.shape)}, as the image has: the map of a layer is wanted")
     enlarged = maps.resize(found, x.shape[:-1])[..., None].astype(x.dtype)
     return gradient.reshape((1,) * (enlarged.ndim - x.ndim) + x.shape) * enlarged
 

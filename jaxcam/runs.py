@@ -30,7 +30,11 @@ def path(out: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def open_folder(out: pathlib.Path, settings: dict[str, Any]) -> None:
-    """The folder, made where it is not there, without what a killed run left; a ValueError where it is another's."""
+    """The folder, made where it is not there, without what a killed run left; a ValueError where it is another's.
+
+    An image that has no map yet may have been mended since. Where nothing depends on an image's place in the list, no
+    key and one class or none for all, images may be more or fewer, too.
+    """
     out.mkdir(parents=True, exist_ok=True)
     for left in out.glob(f".*{PARTIAL}"):
         left.unlink()
@@ -42,13 +46,25 @@ def open_folder(out: pathlib.Path, settings: dict[str, Any]) -> None:
         return
     try:
         there = dict(json.loads(described.read_text()))
-    except (ValueError, TypeError) as error:
+        known = dict(there["images"])
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{described} does not describe a run: choose another folder") from error
     here = json.loads(json.dumps(settings))
-    differs = [name for name in here | there if here.get(name) != there.get(name)]
+    images = here["images"]
+    differs = [
+        f"other {name}" if name == "params" else f"{name} {_short(there.get(name))}, not {_short(here.get(name))}"
+        for name in here | there
+        if name != "images" and here.get(name) != there.get(name)
+    ]
+    by_place = here["key"] is not None or isinstance(here["targets"], str)
+    changed = [name for name in images if known.get(name) != images[name] and path(out, name).exists()]
+    if changed or (by_place and list(known) != list(images)):
+        differs.append(f"other images ({changed[0]!r} for one)" if changed else "other images")
     if differs:
-        what = "; ".join(f"{name} {_short(there.get(name))}, not {_short(here.get(name))}" for name in differs)
+        what = "; ".join(differs)
         raise ValueError(f"{out} holds another run, with {what}: choose another folder, or the same settings")
+    if images != known:
+        _replace(described, json.dumps(settings, indent=1).encode())
 
 
 def _short(value):
@@ -96,8 +112,7 @@ def settings(
         "method": _described(method),
         "layer": cut.layer,
         "params": _digest(*(part for path, leaf in jax.tree.leaves_with_path(cut.params) for part in (path, leaf))),
-        "count": len(images),
-        "images": _digest(images if hasattr(images, "ndim") else None, *names),
+        "images": {name: _digest(_seen(image)) for name, image in zip(names, images, strict=True)},
         "load": _described(load),
         "targets": targets if targets is None else _one_or_digest(targets),
         "key": None if key is None else [str(jax.random.key_impl(key)), jax.random.key_data(key).tolist()],
@@ -126,13 +141,32 @@ def _described(value):
             return type(value).__qualname__
         return text if len(text) <= 200 else _digest(text)
     name = f"{value.__module__}.{name}"
-    if "<" in name and isinstance(value, types.FunctionType):
-        # Made by a function, or without a name: what it holds, and what it does, tell it from another.
-        code = value.__code__
-        constants = [const for const in code.co_consts if not isinstance(const, types.CodeType)]
+    if isinstance(value, types.FunctionType) and ("<" in name or not name.startswith("jaxcam.")):
+        # Somebody's own, which may be another by the same name: what it does, and what it holds, tell it from that.
+        defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).items()]
         held = [_described(cell.cell_contents) for cell in value.__closure__ or ()]
-        return [name, _digest(code.co_code, repr(constants)), *held]
+        return [name, _digest(*_done(value.__code__)), *map(_described, defaults), *held]
     return name
+
+
+def _done(code):
+    """What a function's code does: its instructions, with the names and constants that they use."""
+    yield from (code.co_code, repr(code.co_names), repr(code.co_varnames))
+    for const in code.co_consts:
+        yield from _done(const) if isinstance(const, types.CodeType) else [repr(const)]
+
+
+def _seen(element):
+    """An image, or what it is loaded from: an array's values, and of a file its path, size and time."""
+    if hasattr(element, "dtype"):
+        return element
+    if isinstance(element, str | os.PathLike):
+        try:
+            status = os.stat(element)
+        except OSError:  # it will be said when its turn comes
+            return f"{element}: none"
+        return f"{element}: {status.st_size} {status.st_mtime_ns}"
+    return json.dumps(_described(element))
 
 
 def _digest(*parts):

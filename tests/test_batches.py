@@ -185,10 +185,10 @@ def test_a_folder_of_another_run_is_refused(tiny, tmp_path):
         "method .*0.1.*, not .*0.2": (functools.partial(weighted, std=0.2), tiny, SMALL, None, KEY),
         "targets null": (method, tiny, SMALL, 1, KEY),
         r"key .*\[0, 2\].*, not .*\[0, 3\]": (method, tiny, SMALL, None, jax.random.key(3)),
-        "params ": (method, changed, SMALL, None, KEY),
+        "other params": (method, changed, SMALL, None, KEY),
         'layer "hidden", not "another"': (method, moved, SMALL, None, KEY),
-        "count 10, not 9": (method, tiny, SMALL[:9], None, KEY),
-        "images ": (method, tiny, SMALL + 1, None, KEY),
+        "other images:": (method, tiny, SMALL[:9], None, KEY),
+        "other images .'0' for one": (method, tiny, SMALL + 1, None, KEY),
     }.items():
         with pytest.raises(ValueError, match=f"holds another run, with {says}"):
             explain(*call)
@@ -350,3 +350,44 @@ def test_the_command_line(tmp_path, capsys, caplog):
     assert main(["batch", str(folder), "--out", str(tmp_path / "more"), "--method", "grad_cam"]) == 2
     assert "2 maps" in capsys.readouterr().out and "torn" in caplog.text
     assert main(["batch", str(tmp_path / "none"), "--out", str(out)]) == 2
+
+
+def test_a_rule_of_ones_own_that_changed_is_another_run(tiny, tmp_path):
+    of = lambda weigh: functools.partial(jaxcam.gradient_cam, weigh=weigh, order=1)
+    run = functools.partial(jaxcam.explain_batch, cut=tiny, images=SMALL, targets=1)
+    run(of(lambda A, Y1: Y1.max((0, 1))), out=tmp_path / "a")
+    with pytest.raises(ValueError, match="holds another run, with method"):
+        run(of(lambda A, Y1: Y1.min((0, 1))), out=tmp_path / "a")
+
+
+def test_other_images_are_another_run(tiny, tmp_path):
+    """In an array, in a list, and in files that were written anew."""
+    run = functools.partial(jaxcam.explain_batch, jaxcam.grad_cam, tiny, targets=1)
+    run(list(SMALL), out=tmp_path / "list")
+    with pytest.raises(ValueError, match="holds another run, with other images .'0' for one.: choose another folder"):
+        run([*SMALL[1:], SMALL[0]], out=tmp_path / "list")
+    files = [tmp_path / f"{i}.txt" for i in range(2)]
+    for file in files:
+        file.write_text("0")
+    load = lambda path: SMALL[int(path.read_text())]
+    run(files, load=load, out=tmp_path / "files")
+    run(files, load=load, out=tmp_path / "files")
+    more = [*files, tmp_path / "2.txt"]
+    more[2].write_text("2")
+    assert len(run(more, load=load, out=tmp_path / "files").maps) == 3
+    files[1].write_text(" 1")
+    with pytest.raises(ValueError, match="holds another run, with other images"):
+        run(files, load=load, out=tmp_path / "files")
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "message"),
+    [
+        ("pics", {}, "images is 'pics': a sequence is wanted"),
+        ((image for image in ()), {}, "images is a generator: a sequence is wanted"),
+        ([], {"memory": "4GB"}, "memory is '4GB': a number of bytes"),
+    ],
+)
+def test_what_is_no_sequence_of_images(tiny, images, options, message):
+    with pytest.raises(TypeError, match=message):
+        jaxcam.explain_batch(jaxcam.grad_cam, tiny, images, **options)

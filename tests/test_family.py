@@ -328,3 +328,30 @@ def test_a_method_of_ones_own(cut, image):
         own(cut, image, 3, n_samples=5)
     with pytest.raises(ValueError, match="order is 2: choose one of 1, 3"):
         jaxcam.gradient_cam(cut, image, 3, weigh=jaxcam.weights.xgrad_cam, order=2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c, x: jaxcam.hires_cam(c, x, 3, KEY, standard_error=0.02), "n_samples is 0: standard_error= grows"),
+        (lambda c, x: jaxcam.score_cam(c, x, 3, KEY), "score_cam takes no key: it draws no noise"),
+        (lambda c, x: jaxcam.grad_cam(c, x, 3, select=[3, 7]), r"select is \[3, 7\]: a function is wanted"),
+        (lambda c, x: jaxcam.grad_cam(c, x, 3, score="logit"), "score is 'logit': a function is wanted"),
+        (lambda c, x: jaxcam.grad_cam(c, x, "3"), "target is '3': an integer is wanted"),
+        (lambda c, x: jaxcam.grad_cam(c, x, KEY), "target is a key: the order is"),
+        (lambda c, x: jaxcam.gradient_cam(c, x, 3, weigh=lambda A, Y1: 1.0, order=1), r"weights have shape \(\)"),
+        (lambda c, x: jaxcam.guided_grad_cam(c, x, 3, method=jaxcam.input_gradient), "the map of a layer is wanted"),
+        (lambda c, x: jaxcam.fuse(jnp.ones([4, 4])), "a dict or a list of maps is wanted"),
+    ],
+)
+def test_mistakes_get_one_line(cut, image, call, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        call(cut, image)
+
+
+def test_an_average_of_a_method_with_noise_of_its_own():
+    params, x, target = case()
+    found = jaxcam.average_maps(functools.partial(jaxcam.smooth_grad_cam_pp, n_samples=2))(
+        toy(params, "float32"), jnp.asarray(x, "float32"), target, KEY, n_samples=3
+    )
+    assert found.shape == (4, 3) and jnp.isfinite(found).all() and found.max() > 0
