@@ -189,8 +189,9 @@ class _Runner:
                     raise TypeError(f"the method gives {type(image_map).__name__}: one map, an array, is wanted")
                 return image_map
 
-            # Convolutions of one image fill a CPU's cores, and those of several overflow its caches: there a chunk
-            # saves memory traffic nothing, and its images go one by one. An accelerator is filled by many.
+            # One image fills a CPU's cores, and several overflow its caches: on the digits network, two cores, an image
+            # takes 7 times as long for Grad-CAM and 4 times for its smooth form where 32 go together. An accelerator
+            # is filled by many.
             if jax.default_backend() == "cpu":
                 return jax.lax.map(lambda each: one(*each), (images, targets, indices))
             return jax.vmap(one)(images, targets, indices)

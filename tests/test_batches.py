@@ -64,11 +64,13 @@ def check(found, cut, images, targets=None):
         np.testing.assert_allclose(image_map, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize(("batch_size", "targets"), [(None, None), (1, None), (4, [0, 1] * 5), (100, [1] * 10)])
+@pytest.mark.parametrize(
+    ("batch_size", "targets"), [(None, None), (1, None), (4, [0, 1, 1, 1, 1, 0, 0, 0, 1, 0]), (100, 1)]
+)
 def test_each_as_if_by_itself(tiny, batch_size, targets):
     found = jaxcam.explain_batch(weighted, tiny, SMALL, targets, KEY, batch_size=batch_size)
     assert list(found.maps) == list("0123456789")
-    check(found, tiny, SMALL, targets)
+    check(found, tiny, SMALL, [targets] * 10 if isinstance(targets, int) else targets)
 
 
 @pytest.mark.parametrize("shape", [(8,), (2, 2)])
@@ -232,6 +234,27 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tiny, tmp_path, monkeypatch
     check(run(), tiny, SMALL)
     with pytest.raises(FileExistsError):
         jaxcam.explain_batch(weighted, tiny, SMALL, None, KEY, out=tmp_path / "run.json")
+
+
+def test_interrupted_while_writing(tiny, tmp_path, monkeypatch):
+    """Half a file is never seen under a map's name, nor left."""
+    write, left = pathlib.Path.write_bytes, [5]
+
+    def until_interrupted(path, content):
+        left[0] -= 1
+        if left[0] < 0:
+            write(path, content[: len(content) // 2])
+            assert sorted(file.name for file in tmp_path.glob("[!.]*")) == [*(f"{i}.npy" for i in range(4)), "run.json"]
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", until_interrupted)
+    run = functools.partial(jaxcam.explain_batch, weighted, tiny, SMALL, None, KEY, out=tmp_path, batch_size=4)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    monkeypatch.undo()
+    assert sorted(file.name for file in tmp_path.iterdir()) == [*(f"{i}.npy" for i in range(4)), "run.json"]
+    check(run(), tiny, SMALL)
 
 
 def test_a_chunk_fits_the_memory(tiny, monkeypatch):
