@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxcam import checks, progress, runs
+from jaxcam import checks, convolutions, progress, runs
 from jaxcam.cut import Cut
 
 # At most, on each device: more gain nothing, and a killed run loses a chunk. On a CPU, where one goes after another:
@@ -193,7 +193,7 @@ class _Runner:
             # takes 7 times as long for Grad-CAM and 4 times for its smooth form where 32 go together. An accelerator
             # is filled by many.
             if jax.default_backend() == "cpu":
-                return jax.lax.map(lambda each: one(*each), (images, targets, indices))
+                return jax.lax.map(convolutions.for_loops(lambda each: one(*each)), (images, targets, indices))
             return jax.vmap(one)(images, targets, indices)
 
         self.devices, self.everywhere, self.divided = 1, None, None

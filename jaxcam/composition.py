@@ -20,7 +20,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 import jaxcam.derivatives
-from jaxcam import linearity, maps, noise, scores
+from jaxcam import convolutions, linearity, maps, noise, scores
 from jaxcam.calls import chosen, method
 from jaxcam.cut import Cut, Cuts, activations
 from jaxcam.growing import grown
@@ -88,9 +88,10 @@ def weighted_map(
         # At several layers the network runs whole, where its derivatives are taken.
         return jnp.zeros(()) if isinstance(cut, Cuts) else cut.features(cut.params, x)
 
-    # On a smooth head the directions of one sample fill the machine and the memory.
+    # On a smooth head the directions of one sample fill the machine and the memory; on a CPU its convolutions do.
     alone = order == 3 and derivatives == "exact" and not linearity.certify(*head_at(image, clean)).affine
-    if alone or (isinstance(cut, Cuts) and batch_size is None and jax.default_backend() == "cpu"):
+    on_cpu = batch_size is None and jax.default_backend() == "cpu"
+    if alone or (on_cpu and convolutions.convolves(*head_at(image, clean))):
         batch_size = 1
     noisily: dict[str, Any] = {"n_samples": n_samples, "std": std, "relative": relative, "batch_size": batch_size}
     if standard_error is None:

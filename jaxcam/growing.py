@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxcam import noise
+from jaxcam import convolutions, noise
 
 GROUPS = 8
 
@@ -79,7 +79,11 @@ def grown(
     def add_round(state):
         rounds, groups, *_ = state
         # Sample m is in group m mod 8: each group has one more after every round.
-        new = jax.lax.map(one, rounds * GROUPS + jnp.arange(GROUPS), batch_size=min(batch_size or pace, GROUPS))
+        samples = rounds * GROUPS + jnp.arange(GROUPS)
+        if pace == 1:
+            new = jax.lax.map(convolutions.for_loops(one), samples)
+        else:
+            new = jax.lax.map(one, samples, batch_size=pace)
         groups = jax.vmap(noise.join)(groups, new)
         return rounds + 1, groups, *summary(groups, rounds + 1)
 
@@ -103,7 +107,7 @@ def grown(
         short = jnp.stack(jax.tree.leaves(over)).any()
         return (rounds < 2) | ((rounds < n_samples // GROUPS) & short)
 
-    pace = 1 if jax.default_backend() == "cpu" else GROUPS
+    pace = min(batch_size or (1 if jax.default_backend() == "cpu" else GROUPS), GROUPS)
     shapes = jax.eval_shape(one, jnp.int32(0))
     low = jnp.full((GROUPS,), jnp.finfo(shapes[0].dtype).min, shapes[0].dtype)
     empty = low, jax.tree.map(lambda leaf: jnp.zeros((GROUPS, *leaf.shape), leaf.dtype), shapes[1])

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcam import convolutions
+
 SAMPLES_AT_A_TIME = 16
 
 
@@ -108,7 +110,8 @@ def _total(one, f, samples, batch_size):
         total = add(total, samples[:size])
     else:
         chunks = samples[: whole * size].reshape(whole, size)
-        total, _ = jax.lax.scan(lambda total, some: (add(total, some), None), total, chunks)
+        body = convolutions.for_loops(add)
+        total, _ = jax.lax.scan(lambda total, some: (body(total, some), None), total, chunks)
     if whole * size < count:
         total = add(total, samples[whole * size :])
     return total

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam import averages, checks, maps, methods, noise, rules, scores
+from jaxcam import averages, checks, convolutions, maps, methods, noise, rules, scores
 from jaxcam.calls import chosen, method
 from jaxcam.cut import Cut
 
@@ -216,7 +216,7 @@ def integrated_gradients(
     wide = jnp.float32 if jnp.finfo(x.dtype).bits < 32 else x.dtype
     size = noise.even_chunks(steps, batch_size or (1 if jax.default_backend() == "cpu" else noise.SAMPLES_AT_A_TIME))
     nodes, shares = (jnp.asarray(each, wide).reshape(-1, size) for each in _nodes(steps, -steps % size))
-    mean, _ = jax.lax.scan(add, jnp.zeros(x.shape, wide), (nodes, shares))
+    mean, _ = jax.lax.scan(convolutions.for_loops(add), jnp.zeros(x.shape, wide), (nodes, shares))
     return _or_nan(((x - start).astype(wide) * mean).astype(x.dtype), valid)
 
 

@@ -14,9 +14,9 @@ HOUSE = pathlib.Path(jaxcam.__file__).parent
 
 # From the ground up: a room may import those before it.
 FLOORS = [
-    "progress", "jaxprs", "sharing", "vgg", "checkpoints", "layouts", "pretrained", "models", "cut", "scores",
-    "linearity", "plans", "taylor", "rules", "noise", "derivatives", "weights", "maps", "compat", "checks", "calls",
-    "growing", "composition", "averages", "methods", "pixels", "images", "runs", "batches", "diagnosis", "validation",
+    "progress", "jaxprs", "convolutions", "sharing", "vgg", "checkpoints", "layouts", "pretrained", "models", "cut",
+    "scores", "linearity", "plans", "taylor", "rules", "noise", "derivatives", "weights", "maps", "compat", "checks",
+    "calls", "growing", "composition", "averages", "methods", "pixels", "images", "runs", "batches", "diagnosis", "validation",
     "plots", "__main__",
 ]  # fmt: skip
 
