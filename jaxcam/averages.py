@@ -23,6 +23,7 @@ from jaxcam import noise
 from jaxcam.calls import chosen, shared
 from jaxcam.calls import method as checked
 from jaxcam.cut import activations
+from jaxcam.derivatives import at_least_float32
 from jaxcam.growing import grown
 
 STATISTICS = ("mean", "variance", "square")
@@ -80,6 +81,10 @@ def _average_maps(method, statistic):
     ):
         index = chosen(activations(cut, image)[1], None)[0] if target is None else target
 
+        def wide(found):
+            # A running sum of half-precision numbers stands still after some hundred of them.
+            return jax.tree.map(at_least_float32, found)
+
         def of(x):
             # A method that draws noise of its own has a key of its own, the same for every copy of the image.
             keys = (jax.random.fold_in(key, OWN),) if keyed and key is not None else ()
@@ -88,11 +93,14 @@ def _average_maps(method, statistic):
         if n_samples == 0 or key is None:
             clean = of(image)
             return {"mean": lambda m: m, "variance": jnp.zeros_like, "square": jnp.square}[statistic](clean)
-        # Powers of differences from the clean map keep the variance's digits.
-        shift = of(image) if statistic == "variance" else None
+        dtypes = jax.tree.map(lambda leaf: leaf.dtype, jax.eval_shape(of, image))
+        # Powers of differences from a map among them keep the variance's digits.
+        shift = None
+        if statistic == "variance":
+            shift = wide(of(noise.noisy(image, key, 0, std=std, relative=relative)))
 
         def f(x, _):
-            found = of(x)
+            found = wide(of(x))
             if statistic == "variance":
                 found = jax.tree.map(lambda m, s: (m - s, (m - s) ** 2), found, shift)
             elif statistic == "square":
@@ -100,9 +108,9 @@ def _average_maps(method, statistic):
             return jnp.zeros((), jnp.result_type(*jax.tree.leaves(found))), found
 
         def finish(mean):
-            if statistic != "variance":
-                return mean
-            return jax.tree.map(lambda _, pair: pair[1] - pair[0] ** 2, shift, mean)
+            if statistic == "variance":
+                mean = jax.tree.map(lambda _, pair: jnp.maximum(pair[1] - pair[0] ** 2, 0), shift, mean)
+            return jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), mean, dtypes)
 
         size = batch_size or (1 if jax.default_backend() == "cpu" else None)
         how: dict[str, Any] = {"n_samples": n_samples, "std": std, "relative": relative, "batch_size": size}

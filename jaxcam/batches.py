@@ -30,10 +30,12 @@ from jaxcam.cut import Cut
 # At most, on each device: more gain nothing, and a killed run loses a chunk. On a CPU, where one goes after another:
 IMAGES_AT_A_TIME = 64
 IMAGES_ON_A_CPU = 8
+SHAPES_AT_A_TIME = 8
 IMAGES_WITHOUT_FIGURES = 8  # on each device, where the backend does not say what a program takes
 SHARE_OF_DEVICE = 0.5
 SHARE_OF_RAM = 0.125
 RAM_AT_MOST = 2**32
+LONGEST = 160  # bytes of a name: file systems take 255, with what is added to it while it is written
 
 log = logging.getLogger("jaxcam")
 
@@ -61,7 +63,7 @@ def explain_batch(
 ) -> Explained:
     """The maps of many images, each as if by itself: `method(cut, image, target, [key])`.
 
-    Images are loaded when their turn comes, and consecutive ones of one shape are computed together. An image that
+    Images are loaded when their turn comes, and those of one shape are computed together. An image that
     fails (a file that cannot be read, NaN, a shape that the model does not take, a target out of range, a map that is
     not finite) gets one line on the logger "jaxcam", and the others go on.
 
@@ -113,6 +115,8 @@ def explain_batch(
         raise TypeError(f"images is a {type(images).__name__}: a sequence is wanted, list(images) for one")
     if memory is not None and (isinstance(memory, bool) or not isinstance(memory, int | float)):
         raise TypeError(f"memory is {memory!r}: a number of bytes is wanted, 4 * 2**30 for 4 GiB")
+    if memory is not None and not memory > 0:
+        raise ValueError(f"memory is {memory}: a number of bytes is wanted, 4 * 2**30 for 4 GiB")
     if hasattr(images, "ndim"):
         images = np.asarray(images)
         if not jnp.issubdtype(images.dtype, jnp.floating):
@@ -128,7 +132,8 @@ def explain_batch(
     failed: dict[str, str] = {}
     if out is not None:
         out = pathlib.Path(out)
-        runs.open_folder(out, runs.settings(method, cut, images, targets, key, load, names))
+        sample = runs.sample_of(out) or _sample(images, load)
+        runs.open_folder(out, runs.settings(method, cut, images, targets, key, load, names, sample))
         maps = {name: path for name in names if (path := runs.path(out, name)).exists()}
     todo = [i for i in range(count) if names[i] not in maps]
     runner = _Runner(method, cut, targets is None, key, batch_size, memory, mesh, len(todo))
@@ -172,7 +177,14 @@ def explain_batch(
         for some in _alike(loaded(), runner.size):
             finish(flight)
             indices = [i for i, _ in some]
-            flight = indices, runner(indices, [image for _, image in some], targets)
+            try:
+                flight = indices, runner(indices, [image for _, image in some], targets)
+            except (TypeError, ValueError) as error:
+                if not maps:  # the call itself may be wrong
+                    raise
+                flight = (), ()
+                for i in indices:
+                    end(names[i], error=error)
         finish(flight)
     return Explained({name: maps[name] for name in names if name in maps}, failed)
 
@@ -279,18 +291,16 @@ class _Runner:
 
 
 def _alike(loaded: Iterator[tuple[int, np.ndarray]], size: Callable[[np.ndarray], int]):
-    """Lists of consecutive `(i, image)` of one shape and type, as many as are computed at a time."""
-    some: list[tuple[int, np.ndarray]] = []
+    """Lists of `(i, image)` of one shape and type, as many as are computed at a time; a few wait to be filled."""
+    waiting: dict[Any, list[tuple[int, np.ndarray]]] = {}
     for i, image in loaded:
-        if some and (image.shape, image.dtype) != (some[0][1].shape, some[0][1].dtype):
-            yield some
-            some = []
-        some.append((i, image))
-        if len(some) == size(image):
-            yield some
-            some = []
-    if some:
-        yield some
+        kind = image.shape, image.dtype
+        waiting.setdefault(kind, []).append((i, image))
+        if len(waiting[kind]) == size(image):
+            yield waiting.pop(kind)
+        elif len(waiting) > SHAPES_AT_A_TIME:
+            yield waiting.pop(max(waiting, key=lambda kind: len(waiting[kind])))
+    yield from waiting.values()
 
 
 def _free():
@@ -319,15 +329,28 @@ def _load(element, load):
     return element
 
 
+def _sample(images, load):
+    """The shape and type of the first image that can be loaded, among the first few."""
+    for i in range(min(8, len(images))):
+        try:
+            image = checks.checked_image(_load(images[i], load))
+        except Exception:  # it is said when the image's turn comes
+            continue
+        return jax.ShapeDtypeStruct(image.shape, image.dtype)
+    return None
+
+
 def _checked_targets(targets, count):
     """None, or a class for each image, int32."""
     if targets is None:
         return None
-    classes = np.asarray(targets)
+    classes = np.asarray(targets) if np.size(targets) else np.zeros(0, np.int32)
     if classes.dtype.kind not in "iu":
         raise TypeError(f"targets are {classes.dtype}: None, one class or one for each image, integers, is wanted")
     if classes.shape not in ((), (count,)):
         raise ValueError(f"targets have shape {classes.shape}: one class, or one for each of {count} images, is wanted")
+    # One that int32 does not hold is out of range as it is, and stays so.
+    classes = np.clip(classes, -1, np.iinfo(np.int32).max)
     return np.broadcast_to(classes.astype(np.int32), (count,))
 
 
@@ -348,6 +371,6 @@ def _checked_names(names, images):
     if twice:
         raise ValueError(f"two images are called {twice[0]!r}: give names=, one for each image")
     for name in names:
-        if not isinstance(name, str) or not name or set(name) & set("/\\\0"):
-            raise ValueError(f"name {name!r} is no name for a file: give names=, without a path")
+        if not isinstance(name, str) or not name or set(name) & set("/\\\0") or len(os.fsencode(name)) > LONGEST:
+            raise ValueError(f"name {name!r} is no name for a file: give names=, short and without a path")
     return names

@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 import jaxcam.derivatives
 from jaxcam import convolutions, linearity, maps, noise, scores
@@ -232,4 +231,13 @@ def _as_one(point):
             return {layer: A}
 
         return A, back
-    return ravel_pytree(point)
+    shapes = list(point.values())
+    with jax.numpy_dtype_promotion("standard"):
+        wide = jnp.result_type(*shapes)
+    ends = np.cumsum([each.size for each in shapes])[:-1].tolist()
+
+    def apart(flat):
+        parts = zip(point, shapes, jnp.split(flat, ends), strict=True)
+        return {layer: part.reshape(each.shape).astype(each.dtype) for layer, each, part in parts}
+
+    return jnp.concatenate([each.ravel().astype(wide) for each in shapes]), apart

@@ -40,8 +40,6 @@ def in_order(f: Callable[..., Any]) -> Callable[..., Any]:
 
     def ordered(*args):
         closed, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
-        if not _has_convolution(closed.jaxpr):
-            return f(*args)
         out = _run(closed, jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shapes), out)
 

@@ -239,8 +239,8 @@ def _float_outputs(head, A, score, target):
     return floats, u
 
 
-def _wide(x):
-    """At least float32: squares and cubes of half-precision gradients underflow."""
+def at_least_float32(x: jax.Array) -> jax.Array:
+    """The array in float32, or as it is where it is wider: squares and cubes of half-precision gradients underflow."""
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
@@ -249,10 +249,10 @@ def _softmax_moments(logits, pull, target, batch_size):
     count = logits.size
     target = jnp.asarray(target)
     target = jnp.where(target < 0, target + count, target)
-    p = jax.nn.softmax(_wide(logits))
+    p = jax.nn.softmax(at_least_float32(logits))
 
     def column(cotangent):
-        return _wide(pull(cotangent.astype(logits.dtype))[0])
+        return at_least_float32(pull(cotangent.astype(logits.dtype))[0])
 
     # 1 - p_t as the sum of the others, which keeps its digits where the softmax is saturated and p_t rounds to 1.
     others = p.at[target].set(0)
@@ -277,7 +277,7 @@ def _softmax_moments(logits, pull, target, batch_size):
 
 def _along_columns(head, A, outputs, pull, score, batch_size):
     """u1, u2, u3 of any score along each column of the head's Jacobian."""
-    wide, unflatten = ravel_pytree([_wide(leaf) for leaf in outputs])
+    wide, unflatten = ravel_pytree([at_least_float32(leaf) for leaf in outputs])
 
     def as_outputs(flat):
         return [leaf.astype(like.dtype) for leaf, like in zip(unflatten(flat), outputs, strict=True)]
@@ -294,13 +294,13 @@ def _along_columns(head, A, outputs, pull, score, batch_size):
 
     if wide.size <= A.size:
         units = typed_as(jnp.eye(wide.size, dtype=wide.dtype), wide)
-        rows = jax.lax.map(lambda e: _wide(pull(as_outputs(e))[0].ravel()), units, batch_size=batch_size)
+        rows = jax.lax.map(lambda e: at_least_float32(pull(as_outputs(e))[0].ravel()), units, batch_size=batch_size)
         u1, u2, u3 = jax.lax.map(along, rows.T, batch_size=batch_size)
     else:
 
         def column(n):
             direction = typed_as(jax.nn.one_hot(n, A.size, dtype=A.dtype).reshape(A.shape), A)
-            return ravel_pytree([_wide(leaf) for leaf in jax.jvp(head, (A,), (direction,))[1]])[0]
+            return ravel_pytree([at_least_float32(leaf) for leaf in jax.jvp(head, (A,), (direction,))[1]])[0]
 
         u1, u2, u3 = jax.lax.map(lambda n: along(column(n)), jnp.arange(A.size), batch_size=batch_size)
     return u1.reshape(A.shape), u2.reshape(A.shape), u3.reshape(A.shape)
@@ -321,7 +321,7 @@ def through_link(derivatives: Derivatives, *, link: str) -> tuple[jax.Array, tup
       >>> float(scale), y1.item(), y2.item(), y3.item()
       (500.0, 2.0, 4.0, 8.0)
     """
-    u, u1, u2, u3 = (_wide(d) for d in derivatives)
+    u, u1, u2, u3 = (at_least_float32(d) for d in derivatives)
     if link == "identity":
         return jnp.zeros_like(u), (u1, u2, u3)
     if link == "exp":

@@ -11,6 +11,7 @@
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -79,13 +80,15 @@ class Diagnosis(NamedTuple):
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything as dictionaries, lists and numbers, ready for JSON."""
+        """Everything as dictionaries, lists and numbers, ready for JSON; None for a number that is not finite."""
         certificate = {
             "locally_affine": self.certificate.affine,
             "stops": [str(stop) for stop in self.certificate.stops],
             "frontier": [list(shape) for shape in self.certificate.frontier],
         }
-        return {**self._asdict(), "certificate": certificate}
+        found = {**self._asdict(), "certificate": certificate}
+        strange = [name for name, each in found.items() if isinstance(each, float) and not math.isfinite(each)]
+        return {**found, **dict.fromkeys(strange)}
 
 
 def diagnose(

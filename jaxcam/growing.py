@@ -104,7 +104,7 @@ def grown(
     def wanting(state):
         rounds, _, found, error = state
         over = jax.tree.map(lambda m, e: e.max() > standard_error * jnp.abs(m).max(), found, error)
-        short = jnp.stack(jax.tree.leaves(over)).any()
+        short = jnp.stack(jax.tree.leaves(over)).any() | (standard_error == 0)
         return (rounds < 2) | ((rounds < n_samples // GROUPS) & short)
 
     pace = min(batch_size or (1 if jax.default_backend() == "cpu" else GROUPS), GROUPS)

@@ -34,6 +34,7 @@ def noisy(
       >>> noisy(image, jax.random.key(0), 4, std=0.15).shape
       (2, 2, 3)
     """
+    std = jnp.asarray(std).astype(image.dtype)
     spread = std * (image.max() - image.min()) if relative else std
     return image + spread * jax.random.normal(jax.random.fold_in(key, sample), image.shape, image.dtype)
 

@@ -347,6 +347,7 @@ def guided_grad_cam(
     method: Callable[..., jax.Array] = methods.grad_cam,
     score: Score = scores.logit,
     n_samples: int = 0,
+    std: jax.Array | float = 0.15,
     **options: Any,
 ) -> Any:
     """Guided Grad-CAM: guided backprop times a class activation map at the image's resolution.
@@ -364,6 +365,7 @@ def guided_grad_cam(
         `functools.partial(jaxcam.grad_cam_pp, link="exp")`. The map is enlarged bilinearly.
       score: `(outputs, target) -> u`, for both factors where the method has a score and none of its own is given.
       n_samples: noisy copies for both factors; 0 for none.
+      std: of the noise for both factors.
       options: of the noise, as `jaxcam.average_maps` has them, but for standard_error.
 
     Returns:
@@ -396,7 +398,7 @@ def guided_grad_cam(
         gradient = guided(cut, x, target)
         found = method(cut, x, target, *(() if key is None or "key" not in taken else (key,)), **scored)
     else:
-        drawn = {"n_samples": n_samples, **options}
+        drawn = {"n_samples": n_samples, "std": std, **options}
         gradient = averages.average_maps(guided)(cut, x, target, key, **drawn)
         if "n_samples" in taken:
             found = method(cut, x, target, key, **scored, **drawn)

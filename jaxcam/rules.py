@@ -415,7 +415,7 @@ def _is_part_of_an_activation(graph, v, x):
         for use in graph.uses.get(w, ()):
             name, inputs = use.step.eqn.primitive.name, use.step.inputs
             if name in ("add", "sub", "add_any") and inputs[0] != inputs[1]:
-                if _is_curved_in(graph, inputs[1 - use.place], root):
+                if _is_curved_in(graph, inputs[1 - use.place], root, v):
                     return True
             elif name in SAME | {"neg", "mul"} and use.step.outputs[0] not in seen:
                 left.append(use.step.outputs[0])
@@ -423,9 +423,12 @@ def _is_part_of_an_activation(graph, v, x):
     return False
 
 
-def _is_curved_in(graph, v, root):
-    """Whether a value is an elementwise function of the root and of what the program is given, and no affine one."""
-    left, seen, curved, found = [v], {v}, False, False
+def _is_curved_in(graph, v, root, relu):
+    """Whether a value is an elementwise function of the root and of what the program is given, and no affine one.
+
+    What it is through the relu itself does not count: a relu's output may be added to anything that is made of it.
+    """
+    left, seen, curved, found = [v] if v != relu else [], {v, relu}, False, False
     while left:
         w = left.pop()
         name, inputs = graph.made_by(w)

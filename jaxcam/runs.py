@@ -11,6 +11,10 @@ import io
 import json
 import os
 import pathlib
+import platform
+import re
+import secrets
+import time
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,9 +23,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam.cut import Cut
+from jaxcam.cut import Cut, activations
 
 PARTIAL = ".partial"
+DAY = 24 * 60 * 60
+HOST = platform.node().replace(".", "-")
 
 
 def path(out: pathlib.Path, name: str) -> pathlib.Path:
@@ -37,10 +43,12 @@ def open_folder(out: pathlib.Path, settings: dict[str, Any]) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     for left in out.glob(f".*{PARTIAL}"):
-        left.unlink()
+        if _is_left(left):
+            left.unlink(missing_ok=True)
     described = out / "run.json"
-    if not described.exists():
-        if any(out.glob("*.npy")):
+    maps = any(out.glob("*.npy"))
+    if not described.exists() or not maps:
+        if maps:
             raise ValueError(f"{out} has maps but no run.json that says of which run: choose another folder")
         _replace(described, json.dumps(settings, indent=1).encode())
         return
@@ -52,7 +60,9 @@ def open_folder(out: pathlib.Path, settings: dict[str, Any]) -> None:
     here = json.loads(json.dumps(settings))
     images = here["images"]
     differs = [
-        f"other {name}" if name == "params" else f"{name} {_short(there.get(name))}, not {_short(here.get(name))}"
+        f"other {name}"
+        if name in ("params", "model")
+        else f"{name} {_short(there.get(name))}, not {_short(here.get(name))}"
         for name in here | there
         if name != "images" and here.get(name) != there.get(name)
     ]
@@ -65,6 +75,27 @@ def open_folder(out: pathlib.Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{out} holds another run, with {what}: choose another folder, or the same settings")
     if images != known:
         _replace(described, json.dumps(settings, indent=1).encode())
+
+
+def _is_left(partial):
+    """Whether what a file was written by is no more: a process here that ended; or anything of yesterday."""
+    parts = partial.name.rsplit(".", 4)
+    if os.name == "posix" and len(parts) == 5 and parts[1] == HOST and parts[2].isdecimal():
+        return int(parts[2]) == os.getpid() or not _runs(int(parts[2]))
+    try:
+        return time.time() - partial.stat().st_mtime > DAY
+    except OSError:  # it is gone
+        return False
+
+
+def _runs(process):
+    try:
+        os.kill(process, 0)  # asks, and does nothing
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def _short(value):
@@ -87,7 +118,8 @@ def write(path: pathlib.Path, image_map: np.ndarray, finished: int) -> pathlib.P
 
 def _replace(path, content):
     """Written beside and renamed: there is the whole file, or none."""
-    beside = path.with_name(f".{path.name}{PARTIAL}")
+    # A name of its own for each writer: two runs in one folder write the same maps, and must not share a file.
+    beside = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         beside.write_bytes(content)
         os.replace(beside, path)
@@ -105,25 +137,46 @@ def settings(
     key: jax.Array | None,
     load: Callable[[Any], Any] | None,
     names: Sequence[str],
+    sample: jax.ShapeDtypeStruct | None,
 ) -> dict[str, Any]:
     """What a run is, in words that JSON has; arrays by their digest."""
     return {
         "jaxcam": importlib.metadata.version("jaxcam-saliency"),
         "method": _described(method),
         "layer": cut.layer,
+        "model": None if sample is None else [list(sample.shape), str(sample.dtype), _program(cut, sample)],
         "params": _digest(*(part for path, leaf in jax.tree.leaves_with_path(cut.params) for part in (path, leaf))),
         "images": {name: _digest(_seen(image)) for name, image in zip(names, images, strict=True)},
-        "load": _described(load),
+        "load": _described(load, state=False),
         "targets": targets if targets is None else _one_or_digest(targets),
         "key": None if key is None else [str(jax.random.key_impl(key)), jax.random.key_data(key).tolist()],
     }
+
+
+def sample_of(out: pathlib.Path) -> jax.ShapeDtypeStruct | None:
+    """The shape and type of the image that the model of the folder's run was traced with, where it has one."""
+    try:
+        shape, dtype, _ = json.loads((out / "run.json").read_text())["model"]
+        return jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _program(cut, sample):
+    """What the model does, without its parameters; None where it does not take the image."""
+    try:
+        closed = jax.make_jaxpr(activations)(cut, sample)
+    except (TypeError, ValueError):  # which is said for that image
+        return None
+    return _digest(re.sub(" at 0x[0-9a-f]+", "", str(closed.jaxpr)), *closed.consts)
 
 
 def _one_or_digest(targets):
     return int(targets[0]) if targets.size and (targets == targets[0]).all() else _digest(targets)
 
 
-def _described(value):
+def _described(value, *, state=True):
+    """In words that JSON has; without state, all but what a function of one's own holds, such as a loader's cache."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, functools.partial):
@@ -134,7 +187,13 @@ def _described(value):
         return [_described(each) for each in value]
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return value.item() if value.shape == () and np.asarray(value).dtype.kind in "biuf" else _digest(value)
+    if isinstance(value, types.MethodType):
+        return [_described(value.__func__), _described(value.__self__)]
     name = getattr(value, "__qualname__", None)
+    if hasattr(value, "__wrapped__") and not isinstance(value, types.FunctionType):
+        return [type(value).__qualname__, _described(value.__wrapped__)]  # a function that was jitted
+    if name is None and callable(value) and " at 0x" in repr(value):
+        return [type(value).__qualname__, {each: _described(held) for each, held in sorted(vars(value).items())}]
     if name is None:
         text = repr(value)
         if " at 0x" in text:
@@ -144,8 +203,13 @@ def _described(value):
     if isinstance(value, types.FunctionType) and ("<" in name or not name.startswith("jaxcam.")):
         # Somebody's own, which may be another by the same name: what it does, and what it holds, tell it from that.
         defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).items()]
-        held = [_described(cell.cell_contents) for cell in value.__closure__ or ()]
-        return [name, _digest(*_done(value.__code__)), *map(_described, defaults), *held]
+        held = [cell.cell_contents for cell in value.__closure__ or ()]
+        held += [value.__globals__.get(each) for each in value.__code__.co_names]
+        # What may change while it runs, such as a cache, is not what it is.
+        kept = [
+            _described(each) for each in held if state and not isinstance(each, list | dict | set | types.ModuleType)
+        ]
+        return [name, _digest(*_done(value.__code__)), *map(_described, defaults), *kept]
     return name
 
 
@@ -180,6 +244,6 @@ def _digest(*parts):
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(array.reshape(-1).view(np.uint8).data)
         else:
-            digest.update(part if isinstance(part, bytes) else str(part).encode())
+            digest.update(part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass"))
         digest.update(b";")
     return digest.hexdigest()

@@ -343,7 +343,7 @@ def test_killed_at_random_and_gone_on_with(tmp_path):
             for name in there:
                 assert np.load(folder / name).shape == (6, 5), "nothing is torn"
             before = there
-        (folder / ".007.npy.partial").write_bytes(b"torn")
+        (folder / f".007.npy.{jaxcam.runs.HOST}.{process}.0123abcd.partial").write_bytes(b"torn")
         start(folder, 0)
         assert status() == 0
         runs.stdin.close()
@@ -414,3 +414,47 @@ def test_other_images_are_another_run(tiny, tmp_path):
 def test_what_is_no_sequence_of_images(tiny, images, options, message):
     with pytest.raises(TypeError, match=message):
         jaxcam.explain_batch(jaxcam.grad_cam, tiny, images, **options)
+
+
+def test_another_model_with_the_same_parameters_is_another_run(tmp_path, image):
+    cuts = [jaxcam.cut(jaxcam.digits(activation=f), "block3_conv2") for f in (jax.nn.relu, jax.nn.gelu)]
+    jaxcam.explain_batch(jaxcam.grad_cam, cuts[0], [image], 3, out=tmp_path)
+    with pytest.raises(ValueError, match="holds another run, with other model"):
+        jaxcam.explain_batch(jaxcam.grad_cam, cuts[1], [image], 3, out=tmp_path)
+
+
+def test_a_call_that_was_wrong_does_not_lock_the_folder(tiny, tmp_path):
+    with pytest.raises(ValueError, match="CAM needs a head"):
+        jaxcam.explain_batch(jaxcam.cam, jaxcam.Cut(
+            tiny.params, tiny.features, lambda p, A, x: jnp.tanh(tiny.head(p, A, x)), "hidden"
+        ), SMALL, 1, out=tmp_path)  # fmt: skip
+    assert len(jaxcam.explain_batch(jaxcam.grad_cam, tiny, SMALL, 1, out=tmp_path).maps) == 10
+
+
+def test_two_writers_of_one_folder_share_no_file(tmp_path, monkeypatch):
+    seen = []
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda one, other: seen.append(str(one)) or replace(one, other))
+    for _ in range(2):
+        runs.write(tmp_path / "x.npy", np.ones(3), 0)
+    assert len(set(seen)) == 2 and np.load(tmp_path / "x.npy").shape == (3,)
+    theirs = tmp_path / f".y.npy.{runs.HOST}.{os.getppid()}.0123abcd.partial"
+    theirs.write_bytes(b"half")
+    jaxcam.explain_batch(jaxcam.grad_cam, jaxcam.Cut((), lambda p, x: x, lambda p, A, x: A.mean((0, 1))), SMALL, 1,
+                         out=tmp_path / "run")  # fmt: skip
+    assert theirs.exists(), "a living process may still write it"
+
+
+def test_portraits_among_landscapes_go_together(tiny):
+    images = [SMALL[i] if i % 2 else SMALL[i, :4] for i in range(10)]
+    sizes = []
+    watched = lambda x: jax.debug.callback(lambda: sizes.append(1)) or x
+    method = lambda cut, image, target: jaxcam.grad_cam(cut, watched(image), target)
+    found = jaxcam.explain_batch(method, tiny, images, 1, batch_size=5)
+    jax.effects_barrier()
+    assert len(found.maps) == 10 and len(sizes) == 10, "and none is padded"
+
+
+def test_a_class_that_int32_does_not_hold(tiny):
+    found = jaxcam.explain_batch(jaxcam.grad_cam, tiny, SMALL[:3], [2**32 + 1, 1, 2**31 + 5])
+    assert list(found.maps) == ["1"] and set(found.failed) == {"0", "2"}

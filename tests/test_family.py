@@ -355,3 +355,34 @@ def test_an_average_of_a_method_with_noise_of_its_own():
         toy(params, "float32"), jnp.asarray(x, "float32"), target, KEY, n_samples=3
     )
     assert found.shape == (4, 3) and jnp.isfinite(found).all() and found.max() > 0
+
+
+def test_a_mean_of_half_precision_does_not_stand_still(image):
+    half = jaxcam.Cut(jnp.bfloat16(0.1), lambda p, x: p * x, lambda p, A, x: A.sum((0, 1)), "half")
+    x = jnp.asarray(image[:4, :4], jnp.bfloat16)
+    wanted = jaxcam.input_gradient(half, x, 1)
+    found = jaxcam.smooth_grad(half, x, 1, KEY, n_samples=1000, std=np.float32(0.0))
+    assert found.dtype == wanted.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(found, np.float32), np.asarray(wanted, np.float32), rtol=1e-2)
+
+
+def test_a_variance_keeps_its_sign():
+    """Where the clean image is far from its noisy copies: 1000 tanh' there is 0."""
+    steep = jaxcam.Cut((), lambda p, x: 1e3 * jnp.tanh(50 * x), lambda p, A, x: A.sum((0, 1)))
+    x = jnp.zeros([3, 3, 2]).at[0, 0].set(1.0)
+    assert jaxcam.var_grad(steep, x, 1, KEY, n_samples=5, std=0.5).min() >= 0
+
+
+def test_every_sample_is_taken_where_no_error_is_allowed(cut, image):
+    found = jaxcam.average_maps(jaxcam.layer_cam)(cut, image, 3, KEY, n_samples=24, std=0.0, standard_error=0.0)
+    assert int(found.n_samples) == 24
+
+
+def test_layers_of_two_types():
+    def tapped(p, deltas, x):
+        a = x.astype(jnp.bfloat16) * p.astype(jnp.bfloat16) + deltas.get("a", jnp.zeros((), jnp.bfloat16))
+        b = a.astype(jnp.float32) + deltas.get("b", jnp.zeros(()))
+        return {"a": a, "b": b}, jax.nn.relu(b).sum((0, 1))
+
+    found = jaxcam.grad_cam_pp(jaxcam.Cuts(jnp.float32(0.5), tapped, ("a", "b")), jnp.ones([3, 4, 2]), 1)
+    assert found["a"].shape == found["b"].shape == (3, 4) and found["a"].max() > 0

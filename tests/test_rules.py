@@ -345,3 +345,34 @@ def test_the_zoo(name):
             rules.guided(f)(x)
     else:
         assert calls("custom_vjp_call", rules.guided(f), x) == written
+
+
+TWICE = {
+    "and half of it": lambda h: h + 0.5 * h,
+    "times a weight": lambda h: h + h * jnp.linspace(0.5, 2, h.shape[-1], dtype=h.dtype)[None],
+    "and its square": lambda h: h + h * h,
+    "and a curve of it": lambda h: h + jnp.tanh(h),
+    "and its like": lambda h: h + h[::-1],
+    "and a relu of it": None,  # the network's own
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_relu_that_is_used_twice(name):
+    """What is made of a relu's output and added to it makes no other activation of it."""
+    rng = np.random.default_rng(3)
+    W, V, x = (jnp.asarray(rng.normal(size=shape), "float32") for shape in ((6, 5), (5,), (4, 6)))
+
+    @jax.custom_vjp
+    def by_hand(x):
+        return jnp.where(x > 0, x, 0)
+
+    by_hand.defvjp(lambda x: (by_hand(x), x), lambda x, g: (jnp.where((x > 0) & (g > 0), g, 0),))
+
+    def f(relu):
+        tail = TWICE[name] or (lambda h: h + relu(h - 1))
+        return lambda x: (tail(relu(x @ W)) @ V).sum()
+
+    found, wanted = jax.grad(rules.guided(f(jax.nn.relu)))(x), jax.grad(f(by_hand))(x)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(wanted, jax.grad(f(jax.nn.relu))(x), atol=1e-3)
