@@ -6,7 +6,8 @@ calls it) in both memory layouts that it has; the better of each counts. PyTorch
 no column where it is missing or has no GPU.
 
 With bfloat16 features jaxcam's head, derivatives and maps are in float32; PyTorch's whole network is in bfloat16.
-Products of float32 matrices may use TF32 on a GPU, as both do for convolutions by themselves.
+On a GPU products of float32 matrices may use TF32, and convolutions the fastest algorithm of several tried: both do so by
+themselves or are told to.
 """
 
 import functools
@@ -100,6 +101,7 @@ def torch_here(device):
     if device != "cpu" and not torch.cuda.is_available():
         return None
     torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
     return torch
 
 
