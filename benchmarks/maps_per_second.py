@@ -6,8 +6,8 @@ calls it) in both memory layouts that it has; the better of each counts. PyTorch
 no column where it is missing or has no GPU.
 
 With bfloat16 features jaxcam's head, derivatives and maps are in float32; PyTorch's whole network is in bfloat16.
-On a GPU products of float32 matrices may use TF32, and convolutions the fastest algorithm of several tried: both do so by
-themselves or are told to.
+On a GPU products of float32 matrices may use TF32, and convolutions the fastest algorithm of several tried: both do so
+by themselves or are told to.
 """
 
 import functools
