@@ -19,12 +19,6 @@ def mesh(shape, names, types=None):
     return Mesh(devices, names, axis_types=types and (types,) * len(names))
 
 
-MESHES = {
-    "eight": lambda: mesh((8,), ("data",)),
-    "four by two": lambda: mesh((4, 2), ("rows", "columns"), AxisType.Explicit),
-}
-
-
 def derivatives_over_noise(cut, image, target, *, mesh=None, n_samples=5, batch_size=1):
     """What Smooth Grad-CAM++ averages."""
 
@@ -38,20 +32,19 @@ def derivatives_over_noise(cut, image, target, *, mesh=None, n_samples=5, batch_
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("devices", MESHES)
-def test_samples_divided_over_devices(cut, image, devices):
+def test_samples_divided_over_devices(cut, image):
     """Five samples: three of the eight devices have none of their own.
 
     One at a time on both sides: dense layers sum in another order for another batch, which moves e^u by |u| eps.
     """
     over = functools.partial(jax.jit(derivatives_over_noise, static_argnames="mesh"), cut, jnp.asarray(image), 3)
-    (scale, one), (their_scale, many) = over(), over(mesh=MESHES[devices]())
+    (scale, one), (their_scale, many) = over(), over(mesh=mesh((8,), ("data",)))
     assert scale == their_scale
     for a, b in zip(one, many, strict=True):
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-6 * np.abs(a).max())
 
 
-@pytest.mark.parametrize("n_samples", [1, 5, 8, 21])
+@pytest.mark.parametrize("n_samples", [1, 21])
 def test_a_sample_too_many_counts_for_nothing(x64, n_samples):
     """Against a loop, with weights as far apart as e^600, and the gradient through image and closure with it."""
     image = jnp.linspace(0.0, 1.0, 6)
@@ -62,7 +55,7 @@ def test_a_sample_too_many_counts_for_nothing(x64, n_samples):
             n_samples=n_samples, std=0.3, batch_size=2, mesh=mesh,
         )  # fmt: skip
 
-    eight = MESHES["eight"]()
+    eight = mesh((8,), ("data",))
     scale, values = mean(image, 2.0, eight)
     copies = np.array([noise.noisy(image, KEY, m, std=0.3) for m in range(n_samples)])
     scales = 300 * copies.sum(-1)
@@ -74,13 +67,18 @@ def test_a_sample_too_many_counts_for_nothing(x64, n_samples):
         np.testing.assert_allclose(b, a, rtol=1e-8, atol=1e-8 * np.abs(a).max())
 
 
-def test_three_devices():
+@pytest.mark.parametrize(
+    "devices",
+    [lambda: mesh((3,), ("x",)), lambda: mesh((4, 2), ("rows", "columns"), AxisType.Explicit)],
+    ids=["three", "four by two, Explicit"],
+)
+def test_any_mesh(devices):
     image = jnp.linspace(0.0, 1.0, 6)
-    one, three = (
-        noise.mean_over_noise(jnp.sin, lambda x, A: (x.sum(), A), image, KEY, n_samples=7, std=0.3, mesh=devices)
-        for devices in (None, mesh((3,), ("x",)))
+    one, many = (
+        noise.mean_over_noise(jnp.sin, lambda x, A: (x.sum(), A), image, KEY, n_samples=7, std=0.3, mesh=each)
+        for each in (None, devices())
     )
-    np.testing.assert_allclose(three[1], one[1], rtol=2e-6)
+    np.testing.assert_allclose(many[1], one[1], rtol=2e-6)
 
 
 def dense(activation):
@@ -132,7 +130,7 @@ def test_inside_a_shard_map_of_the_users(name):
     P = jax.sharding.PartitionSpec
     divided = jax.shard_map(
         lambda cut, images: jax.vmap(lambda image: method(cut, image, None))(images),
-        mesh=MESHES["eight"](), in_specs=(P(), P("data")), out_specs=P("data"),
+        mesh=mesh((8,), ("data",)), in_specs=(P(), P("data")), out_specs=P("data"),
     )  # fmt: skip
     wanted = np.asarray(alone(images))
     np.testing.assert_allclose(jax.jit(divided)(cut, images), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
