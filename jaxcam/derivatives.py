@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from jaxcam import plans, progress, scores, taylor
+from jaxcam import convolutions, plans, progress, scores, taylor
 from jaxcam.jaxprs import typed_as
 from jaxcam.linearity import Level, certify, trace
 from jaxcam.noise import even_chunks
@@ -271,7 +271,7 @@ def _softmax_moments(logits, pull, target, batch_size):
 
     size = even_chunks(count, batch_size)
     chunks = jnp.arange(-(-count // size) * size).reshape(-1, size)
-    (variance, third), _ = jax.lax.scan(add, (jnp.zeros_like(u1), jnp.zeros_like(u1)), chunks)
+    (variance, third), _ = jax.lax.scan(convolutions.for_loops(add), (jnp.zeros_like(u1), jnp.zeros_like(u1)), chunks)
     return u1, -variance, -third
 
 

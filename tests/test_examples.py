@@ -42,6 +42,7 @@ def test_filters_and_neurons(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["filters.png", "neurons.png"]
 
 
+@pytest.mark.long
 def test_activations(tmp_path):
     printed = run("examples.activations", "--out", tmp_path, "--activations", "relu", "silu").splitlines()
     assert "locally affine" in printed[1] and "0.0e+00" in printed[1].split()[-1]
@@ -54,6 +55,7 @@ def test_family(tmp_path):
     assert (tmp_path / "family.png").exists()
 
 
+@pytest.mark.long
 def test_real_photographs(tmp_path, assets):
     printed = run("examples.real_photographs", "--out", tmp_path, "--limit", "15")
     assert float(printed.splitlines()[0].split()[-1]) >= 0.9
@@ -101,6 +103,7 @@ def test_measures_of_the_pets_table():
     assert nothing[:2].tolist() == [0, 0]
 
 
+@pytest.mark.long
 def test_training(tmp_path):
     """It runs and writes what the package reads; that it learns is what the embedded weights show."""
     run("examples.digits.train", "--out", tmp_path, "--canvases", "128", "--epochs", "1", "--test", "20")
@@ -115,12 +118,12 @@ def test_benchmarks_are_listed():
 @pytest.mark.parametrize(
     "name",
     [
-        "a_dense_layer_needs_no_jacobian",
-        "copies_found",
-        "cut_is_free",
-        "exact_on_smooth_heads",
+        pytest.param("a_dense_layer_needs_no_jacobian", marks=pytest.mark.long),
+        pytest.param("copies_found", marks=pytest.mark.long),
+        pytest.param("cut_is_free", marks=pytest.mark.long),
+        pytest.param("exact_on_smooth_heads", marks=pytest.mark.long),
         "exact_where_affine_is_free",
-        "memory_does_not_grow_with_samples",
+        pytest.param("memory_does_not_grow_with_samples", marks=pytest.mark.long),
         "smoothing_costs_its_forward_passes",
     ],
 )
