@@ -32,7 +32,7 @@ def measure(*, small: bool = False) -> dict:
         "pytorch-grad-cam": pytorch_grad_cam(net, layer, x),
         "pytorch-grad-cam, other parameters frozen": pytorch_grad_cam(frozen, layer, x),
     }
-    times = timing.in_turn({"jaxcam": lambda: grad_cam(cut, image), **rivals}, repeats=2 if small else 15)
+    times = timing.in_turn({"jaxcam": lambda: grad_cam(cut, image), **rivals}, repeats=2 if small else 9)
     least = timing.fastest(times, rivals)
     return {
         "ratios": {f"jaxcam / {name}": timing.median_ratio(times, "jaxcam", name) for name in rivals},

@@ -53,7 +53,7 @@ def measure(*, small: bool = False) -> dict:
             "alone": functools.partial(method, earliest, image, key),
             "torch-cam": peers.torch_cam(torch_cam, net, layers, x, **options),
         }
-        times = timing.in_turn(rivals, repeats=2 if small else 5)
+        times = timing.in_turn(rivals, repeats=2 if small else 3)
         bound, beside = f"{name}: {count} / {layers[0]} alone", f"{name}: {count}, jaxcam / torch-cam"
         ratios[bound] = timing.median_ratio(times, "together", "alone")
         ratios[beside] = timing.median_ratio(times, "together", "torch-cam")

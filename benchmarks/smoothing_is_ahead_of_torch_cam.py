@@ -69,7 +69,7 @@ def measure(*, small: bool = False) -> dict:
             f"{size} at a time": functools.partial(forward_passes, cut, noisy, at_a_time=size)
             for size in (1, min(len(noisy), 8))
         }
-        times = timing.in_turn({**ours, **theirs, **floors}, repeats=2 if small else 9 if count == 1 else 3)
+        times = timing.in_turn({**ours, **theirs, **floors}, repeats=2 if small else 5 if count == 1 else 2)
         best, rival, floor = (timing.fastest(times, group) for group in (ours, theirs, floors))
         what = "one image" if count == 1 else f"{count} images, {best}"
         passes = f"{what}: map / {len(noisy)} forward passes, {floor}"

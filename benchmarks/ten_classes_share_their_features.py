@@ -48,7 +48,7 @@ def measure(*, small: bool = False) -> dict:
         "one class": functools.partial(one_class, cut, image, key, jnp.int32(peers.TARGET)),
         "ten classes": functools.partial(ten_classes, cut, image, key, jnp.arange(CLASSES)),
     }
-    times = timing.in_turn({**ours, **theirs}, repeats=2 if small else 5)
+    times = timing.in_turn({**ours, **theirs}, repeats=2 if small else 3)
     rival = timing.fastest(times, theirs)
     together, alone = ours["ten classes"]()[peers.TARGET], ours["one class"]()
     ahead = f"ten classes: jaxcam / torch-cam, {rival}"

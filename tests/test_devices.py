@@ -155,3 +155,16 @@ def test_weights_on_explicit_axes(method):
     divided = jax.tree.map(placed, cut)
     with jax.set_mesh(two):
         np.testing.assert_allclose(method(divided, image, 2), wanted, rtol=0, atol=1e-6 * wanted.max())
+
+
+def test_maps_of_eight_devices_are_those_of_one(cut, image):
+    """Divided by the batch, and by the noise's samples."""
+    method = functools.partial(jaxcam.smooth_grad_cam_pp, n_samples=3, batch_size=1)
+    images = np.stack([image * share for share in np.linspace(0.5, 1, 10)]).astype(np.float32)
+    eight = mesh((8,), ("data",))
+    one, many = (jaxcam.explain_batch(method, cut, images, 3, KEY, mesh=each).maps for each in (None, eight))
+    assert len(many) == 10
+    for name in one:
+        np.testing.assert_allclose(many[name], one[name], rtol=0, atol=1e-6 * one[name].max())
+    one, many = (method(cut, image, 3, KEY, n_samples=10, mesh=each) for each in (None, eight))
+    np.testing.assert_allclose(many, one, rtol=0, atol=1e-6 * float(one.max()))
