@@ -175,42 +175,52 @@ def _one_or_digest(targets):
     return int(targets[0]) if targets.size and (targets == targets[0]).all() else _digest(targets)
 
 
-def _described(value, *, state=True):
-    """In words that JSON has; without state, all but what a function of one's own holds, such as a loader's cache."""
+def _described(value, *, state=True, within=()):
+    """In words that JSON has; without state, all but what a function of one's own holds, such as a loader's cache.
+
+    `within` has the functions that this is part of: one that calls itself is described once.
+    """
     if value is None or isinstance(value, bool | int | float | str):
         return value
+
+    def inside(each):
+        return _described(each, within=(*within, value))
+
     if isinstance(value, functools.partial):
-        options = {name: _described(option) for name, option in sorted(value.keywords.items())}
-        given = {"arguments": [_described(each) for each in value.args]} if value.args else {}
-        return {"name": _described(value.func), **given, **options}
+        options = {name: inside(option) for name, option in sorted(value.keywords.items())}
+        given = {"arguments": [*map(inside, value.args)]} if value.args else {}
+        return {"name": inside(value.func), **given, **options}
     if isinstance(value, tuple | list):
-        return [_described(each) for each in value]
+        return [*map(inside, value)]
     if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return value.item() if value.shape == () and np.asarray(value).dtype.kind in "biuf" else _digest(value)
+        # The type of a key is no NumPy type.
+        number = value.shape == () and isinstance(value.dtype, np.dtype) and value.dtype.kind in "biuf"
+        return value.item() if number else _digest(value)
     if isinstance(value, types.MethodType):
-        return [_described(value.__func__), _described(value.__self__)]
+        return [inside(value.__func__), inside(value.__self__)]
     name = getattr(value, "__qualname__", None)
     if hasattr(value, "__wrapped__") and not isinstance(value, types.FunctionType):
-        return [type(value).__qualname__, _described(value.__wrapped__)]  # a function that was jitted
+        return [type(value).__qualname__, inside(value.__wrapped__)]  # a function that was jitted
     if name is None and callable(value) and " at 0x" in repr(value):
-        return [type(value).__qualname__, {each: _described(held) for each, held in sorted(vars(value).items())}]
+        return [type(value).__qualname__, {each: inside(held) for each, held in sorted(vars(value).items())}]
     if name is None:
         text = repr(value)
         if " at 0x" in text:
             return type(value).__qualname__
         return text if len(text) <= 200 else _digest(text)
     name = f"{value.__module__}.{name}"
-    if isinstance(value, types.FunctionType) and ("<" in name or not name.startswith("jaxcam.")):
-        # Somebody's own, which may be another by the same name: what it does, and what it holds, tell it from that.
-        defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).items()]
-        held = [cell.cell_contents for cell in value.__closure__ or ()]
-        held += [value.__globals__.get(each) for each in value.__code__.co_names]
-        # What may change while it runs, such as a cache, is not what it is.
-        kept = [
-            _described(each) for each in held if state and not isinstance(each, list | dict | set | types.ModuleType)
-        ]
-        return [name, _digest(*_done(value.__code__)), *map(_described, defaults), *kept]
-    return name
+    repeated = any(value is outer for outer in within)
+    if repeated or not isinstance(value, types.FunctionType) or (name.startswith("jaxcam.") and "<" not in name):
+        return name
+    # Somebody's own, which may be another by the same name: what it does, and what it holds, tell it from that.
+    defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).items()]
+    held = [cell.cell_contents for cell in value.__closure__ or ()]
+    used = [value.__globals__.get(each) for each in value.__code__.co_names]
+    # Of what it uses, the numbers, the arrays, and the functions beside it: libraries are as they are.
+    held += [each for each in used if not callable(each) or getattr(each, "__module__", None) == value.__module__]
+    # What may change while it runs, such as a cache, is not what it is.
+    kept = [each for each in held if not isinstance(each, list | dict | set | types.ModuleType)] if state else []
+    return [name, _digest(*_done(value.__code__)), *map(inside, [*defaults, *kept])]
 
 
 def _done(code):

@@ -458,3 +458,26 @@ def test_portraits_among_landscapes_go_together(tiny):
 def test_a_class_that_int32_does_not_hold(tiny):
     found = jaxcam.explain_batch(jaxcam.grad_cam, tiny, SMALL[:3], [2**32 + 1, 1, 2**31 + 5])
     assert list(found.maps) == ["1"] and set(found.failed) == {"0", "2"}
+
+
+SCALE = 2.0
+
+
+def recursive(cut, image, target, depth=1):
+    """A method that calls itself, a library and a number of its module."""
+    return recursive(cut, image, target, 0) if depth else SCALE * activity(image, cut)
+
+
+def activity(image, cut):
+    return cut.features(cut.params, image).sum(-1)
+
+
+def test_methods_that_call_themselves_and_hold_keys_are_described(tiny, tmp_path, monkeypatch):
+    assert len(jaxcam.explain_batch(recursive, tiny, SMALL, 1, out=tmp_path / "a").maps) == 10
+    monkeypatch.setitem(recursive.__globals__, "SCALE", 3.0)
+    with pytest.raises(ValueError, match="holds another run, with method"):
+        jaxcam.explain_batch(recursive, tiny, SMALL, 1, out=tmp_path / "a")
+    keyed = [functools.partial(jaxcam.smooth_grad_cam_pp, key=jax.random.key(seed), n_samples=1) for seed in (0, 1)]
+    jaxcam.explain_batch(keyed[0], tiny, SMALL, 1, out=tmp_path / "b")
+    with pytest.raises(ValueError, match="holds another run, with method"):
+        jaxcam.explain_batch(keyed[1], tiny, SMALL, 1, out=tmp_path / "b")
