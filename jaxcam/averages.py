@@ -108,17 +108,24 @@ def _average_maps(method, statistic):
             return jnp.zeros((), jnp.result_type(*jax.tree.leaves(found))), found
 
         def finish(mean):
-            if statistic == "variance":
-                mean = jax.tree.map(lambda _, pair: jnp.maximum(pair[1] - pair[0] ** 2, 0), shift, mean)
-            return jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), mean, dtypes)
+            if statistic != "variance":
+                return mean
+            return jax.tree.map(lambda _, pair: jnp.maximum(pair[1] - pair[0] ** 2, 0), shift, mean)
+
+        def as_given(found):
+            return jax.tree.map(lambda leaf, dtype: leaf.astype(dtype), found, dtypes)
 
         size = batch_size or (1 if jax.default_backend() == "cpu" else None)
         how: dict[str, Any] = {"n_samples": n_samples, "std": std, "relative": relative, "batch_size": size}
         if standard_error is None:
-            return finish(noise.mean_over_noise(lambda x: jnp.zeros(()), f, image, key, mesh=mesh, **how)[1])
+            _, mean = noise.mean_over_noise(lambda x: jnp.zeros(()), f, image, key, mesh=mesh, **how)
+            return as_given(finish(mean))
         if mesh is not None:
             raise ValueError("standard_error grows the samples on one device: give it or mesh, not both")
-        return grown(lambda x: jnp.zeros(()), f, finish, image, key, standard_error=standard_error, **how)
+        found = grown(lambda x: jnp.zeros(()), f, finish, image, key, standard_error=standard_error, **how)
+        return found._replace(map=as_given(found.map))
 
-    averaged.__name__ = f"average_maps({getattr(method, '__name__', 'method')})"
+    name = getattr(getattr(method, "func", method), "__name__", "a method")
+    averaged.__name__ = f"average_maps({name})"
+    averaged.__doc__ = f"The {statistic} over noise of the maps of {name}; see `jaxcam.average_maps`."
     return checked(several=True)(averaged)

@@ -201,9 +201,7 @@ class _Runner:
                     raise TypeError(f"the method gives {type(image_map).__name__}: one map, an array, is wanted")
                 return image_map
 
-            # One image fills a CPU's cores, and several overflow its caches: on the digits network, two cores, an image
-            # takes 7 times as long for Grad-CAM and 4 times for its smooth form where 32 go together. An accelerator
-            # is filled by many.
+            # One image fills a CPU's cores, and several overflow its caches. An accelerator is filled by many.
             if jax.default_backend() == "cpu":
                 return jax.lax.map(convolutions.for_loops(lambda each: one(*each)), (images, targets, indices))
             return jax.vmap(one)(images, targets, indices)

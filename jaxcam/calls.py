@@ -2,8 +2,8 @@
 
 A method is `method(cut, image, target=None, [key], *, options)`. Its options are static under jit, but for those that
 may be traced (`std`, so that a sweep over it compiles once); a `functools.partial` that is made anew for each call does
-not compile anew. A method that hands its further options to another
-function, as `**options`, shows them in its signature.
+not compile anew. A method that hands its further options to another function, as `**options`, shows them in its
+signature.
 """
 
 import functools

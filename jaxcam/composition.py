@@ -11,6 +11,7 @@ That is a method of one's own, with every option that the named ones have. They 
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,8 @@ DERIVATIVES = ("exact", "closed_form")
 ORDERS = (1, 3)
 
 
-def weighted_map(
+@method(several=True)
+def gradient_cam(
     cut: Cut | Cuts,
     image: Image,
     target: Target = None,
@@ -51,7 +53,51 @@ def weighted_map(
     batch_size: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Any:
-    """`gradient_cam`, without its checks and its jit: for methods, which have their own."""
+    """relu(sum_k w_k A^k), with w from the activation and the derivatives of Y, or from their means over noise.
+
+    With noise, D_p, the means over noisy inputs of Y_p, stand in the place of Y_p; sample m enters them with its own
+    factor e^(u_m), and the A of the weights and of the map is that of the clean image: Smooth Grad-CAM++ done to any
+    rule. (`jaxcam.average_maps` averages finished maps instead.)
+
+    Args:
+      cut: a `Cut`; or `Cuts`, for a map at each of its layers from one backward pass.
+      image: one example, floats, without a batch axis.
+      target: the class; None for the one with the largest output on the clean image.
+      key: a `jax.random.key`; not needed for n_samples=0.
+      weigh: the method's rule, `(A, Y1) -> w` for order 1 and `(A, Y1, Y2, Y3) -> w` for order 3, with A and each Y of
+        `[*spatial k]` and w a weight for each channel, `[k]`, or for each neuron, `[*spatial k]`.
+        Make it once, not anew for each call: jit knows it by its identity.
+      order: 1, or 3 for the second and third derivatives too.
+      score: `(outputs, target) -> u`; see `jaxcam.scores`.
+      link: Y = u for "identity", e^u for "exp"; the largest factor e^u is left out, it scales the map and no more.
+      derivatives: of order 3: "exact", or "closed_form": one backward pass, the same where the head is piecewise linear
+        (relu) and an approximation where it is smooth (gelu, layer norm, attention); "exact" takes it where
+        `jaxcam.certify` proves that they are the same.
+      select: as in `jaxcam.select`.
+      n_samples: how many noisy copies; 0 for no noise.
+      std: the noise's standard deviation, as a share of the image's range; or, with relative=False, in its own units.
+      relative: as `std` says.
+      standard_error: grow the samples, eight at a time, until the map's standard error is nowhere above this share of
+        the map's maximum, or there are `n_samples`, which must be at least 16; the result is then a
+        `jaxcam.Smoothed(map, standard_error, n_samples)`, of dicts for `Cuts`. 0 takes all. It has no reverse mode.
+      batch_size: the memory knob: samples at a time; on a smooth head one sample, and this many directions, at a time.
+      mesh: devices that the samples are divided over; None for the one that has the image.
+
+    Returns:
+      `[*spatial]`, at least 0; `[m *spatial]` for m chosen filters; for `Cuts` a dict of them by layer.
+
+    Raises:
+      TypeError: an image of integers.
+      ValueError: an image with NaN or infinity, a target out of range, a key that is missing, an option that is not
+        known; for order 3, link="identity" with an affine score, where Y2 and Y3 are zero.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+      >>> gradient_cam(cut, image, 3, weigh=jaxcam.weights.xgrad_cam, order=1).shape
+      (16, 16)
+    """
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}: choose one of 1, 3")
     image = jnp.asarray(image)
@@ -100,63 +146,8 @@ def weighted_map(
     return grown(features, Y_at, maps_of, image, key, standard_error=standard_error, **noisily)
 
 
-@method(options_of=weighted_map, several=True)
-def gradient_cam(
-    cut: Cut | Cuts,
-    image: Image,
-    target: Target = None,
-    key: jax.Array | None = None,
-    *,
-    weigh: Callable[..., jax.Array],
-    order: int,
-    **options: Any,
-) -> Any:
-    """relu(sum_k w_k A^k), with w from the activation and the derivatives of Y, or from their means over noise.
-
-    With noise, D_p, the means over noisy inputs of Y_p, stand in the place of Y_p; sample m enters them with its own
-    factor e^(u_m), and the A of the weights and of the map is that of the clean image: Smooth Grad-CAM++ done to any
-    rule. (`jaxcam.average_maps` averages finished maps instead.)
-
-    Args:
-      cut: a `Cut`; or `Cuts`, for a map at each of its layers from one backward pass.
-      image: one example, floats, without a batch axis.
-      target: the class; None for the one with the largest output on the clean image.
-      key: a `jax.random.key`; not needed for n_samples=0.
-      weigh: the method's rule, `(A, Y1) -> w` for order 1 and `(A, Y1, Y2, Y3) -> w` for order 3, with A and each Y of
-        `[*spatial k]` and w a weight for each channel, `[k]`, or for each neuron, `[*spatial k]`.
-        Make it once, not anew for each call: jit knows it by its identity.
-      order: 1, or 3 for the second and third derivatives too.
-      score: `(outputs, target) -> u`; see `jaxcam.scores`.
-      link: Y = u for "identity", e^u for "exp"; the largest factor e^u is left out, it scales the map and no more.
-      derivatives: of order 3: "exact", or "closed_form": one backward pass, the same where the head is piecewise linear
-        (relu) and an approximation where it is smooth (gelu, layer norm, attention); "exact" takes it where
-        `jaxcam.certify` proves that they are the same.
-      select: as in `jaxcam.select`.
-      n_samples: how many noisy copies; 0 for no noise.
-      std: the noise's standard deviation, as a share of the image's range; or, with relative=False, in its own units.
-      relative: as `std` says.
-      standard_error: grow the samples, eight at a time, until the map's standard error is nowhere above this share of
-        the map's maximum, or there are `n_samples`, which must be at least 16; the result is then a
-        `jaxcam.Smoothed(map, standard_error, n_samples)`, of dicts for `Cuts`. 0 takes all. It has no reverse mode.
-      batch_size: the memory knob: samples at a time; on a smooth head one sample, and this many directions, at a time.
-      mesh: devices that the samples are divided over; None for the one that has the image.
-
-    Returns:
-      `[*spatial]`, at least 0; `[m *spatial]` for m chosen filters; for `Cuts` a dict of them by layer.
-
-    Raises:
-      TypeError: an image of integers.
-      ValueError: an image with NaN or infinity, a target out of range, a key that is missing, an option that is not
-        known; for order 3, link="identity" with an affine score, where Y2 and Y3 are zero.
-
-    Example:
-      >>> import jaxcam
-      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
-      >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
-      >>> gradient_cam(cut, image, 3, weigh=jaxcam.weights.xgrad_cam, order=1).shape
-      (16, 16)
-    """
-    return weighted_map(cut, image, target, key, weigh=weigh, order=order, **options)
+# Without its checks and its jit, for methods, which have their own.
+weighted_map = inspect.unwrap(gradient_cam)
 
 
 def check_map(layer: str | None, A: jax.Array) -> None:

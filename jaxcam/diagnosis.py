@@ -4,10 +4,10 @@
 >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
 >>> image, _ = jaxcam.pretrained.digits_canvas(1)
 >>> print(diagnose(cut, image))
-    block3_conv2, class 3: score 10.5, probability 0.8...
-    the head is locally affine in A [16 16 64]: the closed form is exact
-    Y2 is zero at 75.0% of A, alpha's denominator negative at 0...%
-    relu cuts off 15...% of Grad-CAM's map and 0.0% of Grad-CAM++'s
+block3_conv2, class 3: score 10.5, probability 0.8...
+the head is locally affine in A [16 16 64]: the closed form is exact
+Y2 is zero at 75.0% of A, alpha's denominator negative at 0...%
+relu cuts off 15...% of Grad-CAM's map and 0.0% of Grad-CAM++'s
 """
 
 import functools
@@ -81,12 +81,7 @@ class Diagnosis(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as dictionaries, lists and numbers, ready for JSON; None for a number that is not finite."""
-        certificate = {
-            "locally_affine": self.certificate.affine,
-            "stops": [str(stop) for stop in self.certificate.stops],
-            "frontier": [list(shape) for shape in self.certificate.frontier],
-        }
-        found = {**self._asdict(), "certificate": certificate}
+        found = {**self._asdict(), "certificate": self.certificate.as_dict()}
         strange = [name for name, each in found.items() if isinstance(each, float) and not math.isfinite(each)]
         return {**found, **dict.fromkeys(strange)}
 

@@ -122,6 +122,14 @@ class Certificate(NamedTuple):
         """Whether it is one affine function, without pieces."""
         return self.level in (Level.CONSTANT, Level.AFFINE)
 
+    def as_dict(self) -> dict[str, Any]:
+        """As lists and words, ready for JSON."""
+        return {
+            "locally_affine": self.affine,
+            "stops": [str(stop) for stop in self.stops],
+            "frontier": [list(shape) for shape in self.frontier],
+        }
+
     def __str__(self) -> str:
         A = "A " + ", ".join(_shape(shape) for shape in self.argument)
         if self.affine:

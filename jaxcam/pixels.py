@@ -271,19 +271,7 @@ def var_grad(
 ) -> Any:
     """VarGrad: the variance of du/dx over noisy copies of the image.
 
-    Args:
-      cut: a `Cut`, at any layer.
-      image: one example, floats, without a batch axis.
-      target: the class; None for the one with the largest output on the clean image.
-      key: a `jax.random.key`.
-      score: `(outputs, target) -> u`; see `jaxcam.scores`.
-      options: of the noise, `n_samples=50`, `std=0.15` and more, as `jaxcam.average_maps` has them.
-
-    Returns:
-      `[*spatial c]`, at least 0; with standard_error=, a `Smoothed`.
-
-    Raises:
-      TypeError, ValueError: as `input_gradient`; and for noise that cannot be drawn.
+    Args, options and errors: as `smooth_grad`; `[*spatial c]`, at least 0.
 
     Adebayo et al., "Local explanation methods for deep neural networks lack sensitivity to parameter values", 2018.
 
@@ -310,19 +298,7 @@ def square_grad(
 ) -> Any:
     """SmoothGrad-Squared: the mean of (du/dx)^2 over noisy copies of the image.
 
-    Args:
-      cut: a `Cut`, at any layer.
-      image: one example, floats, without a batch axis.
-      target: the class; None for the one with the largest output on the clean image.
-      key: a `jax.random.key`.
-      score: `(outputs, target) -> u`; see `jaxcam.scores`.
-      options: of the noise, `n_samples=50`, `std=0.15` and more, as `jaxcam.average_maps` has them.
-
-    Returns:
-      `[*spatial c]`, at least 0; with standard_error=, a `Smoothed`.
-
-    Raises:
-      TypeError, ValueError: as `input_gradient`; and for noise that cannot be drawn.
+    Args, options and errors: as `smooth_grad`; `[*spatial c]`, at least 0.
 
     Hooker et al., "A benchmark for interpretability methods in deep neural networks", NeurIPS 2019.
 

@@ -112,11 +112,7 @@ class Validation(NamedTuple):
         return {
             "layer": self.layer,
             "target": self.target,
-            "certificate": {
-                "locally_affine": self.certificate.affine,
-                "stops": [str(stop) for stop in self.certificate.stops],
-                "frontier": [list(shape) for shape in self.certificate.frontier],
-            },
+            "certificate": self.certificate.as_dict(),
             "comparisons": [
                 {"score": row.score, "link": row.link, "form": row.form, "errors": plain(row.errors)}
                 for row in self.comparisons

@@ -386,3 +386,14 @@ def test_layers_of_two_types():
 
     found = jaxcam.grad_cam_pp(jaxcam.Cuts(jnp.float32(0.5), tapped, ("a", "b")), jnp.ones([3, 4, 2]), 1)
     assert found["a"].shape == found["b"].shape == (3, 4) and found["a"].max() > 0
+
+
+def test_the_standard_error_of_half_precision_maps_is_none_of_theirs():
+    """Groups of samples that differ by less than bfloat16 can tell."""
+    half = jaxcam.Cut(jnp.bfloat16(1), lambda p, x: p * x, lambda p, A, x: A.sum((0, 1)), "half")
+    big = jaxcam.average_maps(lambda cut, x, target: jnp.bfloat16(100) + cut.features(cut.params, x))
+    found = big(
+        half, jnp.linspace(0, 1, 48).reshape(4, 4, 3).astype(jnp.bfloat16), 1, KEY, n_samples=64, standard_error=0.0
+    )
+    assert found.map.dtype == jnp.bfloat16 and found.standard_error.dtype == jnp.float32
+    assert (found.standard_error > 0).all()
