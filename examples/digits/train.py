@@ -2,6 +2,7 @@
 
     python -m examples.digits.train --out jaxcam/digits        (about half an hour on 2 cores)
     python -m examples.digits.train --out /tmp/digits --canvases 256 --epochs 1 --test 100       (a quick look)
+    python -m examples.digits.train --out build/gelu --activation gelu       (the same network with a smooth head)
 
 It writes the weights (float16), the scores on test canvases (digits and textures never trained on), three sample
 canvases with their boxes, and prints the scores.
@@ -9,6 +10,7 @@ canvases with their boxes, and prints the scores.
 
 import argparse
 import concurrent.futures
+import functools
 import json
 import multiprocessing
 import pathlib
@@ -82,17 +84,19 @@ def main():
     parser.add_argument("--canvases", type=int, default=64_000)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--test", type=int, default=1000)
+    parser.add_argument("--activation", choices=("relu", "gelu", "silu"), default="relu")
     arguments = parser.parse_args()
 
     pieces = [(seed, 128) for seed in range(arguments.canvases // 128)]
     with concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         parts = list(pool.map(batch_of, *zip(*pieces, strict=True), chunksize=8))
     images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
-    model = train(images, labels, epochs=arguments.epochs)
+    activation = getattr(jax.nn, arguments.activation)
+    model = train(images, labels, epochs=arguments.epochs, activation=activation)
 
     arrays = {name: array.astype(np.float16) for name, array in jaxcam.pretrained.to_arrays(model).items()}
     rounded = {name: array.astype(np.float32) for name, array in arrays.items()}
-    model = jaxcam.pretrained.from_arrays(jaxcam.vgg_digits, rounded)
+    model = jaxcam.pretrained.from_arrays(functools.partial(jaxcam.vgg_digits, activation=activation), rounded)
     scores = {"test_canvases": arguments.test, "training_canvases": len(images), "epochs": arguments.epochs}
     scores["accuracy"] = accuracy(model, canvases.draw_many(TEST_SEED, "test", arguments.test))
     for copies in range(1, 5):
