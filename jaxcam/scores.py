@@ -31,3 +31,8 @@ def log_softmax(outputs: jax.Array, target: jax.Array | int) -> jax.Array:
     """
     margins = outputs - outputs[target][None]
     return -jax.nn.softplus(jax.nn.logsumexp(margins.at[target].set(jnp.finfo(outputs.dtype).min)))
+
+
+def probability(outputs: jax.Array, target: jax.Array | int) -> jax.Array:
+    """The target class's softmax probability, from logits `[classes]`: what metrics compare, in 0..1."""
+    return jax.nn.softmax(outputs)[target]
