@@ -16,25 +16,17 @@ import math
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from jaxcam import checks, convolutions, progress, runs
+from jaxcam import checks, chunks, progress, runs
 from jaxcam.cut import Cut
 
-# At most, on each device: more gain nothing, and a killed run loses a chunk. On a CPU, where one goes after another:
-IMAGES_AT_A_TIME = 64
-IMAGES_ON_A_CPU = 8
-SHAPES_AT_A_TIME = 8
-IMAGES_WITHOUT_FIGURES = 8  # on each device, where the backend does not say what a program takes
-SHARE_OF_DEVICE = 0.5
-SHARE_OF_RAM = 0.125
-RAM_AT_MOST = 2**32
 LONGEST = 160  # bytes of a name: file systems take 255, with what is added to it while it is written
 
 log = logging.getLogger("jaxcam")
@@ -136,7 +128,17 @@ def explain_batch(
         runs.open_folder(out, runs.settings(method, cut, images, targets, key, load, names, sample))
         maps = {name: path for name in names if (path := runs.path(out, name)).exists()}
     todo = [i for i in range(count) if names[i] not in maps]
-    runner = _Runner(method, cut, targets is None, key, batch_size, memory, mesh, len(todo))
+
+    def one(shared, example):
+        cut, key = shared
+        image, target, i = example
+        keys = () if key is None else (jax.random.fold_in(key, i),)
+        image_map = method(cut, image, None if targets is None else target, *keys)
+        if not isinstance(image_map, jax.Array):
+            raise TypeError(f"the method gives {type(image_map).__name__}: one map, an array, is wanted")
+        return image_map
+
+    runner = chunks.Runner(one, (cut, key), count=len(todo), batch_size=batch_size, memory=memory, mesh=mesh)
 
     with progress.bar("explaining", count, flops=math.inf if todo else 0) as advance:
 
@@ -170,15 +172,15 @@ def explain_batch(
                 except Exception as error:  # whatever a loader raises is one image's failure
                     end(names[i], error=error)
                 else:
-                    yield i, image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
+                    image = image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
+                    yield (image, np.int32(0) if targets is None else targets[i], np.int32(i)), i
 
         # While the device computes one chunk, the next is loaded.
         flight: Any = ((), ())
-        for some in _alike(loaded(), runner.size):
+        for examples, indices in chunks.alike(loaded(), runner.size):
             finish(flight)
-            indices = [i for i, _ in some]
             try:
-                flight = indices, runner(indices, [image for _, image in some], targets)
+                flight = indices, runner(examples)
             except (TypeError, ValueError) as error:
                 if not maps:  # the call itself may be wrong
                     raise
@@ -187,130 +189,6 @@ def explain_batch(
                     end(names[i], error=error)
         finish(flight)
     return Explained({name: maps[name] for name in names if name in maps}, failed)
-
-
-class _Runner:
-    """The method on chunks of images; it compiles once for each shape of image."""
-
-    def __init__(self, method, cut, no_targets, key, batch_size, memory, mesh, count):
-        def chunk(cut, key, images, targets, indices):
-            def one(image, target, i):
-                keys = () if key is None else (jax.random.fold_in(key, i),)
-                image_map = method(cut, image, None if no_targets else target, *keys)
-                if not isinstance(image_map, jax.Array):
-                    raise TypeError(f"the method gives {type(image_map).__name__}: one map, an array, is wanted")
-                return image_map
-
-            # One image fills a CPU's cores, and several overflow its caches. An accelerator is filled by many.
-            if jax.default_backend() == "cpu":
-                return jax.lax.map(convolutions.for_loops(lambda each: one(*each)), (images, targets, indices))
-            return jax.vmap(one)(images, targets, indices)
-
-        self.devices, self.everywhere, self.divided = 1, None, None
-        if mesh is not None:
-            if jax.sharding.get_abstract_mesh().empty:
-                # Axes that are Explicit would be part of the types inside, which meet none without them.
-                mesh = Mesh(mesh.devices, mesh.axis_names)
-            all_of, part = PartitionSpec(), PartitionSpec(mesh.axis_names)
-            # Not checked: the method may hold a loop that was not written for a shard_map.
-            chunk = jax.shard_map(
-                chunk, mesh=mesh, in_specs=(all_of, all_of, part, part, part), out_specs=part, check_vma=False
-            )
-            self.devices, self.everywhere, self.divided = (
-                mesh.size, NamedSharding(mesh, all_of), NamedSharding(mesh, part)
-            )  # fmt: skip
-            cut, key = jax.device_put((cut, key), self.everywhere)
-        self.chunk, self.cut, self.key = jax.jit(chunk), cut, key
-        self.batch_size, self.memory, self.count = batch_size, memory, count
-        self.compiled: dict[Any, Any] = {}
-        self.sizes: dict[Any, int] = {}
-
-    def __call__(self, indices, images, targets):
-        """The maps of some images of one shape, and after them those of the padding; they may still be computed."""
-        size = self.size(images[0])
-        padded = [*range(len(images)), *[len(images) - 1] * (size - len(images))]
-        at = np.asarray([indices[i] for i in padded], np.int32)
-        some = (
-            np.stack([images[i] for i in padded]),
-            np.zeros(size, np.int32) if targets is None else targets[at],
-            at,
-        )
-        return self._program(images[0], size)(self.cut, self.key, *jax.device_put(some, self.divided))
-
-    def size(self, image):
-        """How many images of this shape are computed at a time, a multiple of the devices."""
-        kind = image.shape, image.dtype
-        most = IMAGES_ON_A_CPU if jax.default_backend() == "cpu" else IMAGES_AT_A_TIME
-        if kind not in self.sizes:
-            self.sizes[kind] = self.devices * (
-                self._fit(image, self._each(most * self.devices))
-                if self.batch_size is None
-                else self._each(self.batch_size)
-            )
-        return self.sizes[kind]
-
-    def _each(self, at_most):
-        """On each device, no more than there are images."""
-        return -(-min(at_most, self.count) // self.devices)
-
-    def _fit(self, image, at_most):
-        """How many fit the memory of a device; where that is fewer than wanted, what they take is linear in them."""
-        memory = _free() if self.memory is None else self.memory
-        wanted = self._bytes(image, at_most)
-        if wanted is None:
-            return min(at_most, IMAGES_WITHOUT_FIGURES)
-        if wanted <= memory:
-            return at_most
-        one, two = self._bytes(image, 1), self._bytes(image, 2)
-        if one > memory:
-            raise ValueError(
-                f"memory is {memory / 2**20:.4g} MiB: one image {list(image.shape)} takes {one / 2**20:.4g} MiB beside "
-                "the model"
-            )
-        return min(at_most, 1 + int((memory - one) // max(1, two - one)))
-
-    def _bytes(self, image, each):
-        """What a chunk takes on a device beside the model; None where the backend does not say."""
-        try:
-            figures = self._program(image, each * self.devices).memory_analysis()
-        except (NotImplementedError, jax.errors.JaxRuntimeError):
-            return None
-        return figures and figures.temp_size_in_bytes + figures.output_size_in_bytes + each * image.nbytes
-
-    def _program(self, image, size):
-        kind = size, image.shape, image.dtype
-        if kind not in self.compiled:
-            some = [
-                jax.ShapeDtypeStruct((size, *shape), dtype, sharding=self.divided)
-                for shape, dtype in ((image.shape, image.dtype), ((), np.int32), ((), np.int32))
-            ]
-            self.compiled[kind] = self.chunk.lower(self.cut, self.key, *some).compile()
-        return self.compiled[kind]
-
-
-def _alike(loaded: Iterator[tuple[int, np.ndarray]], size: Callable[[np.ndarray], int]):
-    """Lists of `(i, image)` of one shape and type, as many as are computed at a time; a few wait to be filled."""
-    waiting: dict[Any, list[tuple[int, np.ndarray]]] = {}
-    for i, image in loaded:
-        kind = image.shape, image.dtype
-        waiting.setdefault(kind, []).append((i, image))
-        if len(waiting[kind]) == size(image):
-            yield waiting.pop(kind)
-        elif len(waiting) > SHAPES_AT_A_TIME:
-            yield waiting.pop(max(waiting, key=lambda kind: len(waiting[kind])))
-    yield from waiting.values()
-
-
-def _free():
-    """Bytes for the temporary memory of a chunk, on the device where there are fewest."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return SHARE_OF_DEVICE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    try:
-        ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return RAM_AT_MOST
-    return min(RAM_AT_MOST, SHARE_OF_RAM * ram)
 
 
 def _is_path(element):

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import jaxcam
-from jaxcam import batches, runs
+from jaxcam import chunks, runs
 from jaxcam.__main__ import main
 
 KEY = jax.random.key(2)
@@ -263,22 +263,21 @@ def test_a_chunk_fits_the_memory(tiny, monkeypatch):
     image = RNG.uniform(0, 1, (64, 64, 3)).astype(np.float32)
     run = functools.partial(jaxcam.explain_batch, jaxcam.grad_cam, tiny)
     chosen = []
-    size = batches._Runner.size
-    monkeypatch.setattr(
-        batches._Runner, "size", lambda *given: chosen.append((given[0], size(*given))) or chosen[-1][1]
-    )
+    size = chunks.Runner.size
+    monkeypatch.setattr(chunks.Runner, "size", lambda *given: chosen.append((given[0], size(*given))) or chosen[-1][1])
     for memory in (1e6, 3e6):
         run([image] * 40, memory=memory)
         runner, fits = chosen[-1]
         assert 1 < fits < 40
-        assert runner._bytes(image, fits) <= memory < runner._bytes(image, fits + 2)
+        example = image, np.int32(0), np.int32(0)
+        assert runner._bytes(example, fits) <= memory < runner._bytes(example, fits + 2)
     run([image] * 100)
-    assert chosen[-1][1] == batches.IMAGES_AT_A_TIME
+    assert chosen[-1][1] == chunks.EXAMPLES_AT_A_TIME
     with pytest.raises(ValueError, match=r"memory is 0.0009537 MiB: one image \[64, 64, 3\] takes 0\.\d+ MiB"):
         run([image], memory=1000)
-    monkeypatch.setattr(batches._Runner, "_bytes", lambda *_: None)
+    monkeypatch.setattr(chunks.Runner, "_bytes", lambda *_: None)
     run([image] * 40)
-    assert chosen[-1][1] == batches.IMAGES_WITHOUT_FIGURES
+    assert chosen[-1][1] == chunks.EXAMPLES_WITHOUT_FIGURES
 
 
 # Forked for each run, before JAX has a thread, from a process that has imported all.

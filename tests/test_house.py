@@ -16,8 +16,8 @@ HOUSE = pathlib.Path(jaxcam.__file__).parent
 FLOORS = [
     "progress", "jaxprs", "convolutions", "sharing", "vgg", "checkpoints", "layouts", "pretrained", "models", "cut",
     "scores", "linearity", "plans", "taylor", "rules", "noise", "derivatives", "weights", "maps", "compat", "checks",
-    "calls", "growing", "composition", "averages", "methods", "pixels", "images", "runs", "batches", "diagnosis",
-    "validation", "plots", "__main__",
+    "calls", "growing", "composition", "averages", "methods", "pixels", "images", "runs", "chunks", "batches",
+    "diagnosis", "validation", "plots", "__main__",
 ]  # fmt: skip
 
 
