@@ -60,6 +60,15 @@ def folder(path: Path, *, classes: Classes | None = None) -> list[Example]:
 
     Raises:
       ValueError: no folders, no pictures, numbers that are in doubt, a folder that is no class.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as path:
+      ...     for name in ("cat", "dog"):
+      ...         (pathlib.Path(path) / name).mkdir()
+      ...         (pathlib.Path(path) / name / "1.png").touch()
+      ...     [(each.name, each.label) for each in folder(path)]
+      [('cat-1', 0), ('dog-1', 1)]
     """
     root = pathlib.Path(path)
     folders = sorted(each for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
@@ -121,6 +130,15 @@ def csv(
     Raises:
       ValueError: a column that is not there, a cell that is no number, a name without `classes` or not in it, no row.
       FileNotFoundError: no such csv, picture or mask.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as path:
+      ...     (pathlib.Path(path) / "a.jpg").touch()
+      ...     _ = (pathlib.Path(path) / "a.csv").write_text("file,label\\na.jpg,dog\\n")
+      ...     [found] = csv(pathlib.Path(path) / "a.csv", classes=("cat", "dog"), columns={"image": "file"})
+      >>> found.name, found.label
+      ('a', 1)
     """
     source = pathlib.Path(path)
     base = source.parent if root is None else pathlib.Path(root)
@@ -171,7 +189,14 @@ def csv(
     return _sorted(examples)
 
 
-def imagenet(images: Path, labels: Path, *, boxes: Path | None = None, classes: Classes | None = None) -> list[Example]:
+def imagenet(
+    images: Path,
+    labels: Path,
+    *,
+    boxes: Path | None = None,
+    classes: Classes | None = None,
+    blacklist: Path | None = None,
+) -> list[Example]:
     """ImageNet's validation images in one folder, with a file of labels.
 
         images/ILSVRC2012_val_00000001.JPEG ...
@@ -193,6 +218,9 @@ def imagenet(images: Path, labels: Path, *, boxes: Path | None = None, classes: 
       boxes: the folder of the annotations, `val` of ILSVRC2012_bbox_val_v3.tgz.
       classes: as `synsets` reads them, or a mapping from synset to number, for labels that are synsets; where absent,
         the labels have to name all 1000, and sorting puts them in order.
+      blacklist: a file of the numbers of images to leave out, one a line, from 1: the devkit's
+        ILSVRC2015_clsloc_validation_blacklist.txt has the 1762 whose boxes are bad, which the challenge's localisation
+        error does not count.
 
     Returns:
       An example for each picture, sorted by name.
@@ -200,6 +228,17 @@ def imagenet(images: Path, labels: Path, *, boxes: Path | None = None, classes: 
     Raises:
       ValueError: no pictures, labels in another form, a picture without a label, numbers that are in doubt.
       FileNotFoundError: no such file of labels, or no annotation of a picture.
+
+    Russakovsky et al., "ImageNet large scale visual recognition challenge", IJCV 2015.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as path:
+      ...     (pathlib.Path(path) / "ILSVRC2012_val_00000001.JPEG").touch()
+      ...     _ = (pathlib.Path(path) / "val.txt").write_text("ILSVRC2012_val_00000001.JPEG 65")
+      ...     [found] = imagenet(path, pathlib.Path(path) / "val.txt")
+      >>> found.name, found.label
+      ('ILSVRC2012_val_00000001', 65)
     """
     root, source = pathlib.Path(images), pathlib.Path(labels)
     pictures = _pictures(root)
@@ -207,6 +246,9 @@ def imagenet(images: Path, labels: Path, *, boxes: Path | None = None, classes: 
         inner = any(each.is_dir() for each in root.iterdir())
         raise ValueError(f"{root} has no pictures{': see folder for a folder for each class' if inner else ''}")
     known = of_imagenet(source, [picture.stem for picture in pictures])
+    if blacklist is not None:
+        out = {f"ILSVRC2012_val_{line:0>8}" for line in lines_of(blacklist)}
+        pictures = [picture for picture in pictures if picture.stem not in out]
     named = {label for label, _ in known.values() if SYNSET.fullmatch(label)}
     number = {label: int(label) for label, _ in known.values() if label not in named}
     if named:
@@ -264,6 +306,22 @@ def voc(
       FileNotFoundError: no such list, picture, annotation or mask.
 
     Everingham et al., "The PASCAL visual object classes (VOC) challenge", IJCV 2010.
+
+    Example:
+      >>> import tempfile
+      >>> box = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>5</ymax>"
+      >>> files = {
+      ...     "ImageSets/Main/test.txt": "000001",
+      ...     "JPEGImages/000001.jpg": "",
+      ...     "Annotations/000001.xml": f"<a><object><name>dog</name><bndbox>{box}</bndbox></object></a>",
+      ... }
+      >>> with tempfile.TemporaryDirectory() as path:
+      ...     for name, text in files.items():
+      ...         (pathlib.Path(path) / name).parent.mkdir(parents=True)
+      ...         _ = (pathlib.Path(path) / name).write_text(text)
+      ...     [found] = voc(path)
+      >>> found.name, found.label, found.boxes.tolist()
+      ('000001-dog', 11, [[0.0, 0.0, 5.0, 9.0]])
     """
     base = pathlib.Path(root)
     if not (base / "JPEGImages").is_dir():

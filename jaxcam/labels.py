@@ -67,6 +67,13 @@ def synsets(path: Path) -> tuple[str, ...]:
 
     Raises:
       ValueError: a line that begins otherwise; ids that are not in sorted order, which is that of the outputs.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.NamedTemporaryFile("w") as file:
+      ...     print("n01440764 tench, Tinca tinca", file=file, flush=True)
+      ...     synsets(file.name)
+      ('n01440764',)
     """
     lines = lines_of(path)
     ids = tuple(line.split()[0] for line in lines)

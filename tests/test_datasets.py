@@ -364,6 +364,12 @@ def labelled(folder, text, **options):
 SYNSETS = {"n01440764": 0, "n01443537": 1}
 
 
+def test_a_blacklist_leaves_images_out(validation, tmp_path):
+    (tmp_path / "blacklist.txt").write_text("1\n17\n")
+    text = "ILSVRC2012_val_00000001.JPEG 65\nILSVRC2012_val_00000002.JPEG 970\n"
+    assert [each.label for each in labelled(validation, text, blacklist=tmp_path / "blacklist.txt")] == [970]
+
+
 def test_kaggles_csv_has_labels_and_boxes(validation):
     text = (
         "ImageId,PredictionString\nILSVRC2012_val_00000002,n01440764 0 0 19 11 \n"
