@@ -16,29 +16,20 @@ Class numbers are those of the model's outputs, from 0. Where a folder or file d
 is asked for: a number that is off by one raises no error anywhere, and only makes the figures bad.
 """
 
-import os
 import pathlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from csv import DictReader
 from csv import Error as CsvError
-from xml.etree import ElementTree
 
-import numpy as np
-
-from jaxcam.examples import Example, MaskFile, load
-from jaxcam.labels import SYNSET, Classes, checked_classes, lines_of, of_imagenet, synset_order, synsets
+from jaxcam.challenges import VOC_CLASSES, imagenet, voc
+from jaxcam.examples import Example, MaskFile, Path, array_of, existing, in_order, load, names_of, pictures_in
+from jaxcam.labels import SYNSET, Classes, checked_classes, synset_order, synsets
 from jaxcam.labels import number as number_of
 
 __all__ = ["VOC_CLASSES", "Example", "MaskFile", "csv", "folder", "imagenet", "load", "synsets", "voc"]
 
-Path = str | os.PathLike
-
 COLUMNS = ("image", "label", "mask", "xmin", "ymin", "xmax", "ymax")
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
 
 
 def folder(path: Path, *, classes: Classes | None = None) -> list[Example]:
@@ -84,11 +75,11 @@ def folder(path: Path, *, classes: Classes | None = None) -> list[Example]:
         classes = synset_order(names, root) if all(map(SYNSET.fullmatch, names)) else names
     classes = checked_classes(classes)
     number = {each: number_of(each.name, classes, each) for each in folders}
-    pictures = [picture for each in folders for picture in _pictures(each)]
+    pictures = [picture for each in folders for picture in pictures_in(each)]
     if not pictures:
         raise ValueError(f"{root} has folders, and none has pictures in it")
-    names = _names([picture.relative_to(root) for picture in pictures])
-    return _sorted(Example(p, number[p.parent], name=name) for p, name in zip(pictures, names, strict=True))
+    names = names_of([picture.relative_to(root) for picture in pictures])
+    return in_order(Example(p, number[p.parent], name=name) for p, name in zip(pictures, names, strict=True))
 
 
 def csv(
@@ -176,210 +167,17 @@ def csv(
         wanted = f" with {', '.join(f'{key} = {value}' for key, value in where.items())}" if where else ""
         raise ValueError(f"{source} has no row{wanted}")
     files = dict.fromkeys(image for image, _ in found)
-    names = dict(zip(files, _names([pathlib.Path(file) for file in files]), strict=True))
+    names = dict(zip(files, names_of([pathlib.Path(file) for file in files]), strict=True))
     labels = Counter(image for image, _ in found)
     examples = []
     for (image, label), (mask, boxes) in found.items():
         file = base / mask if mask else None
         if masks is not None:
             file = pathlib.Path(masks) / f"{pathlib.Path(image).stem}.png"
-        shown = None if file is None else MaskFile(_there(file), inside, tuple(ignore))
+        shown = None if file is None else MaskFile(existing(file), inside, tuple(ignore))
         name = names[image] if labels[image] == 1 else f"{names[image]}-{label}"
-        examples.append(Example(_there(base / image), label, shown, _array(boxes), name))
-    return _sorted(examples)
-
-
-def imagenet(
-    images: Path,
-    labels: Path,
-    *,
-    boxes: Path | None = None,
-    classes: Classes | None = None,
-    blacklist: Path | None = None,
-) -> list[Example]:
-    """ImageNet's validation images in one folder, with a file of labels.
-
-        images/ILSVRC2012_val_00000001.JPEG ...
-        boxes/ILSVRC2012_val_00000001.xml ...
-
-    The labels are in one of these forms:
-
-    - Kaggle's LOC_val_solution.csv, which has the boxes too;
-    - lines of a file's name and a number from 0, or a synset: `ILSVRC2012_val_00000001.JPEG 65`;
-    - a synset for each line, in the order of the images' names.
-
-    The devkit's ILSVRC2012_validation_ground_truth.txt is refused: its numbers are not those of any model's outputs.
-
-    Boxes are taken as the ILSVRC annotations have them: pixels from 0, both ends within the box.
-
-    Args:
-      images: the folder. It may hold a part of the images that have labels.
-      labels: the file.
-      boxes: the folder of the annotations, `val` of ILSVRC2012_bbox_val_v3.tgz.
-      classes: as `synsets` reads them, or a mapping from synset to number, for labels that are synsets; where absent,
-        the labels have to name all 1000, and sorting puts them in order.
-      blacklist: a file of the numbers of images to leave out, one a line, from 1: the devkit's
-        ILSVRC2015_clsloc_validation_blacklist.txt has the 1762 whose boxes are bad, which the challenge's localisation
-        error does not count.
-
-    Returns:
-      An example for each picture, sorted by name.
-
-    Raises:
-      ValueError: no pictures, labels in another form, a picture without a label, numbers that are in doubt.
-      FileNotFoundError: no such file of labels, or no annotation of a picture.
-
-    Russakovsky et al., "ImageNet large scale visual recognition challenge", IJCV 2015.
-
-    Example:
-      >>> import tempfile
-      >>> with tempfile.TemporaryDirectory() as path:
-      ...     (pathlib.Path(path) / "ILSVRC2012_val_00000001.JPEG").touch()
-      ...     _ = (pathlib.Path(path) / "val.txt").write_text("ILSVRC2012_val_00000001.JPEG 65")
-      ...     [found] = imagenet(path, pathlib.Path(path) / "val.txt")
-      >>> found.name, found.label
-      ('ILSVRC2012_val_00000001', 65)
-    """
-    root, source = pathlib.Path(images), pathlib.Path(labels)
-    pictures = _pictures(root)
-    if not pictures:
-        inner = any(each.is_dir() for each in root.iterdir())
-        raise ValueError(f"{root} has no pictures{': see folder for a folder for each class' if inner else ''}")
-    known = of_imagenet(source, [picture.stem for picture in pictures])
-    if blacklist is not None:
-        out = {f"ILSVRC2012_val_{line:0>8}" for line in lines_of(blacklist)}
-        pictures = [picture for picture in pictures if picture.stem not in out]
-    named = {label for label, _ in known.values() if SYNSET.fullmatch(label)}
-    number = {label: int(label) for label, _ in known.values() if label not in named}
-    if named:
-        order = synset_order(sorted(named), source) if classes is None else checked_classes(classes)
-        number = {label: number_of(label, order, source) for label in named}
-    elif not set(number.values()) <= set(range(1000)) or (0 not in number.values() and len(number) >= 999):
-        numbers = number.values()
-        raise ValueError(f"{source} has labels {min(numbers)}..{max(numbers)}: 0..999 are wanted, as outputs count")
-    examples = []
-    for picture in pictures:
-        if picture.stem not in known:
-            raise ValueError(f"{source} has no label for {picture.name}")
-        label, found = known[picture.stem]
-        if boxes is not None:
-            annotation = _there(pathlib.Path(boxes) / f"{picture.stem}.xml")
-            found = [box for name, _, box in _annotated(annotation, first=0) if not named or name == label]
-            if not found:
-                raise ValueError(f"{annotation} has no box of {label}")
-        examples.append(Example(picture, number[label], None, _array(found), picture.stem))
-    return _sorted(examples)
-
-
-def voc(
-    root: Path,
-    *,
-    split: str = "test",
-    classes: Classes = VOC_CLASSES,
-    difficult: bool = False,
-    masks: bool = False,
-) -> list[Example]:
-    """PASCAL VOC's images: an example for each image and each class in it, with the boxes of that class.
-
-        root/                          VOCdevkit/VOC2007, or another year's
-          JPEGImages/000001.jpg
-          Annotations/000001.xml
-          ImageSets/Main/test.txt
-          ImageSets/Segmentation/test.txt
-          SegmentationClass/000001.png
-
-    The annotations count pixels from 1 and end within the box; they become boxes from 0 whose ends are excluded.
-
-    Args:
-      root: the folder above.
-      split: the list of images, ImageSets/Main/`split`.txt; with masks, ImageSets/Segmentation/`split`.txt.
-      classes: VOC's names in the order of the model's outputs, or a mapping from name to number.
-      difficult: whether objects that are marked so count. Where they do not, their boxes are left out, and a class
-        that has no others in an image has no example; their pixels are in the masks all the same.
-      masks: whether the masks of SegmentationClass are wanted. The outlines, 255, are not counted.
-
-    Returns:
-      Examples called such as "000001-dog", sorted by name.
-
-    Raises:
-      ValueError: another layout, an annotation that cannot be read, an object of no class.
-      FileNotFoundError: no such list, picture, annotation or mask.
-
-    Everingham et al., "The PASCAL visual object classes (VOC) challenge", IJCV 2010.
-
-    Example:
-      >>> import tempfile
-      >>> box = "<xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>5</ymax>"
-      >>> files = {
-      ...     "ImageSets/Main/test.txt": "000001",
-      ...     "JPEGImages/000001.jpg": "",
-      ...     "Annotations/000001.xml": f"<a><object><name>dog</name><bndbox>{box}</bndbox></object></a>",
-      ... }
-      >>> with tempfile.TemporaryDirectory() as path:
-      ...     for name, text in files.items():
-      ...         (pathlib.Path(path) / name).parent.mkdir(parents=True)
-      ...         _ = (pathlib.Path(path) / name).write_text(text)
-      ...     [found] = voc(path)
-      >>> found.name, found.label, found.boxes.tolist()
-      ('000001-dog', 11, [[0.0, 0.0, 5.0, 9.0]])
-    """
-    base = pathlib.Path(root)
-    if not (base / "JPEGImages").is_dir():
-        near = sorted(each.parent.name for each in base.glob("*/JPEGImages"))
-        raise ValueError(f"{base} has no folder JPEGImages{f': did you mean {base / near[0]}?' if near else ''}")
-    classes = checked_classes(classes)
-    examples = []
-    for line in lines_of(_there(base / "ImageSets" / ("Segmentation" if masks else "Main") / f"{split}.txt")):
-        image = line.split()[0]
-        picture = _there(base / "JPEGImages" / f"{image}.jpg")
-        annotation = _there(base / "Annotations" / f"{image}.xml")
-        boxes: dict[str, list] = {}
-        for name, hard, box in _annotated(annotation, first=1):
-            if difficult or not hard:
-                boxes.setdefault(name, []).append(box)
-        for name, found in boxes.items():
-            label, mask = number_of(name, classes, annotation), None
-            if masks:
-                value = number_of(name, VOC_CLASSES, annotation) + 1
-                mask = MaskFile(_there(base / "SegmentationClass" / f"{image}.png"), (value,))
-            examples.append(Example(picture, label, mask, _array(found), f"{image}-{name}"))
-    if not examples:
-        raise ValueError(f"{base}: split {split!r} has no objects")
-    return _sorted(examples)
-
-
-def _pictures(folder):
-    from PIL import Image
-
-    known = Image.registered_extensions()
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in known and not p.name.startswith("."))
-
-
-def _names(files):
-    """A name for each file, as short as tells them apart: the stem, the path as one word, or that with the suffix."""
-    stems = [file.stem for file in files]
-    parts = [[part for part in file.parts if part not in (file.anchor, "..")] for file in files]
-    parted = ["-".join([*each[:-1], stem]) for each, stem in zip(parts, stems, strict=True)]
-    whole = ["-".join(each) for each in parts]
-    return next((names for names in (stems, parted) if len(set(names)) == len(names)), whole)
-
-
-def _sorted(examples):
-    examples = sorted(examples, key=lambda example: example.name)
-    for one, other in zip(examples, examples[1:], strict=False):
-        if one.name == other.name:
-            raise ValueError(f"{one.image} and {other.image} are both called {one.name!r}")
-    return examples
-
-
-def _there(path):
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    return path
-
-
-def _array(boxes):
-    return np.array(boxes, np.float32) if boxes else None
+        examples.append(Example(existing(base / image), label, shown, array_of(boxes), name))
+    return in_order(examples)
 
 
 def _rows(source):
@@ -414,20 +212,3 @@ def _float(text, column, place):
         return float(text)
     except ValueError as error:
         raise ValueError(f"{place}: {column} is {text!r}: a number of pixels is wanted") from error
-
-
-def _annotated(path, *, first):
-    """The objects of an annotation in PASCAL's form, `(name, difficult, box)`, whose pixels count from `first`."""
-    try:
-        root = ElementTree.parse(path).getroot()
-        height, width = (float(root.findtext(f"size/{side}") or 0) or np.inf for side in ("height", "width"))
-        objects = []
-        for each in root.findall("object"):
-            low, high = (
-                [float(each.findtext(f"bndbox/{side}{end}") or "") - first for side in "yx"] for end in ("min", "max")
-            )
-            box = [*np.maximum(low, 0), *np.minimum(np.add(high, 1), [height, width])]
-            objects.append((each.findtext("name", "").strip(), each.findtext("difficult", "0").strip() == "1", box))
-    except (ElementTree.ParseError, ValueError) as error:
-        raise ValueError(f"{path} is not an annotation that can be read: {error}") from error
-    return objects

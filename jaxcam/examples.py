@@ -8,7 +8,8 @@
 """
 
 import os
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -109,6 +110,44 @@ def load(example: Example, shape: tuple[int, int], *, fit: str = "stretch") -> E
     if boxes is not None:
         boxes = _moved(_turned_boxes(_boxes(boxes, stored, what), stored, turn), upright, resized, corner, shape)
     return Example(pixels, label if label is None else int(label), mask, boxes, name)
+
+
+def pictures_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The picture files of a folder, sorted, without hidden ones."""
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in known and not p.name.startswith("."))
+
+
+def names_of(files: Sequence[pathlib.Path]) -> list[str]:
+    """A name for each file, as short as tells them apart: the stem, the path as one word, or that with the suffix."""
+    stems = [file.stem for file in files]
+    parts = [[part for part in file.parts if part not in (file.anchor, "..")] for file in files]
+    parted = ["-".join([*each[:-1], stem]) for each, stem in zip(parts, stems, strict=True)]
+    whole = ["-".join(each) for each in parts]
+    return next((names for names in (stems, parted) if len(set(names)) == len(names)), whole)
+
+
+def in_order(examples: Iterable[Example]) -> list[Example]:
+    """The examples sorted by name; a ValueError where two have one."""
+    examples = sorted(examples, key=lambda example: example.name or "")
+    for one, other in zip(examples, examples[1:], strict=False):
+        if one.name == other.name:
+            raise ValueError(f"{one.image} and {other.image} are both called {one.name!r}")
+    return examples
+
+
+def existing(path: pathlib.Path) -> pathlib.Path:
+    """The path of a file; a FileNotFoundError where it is none."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    return path
+
+
+def array_of(boxes: list[list[float]]) -> np.ndarray | None:
+    """Boxes as an array `[m 4]`; None where there are none."""
+    return np.array(boxes, np.float32) if boxes else None
 
 
 def _check_label(label, what):

@@ -17,9 +17,9 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
+from jaxcam.examples import Path
 from jaxcam.pretrained import find_class
 
-Path = str | os.PathLike
 Classes = Sequence[str] | Mapping[str, int]
 
 SYNSET = re.compile(r"n\d{8}")
@@ -95,59 +95,3 @@ def lines_of(path: Path) -> list[str]:
     if not lines:
         raise ValueError(f"{os.fspath(path)} is empty")
     return lines
-
-
-def of_imagenet(path: Path, stems: Sequence[str]) -> dict[str, tuple[str, list]]:
-    """From a file of ImageNet's labels: each image's stem to its label, a synset or a number, and its boxes.
-
-    The forms are those of `jaxcam.datasets.imagenet`. `stems` are those of the pictures there are, in order, for a file
-    that has no names.
-    """
-    where = os.fspath(path)
-    lines = lines_of(path)
-    kaggle = lines[0].lower().startswith("imageid,predictionstring")
-    if kaggle:
-        fields = [line.split(",", 1) for line in lines[1:]]
-    else:
-        fields = [re.split(r"[\s,]+", line) for line in lines]
-        if all(len(each) == 1 for each in fields):
-            named = _unnamed([each[0] for each in fields], len(stems), where)
-            fields = [[stem, label] for stem, label in zip(stems, named, strict=True)]
-    known: dict[str, tuple[str, list]] = {}
-    for each in fields:
-        if len(each) != 2:
-            raise ValueError(f"{where}: {' '.join(each)!r}: a file's name and a label are wanted")
-        stem = pathlib.PurePath(each[0]).stem
-        label, boxes = _predicted(each[1], where) if kaggle else (each[1], [])
-        if not (SYNSET.fullmatch(label) or label.isdecimal()):
-            raise ValueError(f"{where}: {stem} has label {label!r}: a number or a synset such as n01440764 is wanted")
-        if known.setdefault(stem, (label, boxes))[0] != label:
-            raise ValueError(f"{where}: {stem} has two labels, {known[stem][0]} and {label}")
-    if len({SYNSET.fullmatch(label) is None for label, _ in known.values()}) > 1:
-        raise ValueError(f"{where} has synsets and numbers: one of both is wanted")
-    return known
-
-
-def _unnamed(labels, count, where):
-    if not all(map(SYNSET.fullmatch, labels)):
-        raise ValueError(
-            f"{where} has a number a line, as the devkit's ground truth does: those are the devkit's ids, in the order "
-            "of its meta.mat and not that of any model's outputs; take Kaggle's LOC_val_solution.csv, or lines of a "
-            "file's name and a label"
-        )
-    if len(labels) != count:
-        raise ValueError(f"{where} has {len(labels)} labels without names for {count} pictures: as many are wanted")
-    return labels
-
-
-def _predicted(text, where):
-    """Kaggle's "synset xmin ymin xmax ymax synset ...": the synset and its boxes."""
-    words = text.split()
-    groups = [words[i : i + 5] for i in range(0, len(words), 5)]
-    try:
-        boxes = [[ymin, xmin, ymax + 1, xmax + 1] for _, *box in groups for xmin, ymin, xmax, ymax in [map(float, box)]]
-    except ValueError as error:
-        raise ValueError(f"{where}: {text!r}: 'synset xmin ymin xmax ymax' for each box is wanted") from error
-    if len({group[0] for group in groups}) != 1:
-        raise ValueError(f"{where}: {text!r}: boxes of one synset are wanted")
-    return words[0], boxes

@@ -368,6 +368,8 @@ def test_a_blacklist_leaves_images_out(validation, tmp_path):
     (tmp_path / "blacklist.txt").write_text("1\n17\n")
     text = "ILSVRC2012_val_00000001.JPEG 65\nILSVRC2012_val_00000002.JPEG 970\n"
     assert [each.label for each in labelled(validation, text, blacklist=tmp_path / "blacklist.txt")] == [970]
+    with pytest.raises(ValueError, match="labels.txt has lines that are no number"):
+        labelled(validation, text, blacklist=tmp_path / "labels.txt")
 
 
 def test_kaggles_csv_has_labels_and_boxes(validation):
