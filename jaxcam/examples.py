@@ -197,16 +197,15 @@ def _boxes(boxes, stored, what):
     boxes = np.asarray(boxes, np.float64)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"{what} has boxes of shape {boxes.shape}: [m 4] is wanted, row0 column0 row1 column1")
-    lower, upper = boxes[:, :2], boxes[:, 2:]
     # Annotators differ by a pixel in where the first one is and whether the last belongs to the box.
-    for bad, wrong in (
-        (~(lower < upper).all(1), "has no area"),
-        (~((lower >= -1) & (upper <= np.add(stored, 1))).all(1), f"is outside the picture, {stored[0]} x {stored[1]}"),
-    ):
+    outside = ~((boxes >= -1) & (boxes <= np.add([*stored, *stored], 1))).all(1)
+    clipped = np.clip(boxes, 0, [*stored, *stored])
+    empty = ~(clipped[:, :2] < clipped[:, 2:]).all(1)
+    for bad, wrong in (outside, f"is outside the picture, {stored[0]} x {stored[1]}"), (empty, "has no area"):
         if bad.any():
             box = ", ".join(f"{side:g}" for side in boxes[bad][0])
             raise ValueError(f"{what}: box {box} {wrong}: row0, column0, row1, column1 in its pixels are wanted")
-    return np.clip(boxes, 0, [*stored, *stored])
+    return clipped
 
 
 def _turned(mask, turn):

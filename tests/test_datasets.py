@@ -165,9 +165,10 @@ def test_what_load_refuses(tmp_path):
         load(Example(path, mask="m.png"), (8, 8))
     for box, wrong in [
         ((3, 4, 3, 9), "box 3, 4, 3, 9 has no area"),
-        ((0, 0, 12, np.nan), "box 0, 0, 12, nan has no area"),
+        ((0, 0, 12, np.nan), "box 0, 0, 12, nan is outside"),
         ((0, 0, 20, 12), "box 0, 0, 20, 12 is outside the picture, 12 x 20"),
         ((-2, 0, 5, 5), "box -2, 0, 5, 5 is outside"),
+        ((-1, 0, 0, 5), "box -1, 0, 0, 5 has no area"),
     ]:
         with pytest.raises(ValueError, match=f"a.png: {wrong}"):
             load(Example(path, boxes=np.array([box])), (8, 8))
@@ -332,6 +333,9 @@ def test_the_pets_as_their_csv_has_them(assets):
         row0, column0, row1, column1 = loaded.boxes[0].astype(int)
         # A head's box lies on its animal.
         assert (loaded.mask[row0:row1, column0:column1] != 0).mean() > 0.6
+    empty = Example(pets / "images/Abyssinian_34.jpg", mask=MaskFile(pets / "trimaps/Abyssinian_34.png", (1,), (3,)))
+    with pytest.raises(ValueError, match="Abyssinian_34.png has no pixel of the object: its values are 2;"):
+        load(empty, (224, 224))  # as it is in the dataset
 
 
 # ImageNet
