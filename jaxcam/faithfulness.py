@@ -34,7 +34,7 @@ def as_mask(saliency: jax.Array, shape: Sequence[int]) -> jax.Array:
 
     A constant map has no such form: it counts everything alike and gives ones; a map of zeros counts nothing and gives
     zeros. Constant means up to rounding, so that what resizing leaves of it is not blown up to 0..1. Which comes first
-    matters: here the mask reaches 0 and 1 at the image's resolution. torch-cam scales the coarse map and then resizes.
+    matters: here the mask reaches 0 and 1, to rounding, at the image's resolution. torch-cam scales the coarse map and then resizes.
 
     Args:
       saliency: map `[*spatial]`, at any resolution.
@@ -54,7 +54,7 @@ def as_mask(saliency: jax.Array, shape: Sequence[int]) -> jax.Array:
     low, high = resized.min(), resized.max()
     size = jnp.maximum(abs(low), abs(high))
     flat = high - low <= 16 * jnp.finfo(resized.dtype).eps * size
-    scaled = (resized - low) / jnp.where(flat, 1, high - low)
+    scaled = jnp.minimum((resized - low) / jnp.where(flat, 1, high - low), 1)  # x * (1 / x) may round to above 1
     return jnp.where(flat, jnp.where(size > 0, 1, 0).astype(scaled.dtype), scaled)
 
 

@@ -294,7 +294,7 @@ def inside(boxes: jax.Array, shape: Sequence[int]) -> jax.Array:
     boxes = _checked_boxes(boxes)
     rows, columns = (
         (boxes[:, i, None] <= centres[None]) & (centres[None] < boxes[:, i + 2, None])
-        for i, centres in enumerate(jnp.arange(n) + jnp.float32(0.5) for n in shape)
+        for i, centres in enumerate(jnp.arange(n, dtype=jnp.float32) + 0.5 for n in shape)
     )
     return rows[:, :, None] & columns[:, None, :]
 
@@ -307,7 +307,7 @@ def _near(mask, distance):
     above = rows - jax.lax.cummax(jnp.where(mask, rows, -far))
     below = jax.lax.cummin(jnp.where(mask, rows, height + far), reverse=True) - rows
     down, along = jnp.minimum(above, below), columns[:, None] - columns[None]
-    return (down[:, None, :] ** 2 + along[None] ** 2).min(-1) <= distance**2
+    return (down[:, None, :] ** 2 + along[None] ** 2).min(-1).astype(jnp.float32) <= float(distance) ** 2
 
 
 def _brightest(values, count):
