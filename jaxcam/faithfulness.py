@@ -34,7 +34,8 @@ def as_mask(saliency: jax.Array, shape: Sequence[int]) -> jax.Array:
 
     A constant map has no such form: it counts everything alike and gives ones; a map of zeros counts nothing and gives
     zeros. Constant means up to rounding, so that what resizing leaves of it is not blown up to 0..1. Which comes first
-    matters: here the mask reaches 0 and 1, to rounding, at the image's resolution. torch-cam scales the coarse map and then resizes.
+    matters: here the mask reaches 0 and 1, to rounding, at the image's resolution. torch-cam scales the coarse map and
+    then resizes, and for it a constant map is zeros.
 
     Args:
       saliency: map `[*spatial]`, at any resolution.
