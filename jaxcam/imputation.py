@@ -1,8 +1,8 @@
 """Noisy linear imputation: pixels that were removed, filled in from those around them.
 
 Every removed pixel is to be the weighted mean of its neighbours, removed ones among them: a linear system, with as many
-unknowns as there are removed pixels. Conjugate gradients solve it, preconditioned by a multigrid V-cycle on a pyramid of
-ever coarser images, in a few steps whatever the size and the shape of what was removed.
+unknowns as there are removed pixels. Conjugate gradients solve it, preconditioned by multigrid V-cycles on a pyramid of
+ever coarser images, in a few steps whatever the size and shape of what was removed.
 
     >>> import jax, jax.numpy as jnp
     >>> ramp = jnp.broadcast_to(jnp.linspace(0, 1, 32)[:, None, None], (32, 32, 1))
