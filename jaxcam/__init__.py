@@ -71,6 +71,15 @@ from jaxcam import batches as batches
 from jaxcam.batches import Explained as Explained
 from jaxcam.batches import explain_batch as explain_batch
 
+# Which map is better: metrics, controls beside the methods, and an evaluation of all of them on labelled images.
+from jaxcam import controls as controls
+from jaxcam import datasets as datasets
+from jaxcam import measures as measures
+from jaxcam import metrics as metrics
+from jaxcam.evaluation import evaluate as evaluate
+from jaxcam.examples import Example as Example
+from jaxcam.tables import Evaluation as Evaluation
+
 # What is known about a map, and the closed form against the exact derivatives.
 from jaxcam.diagnosis import Diagnosis as Diagnosis
 from jaxcam.diagnosis import diagnose as diagnose

@@ -3,6 +3,7 @@
 jaxcam                        the demo: explain a sample canvas with the embedded network, as a picture
 jaxcam explain IMAGE...       explain pictures of your own
 jaxcam batch FOLDER           the maps of all pictures of a folder, as arrays; a killed run goes on where it stopped
+jaxcam evaluate DATA          methods and controls on labelled images: tables, curves, where they differ
 jaxcam diagnose               what is known about a map before it is drawn, as a short report
 jaxcam validate               the closed form against the exact derivatives, as a table and a picture
 jaxcam layers                 the layers that the network can be cut at
@@ -18,18 +19,8 @@ import os
 import pathlib
 import sys
 
-TITLES = {
-    "cam": "CAM",
-    "grad_cam": "Grad-CAM",
-    "grad_cam_plus": "Grad-CAM+",
-    "grad_cam_pp": "Grad-CAM++",
-    "smooth_grad_cam_pp": "Smooth Grad-CAM++",
-    "counterfactual_grad_cam": "Counterfactual Grad-CAM",
-    "xgrad_cam": "XGrad-CAM",
-    "hires_cam": "HiResCAM",
-    "layer_cam": "LayerCAM",
-    "score_cam": "Score-CAM",
-}
+from jaxcam.methods import TITLES
+
 METHODS = tuple(TITLES)
 ACTIVATIONS = ("relu", "leaky_relu", "relu6", "elu", "softplus", "silu", "gelu", "tanh")
 SAMPLE = 1
@@ -91,6 +82,45 @@ def _parser():
     batch.add_argument("--batch-size", type=int, metavar="N", help="pictures at a time (default: what fits the memory)")
     batch.add_argument("--memory", type=float, metavar="MIB", help="for what is computed at a time (default: a share)")
     batch.add_argument("--json", action="store_true", help="print JSON", default=argparse.SUPPRESS)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="methods and controls on labelled images, as tables",
+        description="Methods and controls on labelled images: tables with intervals, curves, and the images where "
+        "methods differ most. The same command goes on where a run stopped, and methods may be added.",
+    )
+    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("data", type=pathlib.Path, metavar="DATA", help="a folder, or a csv of image, label, mask")
+    evaluate.add_argument("--out", type=pathlib.Path, metavar="FOLDER", required=True, help="where all is written")
+    data = evaluate.add_argument_group("data")
+    data.add_argument("--format", choices=("csv", "voc", "imagenet", "folder"), help="(default: what DATA looks like)")
+    data.add_argument("--labels", type=pathlib.Path, metavar="FILE", help="of --format imagenet: its file of labels")
+    data.add_argument("--boxes", type=pathlib.Path, metavar="FOLDER", help="of --format imagenet: its annotations")
+    data.add_argument("--root", type=pathlib.Path, metavar="FOLDER", help="of a csv: what its paths start from")
+    data.add_argument("--masks", metavar="FOLDER", help="of a csv: the masks' folder; of voc: 'yes'")
+    data.add_argument("--inside", type=_integers, metavar="V,V", help="of a csv: the masks' values of the object")
+    data.add_argument("--ignore", type=_integers, metavar="V,V", help="of a csv: the masks' values not counted")
+    data.add_argument("--columns", type=_pairs, metavar="K=V,K=V", help="of a csv: columns' other names, image=file")
+    data.add_argument("--where", type=_pairs, metavar="K=V,K=V", help="of a csv: the rows wanted, split=test")
+    data.add_argument("--split", help="of voc: the list of images (default: test)")
+    data.add_argument("--fit", choices=("stretch", "crop"), default="stretch", help="(default: %(default)s)")
+    data.add_argument("--limit", type=int, metavar="N", help="images, spread evenly over all (default: all)")
+    _model_options(evaluate)
+    evaluate.add_argument("--layer", help="a layer that `jaxcam layers` lists (default: the last convolution)")
+    _activation_option(evaluate)
+    evaluate.add_argument(
+        "--methods",
+        default="grad_cam,grad_cam_pp,smooth_grad_cam_pp",
+        metavar="M,M",
+        help="with options after colons: grad_cam_pp:derivatives=closed_form (default: %(default)s)",
+    )
+    evaluate.add_argument("--metrics", metavar="M,M", help="drop, adcc, deletion, ... (default: all)")
+    evaluate.add_argument(
+        "--target", choices=("predicted", "label"), default="predicted", help="(default: %(default)s)"
+    )
+    evaluate.add_argument("--reference", help="the method that others are compared with (default: Grad-CAM)")
+    evaluate.add_argument("--seed", type=int, default=0, help="of what is random (default: %(default)s)")
+    evaluate.add_argument("--json", action="store_true", help="print JSON", default=argparse.SUPPRESS)
 
     diagnose = commands.add_parser(
         "diagnose",
@@ -316,6 +346,46 @@ def _batch(options):
     return 2 if found.failed else 0
 
 
+def _evaluate(options):
+    import jax
+
+    import jaxcam
+    from jaxcam import examples, reports
+
+    methods = reports.methods_of(options.methods)
+    metrics = None if options.metrics is None else reports.names_of(options.metrics)
+    _check_names(options)
+    names = _names(options)
+    given = {
+        name: getattr(options, name)
+        for name in ("labels", "boxes", "root", "inside", "ignore", "columns", "where", "split")
+    }
+    masks = options.masks == "yes" or options.masks
+    # The synsets of ImageNet are put in order by the loaders themselves.
+    classes = None if options.weights == "imagenet" else names
+    data = reports.examples_of(options.data, options.format, masks=masks, classes=classes, **given)
+    if options.limit is not None:
+        if options.limit < 1:
+            raise ValueError(f"--limit is {options.limit}: at least 1 is wanted")
+        data = data[:: -(-len(data) // options.limit)]
+    model = _model(options, activation=getattr(jax.nn, options.activation))
+    cut = jaxcam.cut(model, options.layer or _last_convolution(model))
+    load = functools.partial(examples.load, shape=model.image_shape[:2], fit=options.fit)
+    key = jax.random.key(options.seed)
+    how = {"target": options.target, "reference": options.reference, "load": load, "out": options.out}
+    found = jaxcam.evaluate(cut, data, methods, metrics, key, **how)
+    by_name = {each.name: each for each in data}
+    written = reports.write(
+        found, options.out, cut, methods, lambda name: load(by_name[name]), key, shown=lambda i: _classes(model)[i]
+    )
+    if options.json:
+        print(json.dumps(found.as_dict()))
+    else:
+        print(found)
+        print(f"\n{', '.join(map(str, written))}")
+    return 2 if found.failed else 0
+
+
 def _fitted(path, shape):
     from jaxcam import images
 
@@ -533,6 +603,13 @@ def _integers(text):
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 3,7") from None
+
+
+def _pairs(text):
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name and value for name, _, value in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of pairs such as image=file,label=breed")
+    return {name: value for name, _, value in pairs}
 
 
 def _points(text):

@@ -247,6 +247,11 @@ def _checked_names(names, images):
     if twice:
         raise ValueError(f"two images are called {twice[0]!r}: give names=, one for each image")
     for name in names:
-        if not isinstance(name, str) or not name or set(name) & set("/\\\0") or len(os.fsencode(name)) > LONGEST:
-            raise ValueError(f"name {name!r} is no name for a file: give names=, short and without a path")
+        check_name(name)
     return names
+
+
+def check_name(name: Any) -> None:
+    """A ValueError where a name is none for a file."""
+    if not isinstance(name, str) or not name or set(name) & set("/\\\0") or len(os.fsencode(name)) > LONGEST:
+        raise ValueError(f"name {name!r} is no name for a file: give names=, short and without a path")

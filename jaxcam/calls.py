@@ -82,6 +82,11 @@ def method(
     return decorate
 
 
+def options_of(function: Callable[..., Any]) -> list[str]:
+    """The names of a function's keyword-only options."""
+    return [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+
+
 def chosen(outputs: Any, target: Any) -> tuple[Any, Any]:
     """The target as an index, the largest output's for None, and whether it is in range: traced, that cannot raise."""
     if target is None:

@@ -55,11 +55,11 @@ def check_target(cut: Cut, image: jax.Array, target: Any, score: Any = scores.lo
     vector = isinstance(outputs, jax.ShapeDtypeStruct) and outputs.ndim == 1
     if not vector and score in (scores.logit, scores.log_softmax):
         raise ValueError(
-            f"the head gives {_shapes(outputs)} for an image {list(image.shape)}: outputs [classes] are wanted, of one "
+            f"the head gives {shapes(outputs)} for an image {list(image.shape)}: outputs [classes] are wanted, of one "
             "image without a batch axis; for others give a score=, such as lambda outputs, target: outputs[0][target]"
         )
     if target is None and not vector:
-        raise ValueError(f"target=None needs outputs [classes]: this head gives {_shapes(outputs)}; give a target")
+        raise ValueError(f"target=None needs outputs [classes]: this head gives {shapes(outputs)}; give a target")
     if target is None or not vector or isinstance(target, jax.core.Tracer):
         return
     if hasattr(target, "dtype") and jnp.issubdtype(target.dtype, jax.dtypes.prng_key):
@@ -113,6 +113,6 @@ def check_count(name: str, value: Any, *, at_least: int) -> None:
         raise ValueError(f"{name} is {value!r}: an integer of at least {at_least} is wanted")
 
 
-def _shapes(outputs):
+def shapes(outputs: Any) -> str:
     """A pytree of shapes as a reader writes it."""
     return str(jax.tree.map(lambda leaf: list(leaf.shape), outputs))

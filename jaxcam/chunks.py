@@ -106,6 +106,8 @@ class Runner:
 
     def _fit(self, example, at_most):
         """How many fit the memory of a device; where that is fewer than wanted, what they take is linear in them."""
+        if at_most == 1 and self.memory is None:
+            return 1  # without compiling
         memory = _free() if self.memory is None else self.memory
         wanted = self._bytes(example, at_most)
         if wanted is None:

@@ -41,6 +41,20 @@ from jaxcam.composition import Image, Score, Target, check_map, weighted_map
 from jaxcam.cut import Cut, Cuts, activations
 from jaxcam.cut import cut as cut_model
 
+# As the papers print them.
+TITLES = {
+    "cam": "CAM",
+    "grad_cam": "Grad-CAM",
+    "grad_cam_plus": "Grad-CAM+",
+    "grad_cam_pp": "Grad-CAM++",
+    "smooth_grad_cam_pp": "Smooth Grad-CAM++",
+    "counterfactual_grad_cam": "Counterfactual Grad-CAM",
+    "xgrad_cam": "XGrad-CAM",
+    "hires_cam": "HiResCAM",
+    "layer_cam": "LayerCAM",
+    "score_cam": "Score-CAM",
+}
+
 
 @method()
 def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | None = None) -> jax.Array:

@@ -17,16 +17,26 @@ from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import jax.typing
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from jaxcam import maps
+from jaxcam.evaluation import CONTROLS
+from jaxcam.tables import Evaluation
 from jaxcam.validation import Validation
 
 COLOURS = "turbo"
 PANEL = 2.4  # inches
+CURVES = {
+    "deletion_curve": ("deletion", "share of the pixels removed"),
+    "insertion_curve": ("insertion", "share of the pixels put back"),
+    "road_most_curve": ("ROAD, most relevant first", "share of the pixels removed"),
+    "road_least_curve": ("ROAD, least relevant first", "share of the pixels removed"),
+    "confidence_curve": ("relative confidence", "quantile below which pixels are removed"),
+}
 POINTS = 5000  # the largest locations of a scatter; the rest lie on them at zero
 
 
@@ -195,6 +205,72 @@ def validation(found: Validation, image: jax.typing.ArrayLike, *, alpha: float =
                 f"{title} map" if each is row.exact else f"{title} map, {row.errors['map']:.1e}", fontsize=9
             )
     return figure
+
+
+def curves(found: Evaluation, *, methods: Sequence[str] | None = None) -> Figure:
+    """The mean curves of an evaluation, a panel for each kind and a line for each method, controls dashed.
+
+    Args:
+      found: what `jaxcam.evaluate` returned.
+      methods: of its methods those to draw; None for all.
+
+    Raises:
+      ValueError: it has no curves, or not that method.
+    """
+    known = found.curves()
+    if not known:
+        raise ValueError("the evaluation has no curves: measure deletion, insertion, road or confidence")
+    chosen = found.methods if methods is None else methods
+    for name in chosen:
+        if name not in found.methods:
+            raise ValueError(f"no method {name!r}: choose of {', '.join(found.methods)}")
+    columns = min(len(known), 3)
+    rows = -(-len(known) // columns)
+    figure = Figure(
+        figsize=(1.5 * PANEL * columns, 1.3 * PANEL * rows + 0.3 * -(-len(chosen) // 4)), layout="constrained"
+    )
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid[len(known) :]:
+        axes.set_axis_off()
+    colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    for axes, (column, of_methods) in zip(grid, known.items(), strict=False):
+        for i, name in enumerate(chosen):
+            x, y = of_methods[name]
+            style = "--" if name in CONTROLS else "-"
+            axes.plot(x, y, style, color=colours[i % len(colours)], linewidth=1.3, label=name)
+        title, across = CURVES.get(column, (column, ""))
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel(across, fontsize=8)
+        axes.tick_params(labelsize=7)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
+    return figure
+
+
+def differences(
+    images: Sequence[jax.typing.ArrayLike],
+    maps_by_name: Mapping[str, Sequence[jax.typing.ArrayLike]],
+    figures_by_name: Mapping[str, Sequence[str]],
+    *,
+    titles: Sequence[str] | None = None,
+    alpha: float = 0.5,
+) -> Figure:
+    """A row for each image, with its map by each method and what was measured of it above: where methods disagree.
+
+    Args:
+      images: `[h w 3]` each, in 0..1.
+      maps_by_name: for each method's name, one map for each image.
+      figures_by_name: for each method's name, one line for each image, such as "energy 0.41".
+      titles: a line above each image.
+      alpha: opacity of the maps.
+    """
+    panels = [
+        [
+            (titles[i] if titles else "input", None),
+            *((f"{name}\n{figures_by_name[name][i]}", each[i]) for name, each in maps_by_name.items()),
+        ]
+        for i in range(len(images))
+    ]
+    return _grid(images, panels, alpha)
 
 
 def _scatter(axes, exact, found):

@@ -7,8 +7,8 @@ FLOPS_WORTH_A_BAR = 3e11  # some seconds on a few cores
 
 
 @contextlib.contextmanager
-def bar(label: str, total: int, *, flops: float) -> Iterator[Callable[[], None] | None]:
-    """A bar on stderr; the function that advances it by one, or None where the work is too short for a bar."""
+def bar(label: str, total: int | None, *, flops: float) -> Iterator[Callable[[], None] | None]:
+    """A bar on stderr, and what advances it by one: None where the work is too short for a bar; total may be None."""
     if flops < FLOPS_WORTH_A_BAR:
         yield None
         return

@@ -225,7 +225,8 @@ def _met(closed):
     *params, image = (flat.value() for _ in closed.jaxpr.invars)
     flat.through(closed.jaxpr, closed.consts, [*params, image])
     origins = {number: {place} for place, number in enumerate(params)}
-    moving, met = {image}, {}
+    moving = {image}
+    met: dict[int, None] = {}
     for step in flat.steps:
         of = set().union(*(origins.get(number, ()) for number in step.inputs if number not in moving))
         if moving.intersection(step.inputs):

@@ -41,31 +41,22 @@ def open_folder(out: pathlib.Path, settings: dict[str, Any]) -> None:
     An image that has no map yet may have been mended since. Where nothing depends on an image's place in the list, no
     key and one class or none for all, images may be more or fewer, too.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    for left in out.glob(f".*{PARTIAL}"):
-        if _is_left(left):
-            left.unlink(missing_ok=True)
-    described = out / "run.json"
+    sweep(out)
+    file = out / "run.json"
     maps = any(out.glob("*.npy"))
-    if not described.exists() or not maps:
+    if not file.exists() or not maps:
         if maps:
             raise ValueError(f"{out} has maps but no run.json that says of which run: choose another folder")
-        _replace(described, json.dumps(settings, indent=1).encode())
+        replace(file, json.dumps(settings, indent=1).encode())
         return
     try:
-        there = dict(json.loads(described.read_text()))
+        there = dict(json.loads(file.read_text()))
         known = dict(there["images"])
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{described} does not describe a run: choose another folder") from error
+        raise ValueError(f"{file} does not describe a run: choose another folder") from error
     here = json.loads(json.dumps(settings))
     images = here["images"]
-    differs = [
-        f"other {name}"
-        if name in ("params", "model")
-        else f"{name} {_short(there.get(name))}, not {_short(here.get(name))}"
-        for name in here | there
-        if name != "images" and here.get(name) != there.get(name)
-    ]
+    differs = differences({**there, "images": images}, here)
     by_place = here["key"] is not None or isinstance(here["targets"], str)
     changed = [name for name in images if known.get(name) != images[name] and path(out, name).exists()]
     if changed or (by_place and list(known) != list(images)):
@@ -74,7 +65,15 @@ def open_folder(out: pathlib.Path, settings: dict[str, Any]) -> None:
         what = "; ".join(differs)
         raise ValueError(f"{out} holds another run, with {what}: choose another folder, or the same settings")
     if images != known:
-        _replace(described, json.dumps(settings, indent=1).encode())
+        replace(file, json.dumps(settings, indent=1).encode())
+
+
+def sweep(out: pathlib.Path) -> None:
+    """The folder, made where it is not there, and without what a killed run left half-written."""
+    out.mkdir(parents=True, exist_ok=True)
+    for left in out.glob(f".*{PARTIAL}"):
+        if _is_left(left):
+            left.unlink(missing_ok=True)
 
 
 def _is_left(partial):
@@ -98,6 +97,17 @@ def _runs(process):
     return True
 
 
+def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """What two runs differ in, a phrase each."""
+    return [
+        f"other {name}"
+        if name in ("params", "model")
+        else f"{name} {_short(there.get(name))}, not {_short(here.get(name))}"
+        for name in here | there
+        if here.get(name) != there.get(name)
+    ]
+
+
 def _short(value):
     text = json.dumps(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
@@ -109,14 +119,14 @@ def write(path: pathlib.Path, image_map: np.ndarray, finished: int) -> pathlib.P
     # NumPy would write a type that is not its own, such as bfloat16, as bytes without a meaning.
     np.save(buffer, image_map.astype(np.float32) if image_map.dtype.kind == "V" else image_map)
     try:
-        _replace(path, buffer.getvalue())
+        replace(path, buffer.getvalue())
     except OSError as error:
         reason = f"{error.strerror or error}; {finished} maps are finished, and the same call goes on from there"
         raise OSError(error.errno, reason, str(path)) from error
     return path
 
 
-def _replace(path, content):
+def replace(path: pathlib.Path, content: bytes) -> None:
     """Written beside and renamed: there is the whole file, or none."""
     # A name of its own for each writer: two runs in one folder write the same maps, and must not share a file.
     beside = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.{secrets.token_hex(4)}{PARTIAL}")
@@ -142,14 +152,21 @@ def settings(
     """What a run is, in words that JSON has; arrays by their digest."""
     return {
         "jaxcam": importlib.metadata.version("jaxcam-saliency"),
-        "method": _described(method),
-        "layer": cut.layer,
-        "model": None if sample is None else [list(sample.shape), str(sample.dtype), _program(cut, sample)],
-        "params": _digest(*(part for path, leaf in jax.tree.leaves_with_path(cut.params) for part in (path, leaf))),
-        "images": {name: _digest(_seen(image)) for name, image in zip(names, images, strict=True)},
-        "load": _described(load, state=False),
+        "method": described(method),
+        **of_model(cut, sample),
+        "images": {name: digest(seen(image)) for name, image in zip(names, images, strict=True)},
+        "load": described(load, state=False),
         "targets": targets if targets is None else _one_or_digest(targets),
         "key": None if key is None else [str(jax.random.key_impl(key)), jax.random.key_data(key).tolist()],
+    }
+
+
+def of_model(cut: Cut, sample: jax.ShapeDtypeStruct | None) -> dict[str, Any]:
+    """The layer, what the model does to such an image, and its parameters."""
+    return {
+        "layer": cut.layer,
+        "model": None if sample is None else [list(sample.shape), str(sample.dtype), program(cut, sample)],
+        "params": digest(*(part for path, leaf in jax.tree.leaves_with_path(cut.params) for part in (path, leaf))),
     }
 
 
@@ -162,20 +179,20 @@ def sample_of(out: pathlib.Path) -> jax.ShapeDtypeStruct | None:
         return None
 
 
-def _program(cut, sample):
+def program(cut: Cut, sample: jax.ShapeDtypeStruct) -> str | None:
     """What the model does, without its parameters; None where it does not take the image."""
     try:
         closed = jax.make_jaxpr(activations)(cut, sample)
     except (TypeError, ValueError):  # which is said for that image
         return None
-    return _digest(re.sub(" at 0x[0-9a-f]+", "", str(closed.jaxpr)), *closed.consts)
+    return digest(re.sub(" at 0x[0-9a-f]+", "", str(closed.jaxpr)), *closed.consts)
 
 
 def _one_or_digest(targets):
-    return int(targets[0]) if targets.size and (targets == targets[0]).all() else _digest(targets)
+    return int(targets[0]) if targets.size and (targets == targets[0]).all() else digest(targets)
 
 
-def _described(value, *, state=True, within=()):
+def described(value: Any, *, state: bool = True, within: tuple = ()) -> Any:
     """In words that JSON has; without state, all but what a function of one's own holds, such as a loader's cache.
 
     `within` has the functions that this is part of: one that calls itself is described once.
@@ -184,7 +201,7 @@ def _described(value, *, state=True, within=()):
         return value
 
     def inside(each):
-        return _described(each, within=(*within, value))
+        return described(each, within=(*within, value))
 
     if isinstance(value, functools.partial):
         options = {name: inside(option) for name, option in sorted(value.keywords.items())}
@@ -195,7 +212,7 @@ def _described(value, *, state=True, within=()):
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         # The type of a key is no NumPy type.
         number = value.shape == () and isinstance(value.dtype, np.dtype) and value.dtype.kind in "biuf"
-        return value.item() if number else _digest(value)
+        return value.item() if number else digest(value)
     if isinstance(value, types.MethodType):
         return [inside(value.__func__), inside(value.__self__)]
     name = getattr(value, "__qualname__", None)
@@ -207,7 +224,7 @@ def _described(value, *, state=True, within=()):
         text = repr(value)
         if " at 0x" in text:
             return type(value).__qualname__
-        return text if len(text) <= 200 else _digest(text)
+        return text if len(text) <= 200 else digest(text)
     name = f"{value.__module__}.{name}"
     repeated = any(value is outer for outer in within)
     if repeated or not isinstance(value, types.FunctionType) or (name.startswith("jaxcam.") and "<" not in name):
@@ -220,7 +237,7 @@ def _described(value, *, state=True, within=()):
     held += [each for each in used if not callable(each) or getattr(each, "__module__", None) == value.__module__]
     # What may change while it runs, such as a cache, is not what it is.
     kept = [each for each in held if not isinstance(each, list | dict | set | types.ModuleType)] if state else []
-    return [name, _digest(*_done(value.__code__)), *map(inside, [*defaults, *kept])]
+    return [name, digest(*_done(value.__code__)), *map(inside, [*defaults, *kept])]
 
 
 def _done(code):
@@ -230,7 +247,7 @@ def _done(code):
         yield from _done(const) if isinstance(const, types.CodeType) else [repr(const)]
 
 
-def _seen(element):
+def seen(element: Any) -> Any:
     """An image, or what it is loaded from: an array's values, and of a file its path, size and time."""
     if hasattr(element, "dtype"):
         return element
@@ -240,20 +257,20 @@ def _seen(element):
         except OSError:  # it will be said when its turn comes
             return f"{element}: none"
         return f"{element}: {status.st_size} {status.st_mtime_ns}"
-    return json.dumps(_described(element))
+    return json.dumps(described(element))
 
 
-def _digest(*parts):
+def digest(*parts: Any) -> str:
     """Of arrays, with shape and type, and of anything else as text."""
-    digest = hashlib.blake2b(digest_size=16)
+    found = hashlib.blake2b(digest_size=16)
     for part in parts:
         if hasattr(part, "dtype"):
             if jnp.issubdtype(part.dtype, jax.dtypes.prng_key):
                 part = jax.random.key_data(part)
             array = np.ascontiguousarray(part)
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(array.reshape(-1).view(np.uint8).data)
+            found.update(f"{array.dtype}{array.shape}".encode())
+            found.update(array.reshape(-1).view(np.uint8).data)
         else:
-            digest.update(part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass"))
-        digest.update(b";")
-    return digest.hexdigest()
+            found.update(part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass"))
+        found.update(b";")
+    return found.hexdigest()

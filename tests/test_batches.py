@@ -200,7 +200,7 @@ def test_a_folder_of_another_run_is_refused(tiny, tmp_path):
 
 
 def test_methods_are_told_apart():
-    described = lambda value: json.dumps(runs._described(value))
+    described = lambda value: json.dumps(runs.described(value))
     select = functools.partial(jaxcam.select, filters=[1])
     methods = [
         jaxcam.grad_cam,

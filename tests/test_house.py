@@ -16,8 +16,10 @@ HOUSE = pathlib.Path(jaxcam.__file__).parent
 FLOORS = [
     "progress", "jaxprs", "convolutions", "sharing", "vgg", "checkpoints", "layouts", "pretrained", "models", "cut",
     "scores", "linearity", "plans", "taylor", "rules", "noise", "derivatives", "weights", "maps", "compat", "checks",
-    "calls", "growing", "composition", "averages", "methods", "pixels", "images", "runs", "chunks", "batches",
-    "diagnosis", "validation", "plots", "__main__",
+    "calls", "growing", "composition", "averages", "methods", "pixels", "images", "examples", "labels", "challenges",
+    "datasets", "runs", "chunks", "batches", "controls", "localisation", "faithfulness", "imputation", "removal",
+    "randomisation", "metrics", "measures", "scoring", "tables", "evaluation", "diagnosis", "validation", "plots",
+    "reports", "__main__",
 ]  # fmt: skip
 
 
@@ -58,7 +60,7 @@ def test_import_leaves_the_heavy_rooms_closed():
 
 ROOMS = [
     jaxcam.derivatives, jaxcam.linearity, jaxcam.maps, jaxcam.noise, jaxcam.pixels, jaxcam.rules, jaxcam.scores,
-    jaxcam.weights, jaxcam,
+    jaxcam.weights, jaxcam.metrics, jaxcam.controls, jaxcam,
 ]  # fmt: skip
 PUBLIC = {
     f"{room.__name__}.{name}": value
@@ -80,5 +82,8 @@ def test_public_functions(name):
         for option in options & set(parameters):
             if function.__module__ != "jaxcam.derivatives" or option not in ("score", "derivatives"):
                 assert parameters[option].kind is inspect.Parameter.KEYWORD_ONLY, option
-    if "key" in parameters and "cut" in parameters and function is not jaxcam.explain_batch:  # after its method
-        assert list(parameters)[:4] == ["cut", "image", "target", "key"]
+    positional = [name for name, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if "key" in positional and "cut" in positional and function is not jaxcam.noise.noisy:
+        assert positional[-1] == "key"
+    if positional[:2] == ["cut", "image"]:
+        assert positional == [each for each in ("cut", "image", "saliency", "target", "key") if each in positional]

@@ -4,7 +4,7 @@ Differences of definition, each measured here:
 
 - torch-cam scales the coarse map to 0..1 and then resizes it; jaxcam scales what it has resized. To torch-cam a
   constant map is zeros, which masks the whole image; to jaxcam it is ones. torch-cam divides by Y + 1e-7.
-- With the softmax that the drop needs, torch-cam's metric also takes the map of the probability, not of the logit. Where
+- With the softmax that the drop needs, torch-cam also takes the map of the probability, not of the logit. Where
   the softmax is saturated that is tiny, and the 1e-8 that torch-cam adds to what it divides by dims the mask: the peak
   of one of the maps here is 0.52.
 - Quantus' pointing game counts a hit where any of several largest pixels is on the object, so that a map of ones

@@ -1,0 +1,316 @@
+"""Which map is better, measured: methods and controls on labelled images, with paired confidence intervals.
+
+    >>> import jaxcam
+    >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+    >>> canvases = [jaxcam.pretrained.digits_canvas(i) for i in range(3)]
+    >>> examples = [jaxcam.Example(image, boxes=boxes) for image, boxes in canvases]
+    >>> found = evaluate(cut, examples, {"Grad-CAM": jaxcam.grad_cam}, ["drop", "pointing"])
+    >>> found.methods
+    ['Grad-CAM', 'Grad-CAM+', 'mean activation', 'centre Gaussian', 'random', 'all ones']
+    >>> found.estimates()["all ones"]["average_drop"].mean
+    0.0
+
+`print(found)` shows the tables. The controls are always in them: a figure says nothing without them.
+"""
+
+import functools
+import importlib.metadata
+import inspect
+import json
+import logging
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from jaxcam import checks, chunks, controls, progress, runs, scores
+from jaxcam import methods as named
+from jaxcam.batches import check_name
+from jaxcam.composition import Score
+from jaxcam.cut import Cut
+from jaxcam.examples import Example, MaskFile
+from jaxcam.measures import MEASURES, Measure
+from jaxcam.scoring import Method, Scorer, loaded
+from jaxcam.tables import Evaluation
+
+CONTROLS: dict[str, Method] = {
+    "Grad-CAM+": named.grad_cam_plus,
+    "mean activation": controls.mean_activation,
+    "centre Gaussian": controls.centre_gaussian,
+    "random": controls.random,
+    "all ones": controls.all_ones,
+}
+TARGETS = ("predicted", "label")
+
+log = logging.getLogger("jaxcam")
+
+
+def evaluate(
+    cut: Cut,
+    examples: Iterable[Example],
+    methods: Mapping[str, Method] | Sequence[Method],
+    metrics: Sequence[str | Measure] | None = None,
+    key: jax.Array | None = None,
+    *,
+    target: str = "predicted",
+    score: Score = scores.probability,
+    reference: str | None = None,
+    load: Callable[[Any], Example] | None = None,
+    out: str | os.PathLike | None = None,
+    memory: float | None = None,
+    mesh: Mesh | None = None,
+) -> Evaluation:
+    """Methods and controls on labelled images: each image's figures, their means, and what may be said of them.
+
+    The controls, all ones, a centre Gaussian, random, the mean activation and Grad-CAM+, are always in the tables. Maps
+    of an image that are the same to 1e-5 of their maximum are measured once. An image that fails (a file that
+    cannot be read, a label out of range, a mask of another size, a map that is not finite) gets one line on the
+    logger "jaxcam", and the others go on.
+
+    Args:
+      cut: a `Cut` whose outputs are `[classes]`.
+      examples: `jaxcam.Example`s, as `jaxcam.datasets` lists them; any iterable, read once.
+      methods: by name, functions `(cut, image, target, [key]) -> [h' w']`, options bound by `functools.partial`; or a
+        sequence of functions, which are named as they are called.
+      metrics: names of `jaxcam.measures.MEASURES`, or functions of that form; where absent all of those. What needs a
+        mask or boxes is measured where an image has them.
+      key: what is random is drawn from it; `jax.random.key(0)` where absent. What is drawn for an image depends on its
+        pixels, and not on its place among the others.
+      target: the class that is explained: "predicted", or the "label"; an image whose label is not predicted is then
+        counted apart.
+      score: `(outputs, target) -> scalar`, of the whole and of the masked image: softmax's probability where absent.
+      reference: the method that the others are compared with; where absent "Grad-CAM" if there is one of that name, or
+        else the first.
+      load: from an element of `examples` to an `Example` of arrays of the model's size, such as
+        `functools.partial(jaxcam.datasets.load, shape=(224, 224))`; where absent they are that already.
+      out: a folder for the figures of each image, `images/NAME.json`, and for `run.json`, which describes the run. The
+        same call goes on with what is missing; methods may be added. What failed is tried again.
+      memory: the memory knob, as in `jaxcam.explain_batch`.
+      mesh: divides the images over all its devices, whatever its axes are called.
+
+    Returns:
+      `Evaluation`, which prints as tables.
+
+    Raises:
+      ValueError: no examples, or no methods; a metric, target or reference that is not known; a folder of another run,
+        and what differs; names that cannot be told apart; outputs that are not `[classes]`.
+      TypeError, ValueError: a method that cannot be called with what it is given.
+      OSError: the folder cannot be written, or is full. The figures of the images that are finished stay.
+
+    Example:
+      >>> import functools, jaxcam
+      >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+      >>> image, boxes = jaxcam.pretrained.digits_canvas(1)
+      >>> examples = [jaxcam.Example(image, label=3, boxes=boxes, name="two copies of a 3")]
+      >>> found = evaluate(cut, examples, [jaxcam.grad_cam, jaxcam.hires_cam], ["energy", "found"], target="label")
+      >>> found.accuracy, found.reference
+      (1.0, 'grad_cam')
+    """
+    checks.check_cut(cut)
+    rows = _with_controls(methods)
+    measured = _checked_measures(metrics, score)
+    if target not in TARGETS:
+        raise ValueError(f"target is {target!r}: choose one of {', '.join(TARGETS)}")
+    if reference is None:
+        reference = "Grad-CAM" if "Grad-CAM" in rows else next(iter(rows))
+    if reference not in rows:
+        raise ValueError(f"reference is {reference!r}: choose one of {', '.join(rows)}")
+    key = jax.random.key(0) if key is None else key
+    total = len(examples) if isinstance(examples, Sized) else None
+    scorer = Scorer(
+        cut, key, rows, measured, count=total or 2**20, target=target, score=score, memory=memory, mesh=mesh
+    )
+    settings = {"target": target, "score": score, "key": key, "load": load, "metrics": measured}
+    folder = None if out is None else _Folder(pathlib.Path(out), cut, rows, settings)
+    images: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    names: dict[str, None] = {}
+
+    with progress.bar("evaluating", total, flops=math.inf) as advance:
+
+        def end(name, record=None, error=None):
+            if error is None:
+                images[name] = {**record, "rows": {row: record["rows"][row] for row in rows}}
+            else:
+                failed[name] = " ".join(str(error).split()) or type(error).__name__
+                log.warning("%s: %s", name, failed[name])
+            if advance is not None:
+                advance()
+
+        def todo():
+            """Examples that have not all rows yet, with their names, digests and what there is of them."""
+            for number, given in enumerate(examples):
+                name = _name(given, number)
+                if name in names:
+                    raise ValueError(f"two examples are called {name!r}: give each a name of its own")
+                names[name] = None
+                digest = _digest(given) if folder is not None else ""
+                there = folder.read(name, digest) if folder is not None else None
+                if there is not None and set(rows) <= set(there["rows"]):
+                    end(name, there)
+                    continue
+                try:
+                    example = loaded(given if load is None else load(given))
+                    _check_label(example.label, scorer.classes(example.image), target)
+                except Exception as error:  # whatever a loader raises is one image's failure
+                    end(name, error=error)
+                    continue
+                if folder is not None:
+                    folder.open(jax.ShapeDtypeStruct(example.image.shape, example.image.dtype))
+                yield example, (name, digest, there)
+
+        for some, beside in chunks.alike(todo(), scorer.size):
+            missing = [row for row in rows if any(there is None or row not in there["rows"] for *_, there in beside)]
+            try:
+                records = scorer(some, missing)
+            except (TypeError, ValueError) as error:
+                if not images:  # the call itself may be wrong
+                    raise
+                records = [error] * len(some)
+            for record, (name, digest, there) in zip(records, beside, strict=True):
+                if isinstance(record, Exception):
+                    end(name, error=record)
+                    continue
+                if there is not None:
+                    record["rows"] = {**there["rows"], **record["rows"]}
+                if folder is not None:
+                    folder.write(name, digest, record, len(images))
+                end(name, record)
+    if not names:
+        raise ValueError("no examples: there is nothing to evaluate")
+    return Evaluation({name: images[name] for name in names if name in images}, failed, reference, target)
+
+
+class _Folder:
+    """Where the figures of each image are kept, each file whole or not there."""
+
+    def __init__(self, out: pathlib.Path, cut: Cut, rows: Mapping[str, Method], settings: Mapping[str, Any]):
+        self.out, self.cut, self.rows, self.settings = out, cut, rows, settings
+        self.is_open = False
+        runs.sweep(out)
+        runs.sweep(out / "images")
+        sample = runs.sample_of(out)
+        if sample is not None:
+            self.open(sample)
+        elif any((out / "images").glob("*.json")):
+            raise ValueError(f"{out} has figures but no run.json that says of which run: choose another folder")
+
+    def open(self, sample: jax.ShapeDtypeStruct) -> None:
+        """Say of which run the folder is, or find that it is of this one; a ValueError where it is of another."""
+        if self.is_open:
+            return
+        self.is_open = True
+        file = self.out / "run.json"
+        described = {name: runs.described(value, state=name != "load") for name, value in self.settings.items()}
+        here = {
+            "jaxcam": importlib.metadata.version("jaxcam-saliency"),
+            **runs.of_model(self.cut, sample),
+            **described,
+            "methods": {name: runs.described(method) for name, method in self.rows.items()},
+        }
+        here = json.loads(json.dumps(here))
+        if not file.exists():
+            runs.replace(file, json.dumps(here, indent=1).encode())
+            return
+        there = json.loads(file.read_text())
+        known = there.pop("methods")
+        differs = runs.differences(there, {name: value for name, value in here.items() if name != "methods"})
+        methods = here["methods"]
+        differs += [f"another method {name!r}" for name in known if known[name] != methods.get(name, known[name])]
+        if differs:
+            what = "; ".join(differs)
+            raise ValueError(f"{self.out} holds another run, with {what}: choose another folder, or the same settings")
+        if not set(methods) <= set(known):
+            here["methods"] = {**known, **methods}
+            runs.replace(file, json.dumps(here, indent=1).encode())
+
+    def read(self, name: str, digest: str) -> dict[str, Any] | None:
+        """What there is of an image; a ValueError where it is of another image."""
+        try:
+            record = json.loads(self._path(name).read_text())
+        except FileNotFoundError:
+            return None
+        if record.pop("example") != digest:
+            raise ValueError(f"{self.out} holds another run, with another image {name!r}: choose another folder")
+        return record
+
+    def write(self, name: str, digest: str, record: Mapping[str, Any], finished: int) -> None:
+        """The figures of an image; an OSError that says how many are finished."""
+        path = self._path(name)
+        try:
+            runs.replace(path, json.dumps({"example": digest, **record}).encode())
+        except OSError as error:
+            reason = f"{error.strerror or error}; {finished} images are finished, and the same call goes on from there"
+            raise OSError(error.errno, reason, str(path)) from error
+
+    def _path(self, name):
+        return self.out / "images" / f"{name}.json"
+
+
+def _with_controls(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
+    """The methods by name, and the controls after them."""
+    if callable(methods):
+        raise TypeError(f"methods is {methods!r}: a dict by name, or a list, is wanted")
+    if not isinstance(methods, Mapping):
+        unnamed = [each for each in methods if not hasattr(each, "__name__")]
+        if unnamed:
+            raise ValueError(f"{unnamed[0]!r} has no name: give methods as a dict by name")
+        given = {each.__name__: each for each in methods}
+        if len(given) < len(methods):
+            raise ValueError("two methods have one name: give methods as a dict by name")
+        methods = given
+    if not methods:
+        raise ValueError("no methods: give at least one to evaluate")
+    taken = [name for name in methods if name in CONTROLS and methods[name] is not CONTROLS[name]]
+    if taken:
+        raise ValueError(f"{taken[0]!r} is the name of a control: give your method another")
+    return {**methods, **{name: each for name, each in CONTROLS.items() if each not in methods.values()}}
+
+
+def _checked_measures(metrics, score: Score) -> list[Measure]:
+    """The functions, each with the score where it takes one; what another of them gives as well is left out."""
+    if isinstance(metrics, str):
+        raise TypeError(f"metrics is {metrics!r}: a list of names or functions is wanted, [{metrics!r}]")
+    found: list[Measure] = []
+    for each in MEASURES if metrics is None else metrics:
+        if isinstance(each, str) and each not in MEASURES:
+            raise ValueError(f"no metric {each!r}: choose of {', '.join(MEASURES)}, or give a function")
+        found.append(MEASURES[each] if isinstance(each, str) else each)
+    if MEASURES["adcc"] in found:  # which runs the masked image, too
+        found = [each for each in found if each is not MEASURES["drop"]]
+    if score is not scores.probability:
+        found = [
+            functools.partial(each, score=score) if "score" in inspect.signature(each).parameters else each
+            for each in found
+        ]
+    return found
+
+
+def _check_label(label, classes, target):
+    if label >= classes or label < -1:
+        raise ValueError(f"label {label} is no class of the model: it has {classes}, 0..{classes - 1}")
+    if label == -1 and target == "label":
+        raise ValueError("target is 'label': the example has none")
+
+
+def _name(example, number):
+    """An example's own name, or the stem of its file, or its number."""
+    image = getattr(example, "image", None)
+    name = getattr(example, "name", None)
+    if name is None:
+        name = pathlib.Path(image).stem if isinstance(image, str | os.PathLike) else str(number)
+    check_name(name)
+    return name
+
+
+def _digest(example):
+    """Of what an example is made of: arrays by their values, files by path, size and time."""
+    if not isinstance(example, Example):
+        return runs.digest(runs.seen(example))
+    mask = example.mask
+    parts = [*mask] if isinstance(mask, MaskFile) else [mask]
+    return runs.digest(*map(runs.seen, [example.image, example.boxes, *parts]), example.label)

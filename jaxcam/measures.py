@@ -1,0 +1,187 @@
+"""What an evaluation measures of a map: each a function from a case and its map to named numbers.
+
+    >>> import jax.numpy as jnp, jaxcam
+    >>> mask = jnp.zeros([4, 4], bool).at[1, 1].set(True)
+    >>> case = Case(jnp.ones([4, 4, 3]), target=0, mask=mask)
+    >>> pointing(None, case, mask.astype(float))
+    {'pointing': Array(1., dtype=float32...)}
+
+A measure is `measure(cut, case, saliency) -> {column: value}`, with the map `[h w]` at the image's resolution, its
+maximum 1; a value is a scalar, or a curve `[2 points]`, its x and its y. One that explains another image, too, takes a
+fourth argument, `again(image) -> map [h w]`. A function of your own of that form is a measure as well; it is traced by
+jit. The formulas, and how each can be gamed, are in `jaxcam.metrics`.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxcam import faithfulness, localisation, removal, scores
+from jaxcam.cut import Cut, activations
+
+Array = jax.Array
+Columns = dict[str, Array]
+Again = Callable[[Array], Array]
+
+
+class Case(NamedTuple):
+    """One image to be explained, and what is known of it.
+
+    Attributes:
+      image: `[h w c]`, floats.
+      target: the class that is explained.
+      probability: the target's, on the whole image.
+      mask: `[h w]` bool, what is in the image of that class; None where it is not known.
+      ignore: `[h w]` bool, pixels that do not count; None for none.
+      boxes: `[m 4]`, row0, column0, row1, column1, the last two excluded; of no area where they are padding.
+      key: what a measure draws from; the same for every method.
+      blank: the target's probability on an image of zeros, None where it is not known; `blurred`, on the image blurred.
+    """
+
+    image: Array
+    target: Array | int
+    probability: Array | float = 0.0
+    mask: Array | None = None
+    ignore: Array | None = None
+    boxes: Array | None = None
+    key: Array | None = None
+    blank: Array | None = None
+    blurred: Array | None = None
+
+
+def drop(cut: Cut, case: Case, saliency: Array, *, baseline: float = 0.0) -> Columns:
+    """Average Drop, Increase in Confidence and Average Gain, from one forward pass of the masked image."""
+    outputs = _of_masked(cut, case, saliency, baseline)[1]
+    return _drops(case, outputs)
+
+
+def adcc(cut: Cut, case: Case, saliency: Array, again: Again, *, baseline: float = 0.0) -> Columns:
+    """ADCC with its coherency and complexity, and all that `drop` gives, from the map of the masked image."""
+    masked, outputs = _of_masked(cut, case, saliency, baseline)
+    columns = _drops(case, outputs)
+    mask = faithfulness.as_mask(saliency, saliency.shape)
+    coherency = faithfulness.coherency(mask, faithfulness.as_mask(again(masked), saliency.shape))
+    complexity = faithfulness.complexity(mask)
+    together = faithfulness.adcc(coherency, complexity, columns["average_drop"])
+    return {**columns, "coherency": coherency, "complexity": complexity, "adcc": together}
+
+
+def deletion(cut: Cut, case: Case, saliency: Array, *, steps: int = 10, baseline: float = 0.0) -> Columns:
+    """The area under the deletion curve, and the curve."""
+    ends = None if case.blank is None or baseline != 0 else (case.probability, case.blank)
+    curve = removal.deletion(cut, case.image, saliency, case.target, steps=steps, baseline=baseline, ends=ends)
+    return {"deletion": removal.area(curve), "deletion_curve": _evenly(curve)}
+
+
+def insertion(cut: Cut, case: Case, saliency: Array, *, steps: int = 10, baseline: float | str = "blur") -> Columns:
+    """The area under the insertion curve, and the curve."""
+    ends = None if case.blurred is None or baseline != "blur" else (case.blurred, case.probability)
+    curve = removal.insertion(cut, case.image, saliency, case.target, steps=steps, baseline=baseline, ends=ends)
+    return {"insertion": removal.area(curve), "insertion_curve": _evenly(curve)}
+
+
+def road(cut: Cut, case: Case, saliency: Array, *, shares: Sequence[float] = (0.2, 0.4, 0.6, 0.8)) -> Columns:
+    """ROAD, most relevant first, least relevant first, and combined: means over the shares, and both curves."""
+    if case.key is None:
+        raise ValueError("ROAD draws noise: the case has no key")
+    most, least = (
+        removal.road(cut, case.image, saliency, case.target, case.key, shares=tuple(shares), first=first)
+        for first in ("most", "least")
+    )
+    return {
+        "road_most": most.mean(),
+        "road_least": least.mean(),
+        "road": removal.road_combined(most, least),
+        "road_most_curve": jnp.stack([jnp.array(shares, most.dtype), most]),
+        "road_least_curve": jnp.stack([jnp.array(shares, least.dtype), least]),
+    }
+
+
+def confidence(cut: Cut, case: Case, saliency: Array, *, quantiles: Sequence[float] = removal.TENTHS) -> Columns:
+    """The mean of the curve of relative confidence against the quantile threshold, and the curve."""
+    curve = removal.confidence_curve(
+        cut, case.image, saliency, case.target, quantiles=tuple(quantiles), whole=case.probability
+    )
+    return {"confidence": curve.mean(), "confidence_curve": jnp.stack([jnp.array(quantiles, curve.dtype), curve])}
+
+
+def pointing(cut: Cut, case: Case, saliency: Array, *, tolerance: float = 0) -> Columns:
+    """Pointing game; of the mask, or of the boxes where there is none."""
+    mask = _mask(case)
+    return {"pointing": localisation.pointing_game(saliency, mask, ignore=case.ignore, tolerance=tolerance)}
+
+
+def energy(cut: Cut, case: Case, saliency: Array) -> Columns:
+    """The share of the map's energy in the mask, or in the boxes where there is none."""
+    return {"energy": localisation.energy(saliency, _mask(case), ignore=case.ignore)}
+
+
+def mask_iou(cut: Cut, case: Case, saliency: Array, *, threshold: float | None = None) -> Columns:
+    """IoU with the mask, at the mask's own area or at a threshold."""
+    return {"mask_iou": localisation.mask_iou(saliency, _mask(case), ignore=case.ignore, threshold=threshold)}
+
+
+def box_iou(cut: Cut, case: Case, saliency: Array, *, threshold: float = 0.15) -> Columns:
+    """The best IoU of a box with that round the map's largest component, and whether it is 0.5 or more."""
+    iou = localisation.box_iou(saliency, _boxes(case), threshold=threshold)
+    return {"box_iou": iou, "localised": (iou >= 0.5).astype(iou.dtype)}
+
+
+def found(cut: Cut, case: Case, saliency: Array, *, threshold: float = 0.5) -> Columns:
+    """The share of the boxes that are found, and of the image outside them that is as bright."""
+    return {
+        "found": localisation.found(saliency, _boxes(case), threshold=threshold),
+        "spill": localisation.spill(saliency, _boxes(case), threshold=threshold),
+    }
+
+
+Measure = Callable[..., Columns]
+
+MEASURES: dict[str, Measure] = {
+    each.__name__: each
+    for each in (
+        drop, adcc, deletion, insertion, road, confidence, pointing, energy, mask_iou, box_iou, found,
+    )
+}  # fmt: skip
+OF_MASKS, OF_BOXES = (pointing, energy, mask_iou), (box_iou, found)
+
+
+def runs_the_method(measure: Measure) -> bool:
+    """Whether a measure takes the method, to explain another image."""
+    return "again" in inspect.signature(measure).parameters
+
+
+def _of_masked(cut, case, saliency, baseline):
+    """The masked image and the model's outputs for it."""
+    mask = faithfulness.as_mask(saliency, saliency.shape)
+    masked = faithfulness.masked(case.image, mask, baseline=baseline)
+    return masked, activations(cut, masked)[1]
+
+
+def _drops(case, outputs):
+    masked = scores.probability(outputs, case.target)
+    return {
+        "average_drop": faithfulness.average_drop(case.probability, masked),
+        "increase": faithfulness.increase(case.probability, masked),
+        "average_gain": faithfulness.average_gain(case.probability, masked),
+    }
+
+
+def _evenly(curve):
+    """With the shares of the pixels from none to all."""
+    return jnp.stack([jnp.linspace(0, 1, len(curve), dtype=curve.dtype), curve])
+
+
+def _mask(case):
+    if case.mask is not None:
+        return case.mask
+    return localisation.inside(_boxes(case), case.image.shape[:2])
+
+
+def _boxes(case):
+    if case.boxes is None:
+        raise ValueError("the image has no boxes, and no mask where one would do: nothing can be localised")
+    return case.boxes

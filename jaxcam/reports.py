@@ -1,0 +1,158 @@
+"""An evaluation as its command has it: methods by their text, a data set by its layout, and the files that are left.
+
+>>> sorted(methods_of("grad_cam,smooth_grad_cam_pp:n_samples=50:std=0.15"))
+['Grad-CAM', 'Smooth Grad-CAM++, n_samples 50, std 0.15']
+"""
+
+import ast
+import functools
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxcam
+from jaxcam import calls, datasets, measures, plots, runs
+from jaxcam.cut import Cut
+from jaxcam.evaluation import CONTROLS
+from jaxcam.examples import Example
+from jaxcam.methods import TITLES
+from jaxcam.scoring import Method, takes_key
+from jaxcam.tables import GROUPS, Evaluation
+
+DIFFERENT = 6  # images in the picture of those where two methods differ most
+# Of the columns that are measured the first decides where methods differ.
+DECIDING = ("adcc", "average_drop", "energy", "mask_iou", "box_iou", "deletion", "insertion", "road", "found")
+
+
+def methods_of(text: str) -> dict[str, Method]:
+    """Methods from a text such as "grad_cam,smooth_grad_cam_pp:n_samples=50:numerator=first", by their titles.
+
+    Raises:
+      ValueError: a method that is not known, an option that it does not take, or has no value.
+    """
+    found: dict[str, Method] = {}
+    for part in text.split(","):
+        name, *given = part.strip().split(":")
+        if name not in TITLES:
+            raise ValueError(f"no method {name!r}: choose of {', '.join(TITLES)}")
+        method, options = getattr(jaxcam, name), {}
+        taken = calls.options_of(method)
+        for pair in given:
+            option, _, value = pair.partition("=")
+            if option not in taken or not value:
+                raise ValueError(f"{name} has no option {pair!r}: choose of {', '.join(f'{each}=' for each in taken)}")
+            options[option] = getattr(jaxcam.scores, value, None) if option == "score" else _value(value)
+            if options[option] is None:
+                raise ValueError(f"no score {value!r}: choose of logit, log_softmax")
+        title = ", ".join([TITLES[name], *(pair.replace("=", " ") for pair in given)])
+        if title in found:
+            raise ValueError(f"{part.strip()!r} is there twice")
+        found[title] = functools.partial(method, **options) if options else method
+    return found
+
+
+def examples_of(data: pathlib.Path, kind: str | None, **options: Any) -> list[Example]:
+    """The examples of a data set; of the layout that it has, where `kind` does not say.
+
+    Raises:
+      ValueError, FileNotFoundError: as the functions of `jaxcam.datasets`; an option that does not go with the layout.
+    """
+    if kind is None:
+        kind = "csv" if data.is_file() else "voc" if (data / "JPEGImages").is_dir() else "folder"
+    takes = calls.options_of(getattr(datasets, kind))
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    if kind == "imagenet" and "labels" not in given:
+        raise ValueError("--format imagenet needs --labels FILE")
+    for name in given:
+        if name not in [*takes, *(["labels"] if kind == "imagenet" else [])]:
+            raise ValueError(f"--{name} does not go with --format {kind}")
+    return getattr(datasets, kind)(data, **given)
+
+
+def write(
+    found: Evaluation,
+    out: pathlib.Path,
+    cut: Cut,
+    methods: Mapping[str, Method],
+    load: Callable[[str], Example],
+    key: jax.Array,
+    *,
+    shown: Callable[[int], str] = str,
+) -> list[pathlib.Path]:
+    """The tables and pictures of an evaluation, each file whole or not there; their paths.
+
+    Args:
+      found: what `jaxcam.evaluate` returned.
+      out: the folder.
+      cut: the `Cut` that was evaluated.
+      methods: as they were evaluated.
+      load: from an image's name to its example, as arrays.
+      key: as it was evaluated with.
+      shown: a class as a reader knows it.
+    """
+    tables = {"table.md": found.markdown() + "\n", "table.txt": f"{found}\n"}
+    tables["table.json"] = json.dumps(found.as_dict(), indent=1) + "\n"
+    for name, text in tables.items():
+        runs.replace(out / name, text.encode())
+    pictures = {}
+    if found.images and found.curves():
+        pictures["curves.png"] = plots.curves(found)
+    different = _differences(found, cut, methods, load, key, shown)
+    if different is not None:
+        pictures["differences.png"] = different
+    for name, figure in pictures.items():
+        plots.save(figure, out / name, force=True)
+    return [out / name for name in [*tables, *pictures]]
+
+
+def _differences(found, cut, methods, load, key, shown):
+    """The images where the method that is furthest from the reference differs most from it; None where nothing does."""
+    others = [name for name in found.methods if name not in CONTROLS and name != found.reference]
+    estimates = found.estimates() if len(found.apart()) < len(found.images) else {}
+    column = next((each for each in DECIDING if estimates and each in estimates[found.reference]), None)
+    if column is None or not others:
+        return None
+    drawn = [(name, found.most_different(column, name, found.reference, count=DIFFERENT)) for name in others]
+
+    def value(name, method):
+        return found.images[name]["rows"][method][column]
+
+    def distance(pair):
+        method, names = pair
+        return np.mean([abs(value(name, method) - value(name, found.reference)) for name in names])
+
+    method, names = max(drawn, key=distance)
+    if distance((method, names)) == 0:
+        return None
+    title = next(group[column].title for group in GROUPS.values() if column in group)
+    examples = [load(name) for name in names]
+    maps, figures = {}, {}
+    for each in (found.reference, method):
+        explain = methods[each]
+        maps[each] = [
+            explain(cut, example.image, found.images[name]["target"], *((key,) if takes_key(explain) else ()))
+            for example, name in zip(examples, names, strict=True)
+        ]
+        figures[each] = [f"{title} {value(name, each):.2f}" for name in names]
+    titles = [f"{name}\n{shown(found.images[name]['target'])}" for name in names]
+    return plots.differences([example.image for example in examples], maps, figures, titles=titles)
+
+
+def names_of(metrics: str) -> Sequence[str]:
+    """Names of metrics from a text such as "drop,energy"."""
+    names = [each.strip() for each in metrics.split(",")]
+    for name in names:
+        if name not in measures.MEASURES:
+            raise ValueError(f"no metric {name!r}: choose of {', '.join(measures.MEASURES)}")
+    return names
+
+
+def _value(text):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text  # a word, such as exp

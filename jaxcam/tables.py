@@ -1,0 +1,323 @@
+"""What an evaluation found: means over images with paired bootstrap intervals, as text, Markdown and JSON.
+
+>>> rows = lambda a, b: {"rows": {"Grad-CAM": {"average_drop": a}, "random": {"average_drop": b}}}
+>>> seen = {"label": 1, "target": 1, "predicted": 1, "probability": 0.9, "rank": 0}
+>>> images = {str(i): {**seen, **rows(i / 32, i / 32 + 0.5)} for i in range(17)}
+>>> print(Evaluation(images, {}, "Grad-CAM"))
+17 images, 100.0% classified rightly
+<BLANKLINE>
+The masked image:
+<BLANKLINE>
+          Average Drop % ↓     Win % ↑
+Grad-CAM         25.0 ±7.3   50.0 ±0.0
+random           75.0 ±7.3*   0.0 ±0.0*
+<BLANKLINE>
+± half of the 95% interval, by bootstrap over images; * where the paired difference from Grad-CAM leaves out zero.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+RESAMPLES = 2000
+RESAMPLES_AT_A_TIME = 100
+LEVEL = 0.95
+ROUNDING = 1e-5  # drops of one map, from two programs, differ by less
+TOP = 5
+
+
+class Column(NamedTuple):
+    """How a column is shown: its title, what its values are multiplied by, and which way is better."""
+
+    title: str
+    scale: float = 1
+    better: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.title} {'%' if self.scale == 100 else ''}".strip() + f" {self.better}".rstrip()
+
+    def number(self, value: float) -> str:
+        """As many digits as a hundred images bear."""
+        return f"{100 * value:.1f}" if self.scale == 100 else f"{value:.3f}"
+
+
+GROUPS: dict[str, dict[str, Column]] = {
+    "The masked image": {
+        "average_drop": Column("Average Drop", 100, "↓"),
+        "increase": Column("Increase", 100, "↑"),
+        "average_gain": Column("Average Gain", 100, "↑"),
+        "win": Column("Win", 100, "↑"),
+        "coherency": Column("coherency", 1, "↑"),
+        "complexity": Column("complexity", 1, "↓"),
+        "adcc": Column("ADCC", 1, "↑"),
+    },
+    "Pixels removed in order": {
+        "deletion": Column("deletion", 1, "↓"),
+        "insertion": Column("insertion", 1, "↑"),
+        "road_most": Column("ROAD most first", 1, "↓"),
+        "road_least": Column("ROAD least first", 1, "↑"),
+        "road": Column("ROAD combined", 1, "↑"),
+        "confidence": Column("confidence over thresholds", 1, "↑"),
+    },
+    "Where the map lies": {
+        "pointing": Column("pointing game", 1, "↑"),
+        "energy": Column("energy inside", 1, "↑"),
+        "mask_iou": Column("mask IoU", 1, "↑"),
+        "box_iou": Column("box IoU", 1, "↑"),
+        "localised": Column("box IoU ≥ 0.5", 100, "↑"),
+        "found": Column("copies found", 1, "↑"),
+        "spill": Column("as bright outside", 1, "↓"),
+    },
+}
+OTHERS = {"zero": Column("maps of zeros", 100)}
+ERRORS = {
+    "error_1": Column("localisation error, top-1", 100, "↓"),
+    "error_5": Column("top-5", 100, "↓"),
+}
+
+
+class Estimate(NamedTuple):
+    """The mean over images, and how far it may be trusted.
+
+    Attributes:
+      mean: over the images.
+      low: of its 95% interval, by bootstrap over images.
+      high: of that interval.
+      difference: of the mean from the reference method's on the same images.
+      difference_low: of the difference's own interval, by the same resamples for both: paired.
+      difference_high: of that interval.
+      images: how many have this column.
+    """
+
+    mean: float
+    low: float
+    high: float
+    difference: float
+    difference_low: float
+    difference_high: float
+    images: int
+
+    @property
+    def differs(self) -> bool:
+        """Whether the difference's interval leaves out zero."""
+        return self.difference_low > 0 or self.difference_high < 0
+
+
+class Evaluation(NamedTuple):
+    """What `jaxcam.evaluate` found. It prints as tables.
+
+    Attributes:
+      images: by name what was found for each image: `label`, `target`, `predicted`, `probability` of the target, `rank`
+        of the label among the outputs (0 for the largest), and `rows`, for each method its columns.
+      failed: by name why an image has no result.
+      reference: the method that the others are compared with, also by Win %.
+      target: which class was explained, the "predicted" one or the "label".
+    """
+
+    images: dict[str, dict[str, Any]]
+    failed: dict[str, str]
+    reference: str
+    target: str = "predicted"
+
+    @property
+    def methods(self) -> list[str]:
+        """In the order of the table."""
+        return list(next(iter(self.images.values()))["rows"]) if self.images else []
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of the labelled images that the model classifies rightly; None where none has a label."""
+        right = [r["predicted"] == r["label"] for r in self.images.values() if r["label"] is not None]
+        return float(np.mean(right)) if right else None
+
+    def apart(self) -> list[str]:
+        """The images of which a class was explained that the model does not predict: they are counted apart."""
+        return [name for name, r in self.images.items() if r["predicted"] != r["target"]]
+
+    def estimates(self, names: Sequence[str] | None = None) -> dict[str, dict[str, Estimate]]:
+        """For each method and column of numbers its `Estimate`.
+
+        Args:
+          names: of the images; where absent those whose explained class is the predicted one.
+        """
+        values = self._values([r for r in self.images if r not in set(self.apart())] if names is None else names)
+        at = self.methods.index(self.reference) if self.reference in self.methods else 0
+        found: dict[str, dict[str, Estimate]] = {method: {} for method in self.methods}
+        for column, matrix in values.items():
+            for method, estimate in zip(self.methods, _estimates(matrix, at), strict=True):
+                found[method][column] = estimate
+        return found
+
+    def curves(self) -> dict[str, dict[str, np.ndarray]]:
+        """For each curve and method the mean over images whose explained class is the predicted one, `[2 points]`."""
+        apart = set(self.apart())
+        rows = [r["rows"] for name, r in self.images.items() if name not in apart]
+        curves: dict[str, dict[str, np.ndarray]] = {}
+        for method in self.methods if rows else []:
+            for column, value in rows[0][method].items():
+                if isinstance(value, list):
+                    curves.setdefault(column, {})[method] = np.mean([row[method][column] for row in rows], axis=0)
+        return curves
+
+    def most_different(self, column: str, method: str, other: str, *, count: int = 6) -> list[str]:
+        """The images on which two methods differ most in a column, the largest difference first.
+
+        Raises:
+          ValueError: a method or a column that is not there.
+        """
+        for name in (method, other):
+            if name not in self.methods:
+                raise ValueError(f"no method {name!r}: choose of {', '.join(self.methods)}")
+        values = self._values(list(self.images))
+        if column not in values:
+            raise ValueError(f"no column {column!r}: choose of {', '.join(values)}")
+        names = [name for name in self.images if self._has(name, column)]
+        a, b = (values[column][:, self.methods.index(each)] for each in (method, other))
+        return [names[i] for i in np.argsort(-np.abs(a - b), kind="stable")[:count]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, as JSON has it; the estimates of both groups of images before the images themselves."""
+        apart = self.apart()
+        return {
+            "accuracy": self.accuracy,
+            "reference": self.reference,
+            "target": self.target,
+            "counted": len(self.images) - len(apart),
+            "estimates": _as_dicts(self.estimates()) if len(apart) < len(self.images) else {},
+            "apart": len(apart),
+            "estimates_apart": _as_dicts(self.estimates(apart)) if apart else {},
+            "curves": {name: {m: c.tolist() for m, c in curve.items()} for name, curve in self.curves().items()},
+            "failed": self.failed,
+            "images": self.images,
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines(_aligned))
+
+    def markdown(self) -> str:
+        """The tables, for a page."""
+        return "\n".join(self._lines(_piped))
+
+    def _lines(self, drawn) -> Iterator[str]:
+        right = "" if self.accuracy is None else f", {self.accuracy:.1%} classified rightly"
+        yield f"{len(self.images)} images{right}" + (f", {len(self.failed)} failed" if self.failed else "")
+        apart = self.apart()
+        counted = [name for name in self.images if name not in set(apart)]
+        for names, what in (
+            (counted, "" if not apart else f"{len(counted)} images, of the class that the model predicts"),
+            (apart, f"{len(apart)} images, counted apart: of a class that the model does not predict"),
+        ):
+            if names:
+                yield from ["", what] if what else []
+                yield from self._tables(self.estimates(names), len(names), drawn)
+        errors = self._errors()
+        if errors:
+            yield from [
+                "",
+                "All images: found where the class is among the largest outputs and the box's IoU >= 0.5",
+                "",
+            ]
+            yield from drawn(["", *(str(ERRORS[each]) for each in next(iter(errors.values())))], _cells(errors, ERRORS))
+        yield ""
+        where = f"* where the paired difference from {self.reference} leaves out zero."
+        yield f"± half of the {LEVEL:.0%} interval, by bootstrap over images; {where}"
+
+    def _tables(self, estimates, count, drawn):
+        columns = list(next(iter(estimates.values())))
+        known = {column for group in GROUPS.values() for column in group}
+        zero = any(row["zero"].mean for row in estimates.values() if "zero" in row)
+        unknown = [column for column in columns if column not in known and (column != "zero" or zero)]
+        others = {"Other": {column: OTHERS.get(column, Column(column)) for column in unknown}}
+        for title, group in {**GROUPS, **others}.items():
+            here = {column: shown for column, shown in group.items() if column in columns}
+            if here:
+                chosen = {method: {c: row[c] for c in here} for method, row in estimates.items()}
+                some = {e.images for row in chosen.values() for e in row.values()}
+                fewer = f", of {min(some)} images that have what it takes" if min(some) < count else ""
+                yield from ["", f"{title}{fewer}:", ""]
+                yield from drawn(["", *map(str, here.values())], _cells(chosen, here))
+
+    def _errors(self):
+        """Of all images, where labels are explained: the map of the label, whether it is predicted or not."""
+        names = [name for name, r in self.images.items() if r["label"] is not None and self._has(name, "localised")]
+        if not names or self.target != "label":
+            return {}
+        rank = np.array([self.images[name]["rank"] for name in names])[:, None]
+        localised = self._values(names)["localised"] > 0
+        at = self.methods.index(self.reference) if self.reference in self.methods else 0
+        found: dict[str, dict[str, Estimate]] = {method: {} for method in self.methods}
+        for column, top in zip(ERRORS, (1, TOP), strict=True):
+            wrong = 1.0 - (localised & (rank < top))
+            for method, estimate in zip(self.methods, _estimates(wrong, at), strict=True):
+                found[method][column] = estimate
+        return found
+
+    def _has(self, name, column):
+        rows = self.images[name]["rows"]
+        return column in rows[self.methods[0]] or (column == "win" and "average_drop" in rows[self.methods[0]])
+
+    def _values(self, names) -> dict[str, np.ndarray]:
+        """For each column of numbers `[images methods]`, of the images that have it."""
+        rows = [self.images[name]["rows"] for name in names]
+        columns: dict[str, np.ndarray] = {}
+        for column in dict.fromkeys(column for row in rows for column in row[self.methods[0]]):
+            having = [row for row in rows if column in row[self.methods[0]]]
+            if not isinstance(having[0][self.methods[0]][column], list):
+                columns[column] = np.array([[row[method][column] for method in self.methods] for row in having])
+        if "average_drop" in columns and self.reference in self.methods:
+            drop = columns["average_drop"]
+            theirs = drop[:, [self.methods.index(self.reference)]]
+            equal = np.abs(drop - theirs) <= ROUNDING
+            columns["win"] = np.where(equal, 0.5, drop < theirs)
+        return columns
+
+
+def _estimates(matrix: np.ndarray, reference: int) -> list[Estimate]:
+    """For each column of `[images methods]`, by the same resamples of the images for all of them."""
+    count = len(matrix)
+    rng = np.random.default_rng(0)
+    means = []
+    for _ in range(0, RESAMPLES, RESAMPLES_AT_A_TIME):
+        times = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES_AT_A_TIME)
+        means.append(times @ matrix / count)
+    drawn = np.concatenate(means)
+    tails = 50 * (1 - LEVEL), 50 * (1 + LEVEL)
+    low, high = np.percentile(drawn, tails, axis=0)
+    difference_low, difference_high = np.percentile(drawn - drawn[:, [reference]], tails, axis=0)
+    mean = matrix.mean(0)
+    figures = np.stack([mean, low, high, mean - mean[reference], difference_low, difference_high], axis=1).tolist()
+    return [Estimate(*each, count) for each in figures]  # type: ignore[call-arg]
+
+
+def _as_dicts(estimates: Mapping[str, Mapping[str, Estimate]]) -> dict[str, dict[str, dict[str, float]]]:
+    return {method: {column: e._asdict() for column, e in row.items()} for method, row in estimates.items()}
+
+
+def _cells(estimates: Mapping[str, Mapping[str, Estimate]], columns: Mapping[str, Column]) -> list[list[str]]:
+    rows = []
+    for method, row in estimates.items():
+        shown = [(columns[column], estimate) for column, estimate in row.items()]
+        cells = [f"{c.number(e.mean)} ±{c.number((e.high - e.low) / 2)}{'*' if e.differs else ''}" for c, e in shown]
+        rows.append([method, *cells])
+    return rows
+
+
+def _aligned(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+    # A star stands to the right of its column.
+    plain = [[cell.removesuffix("*") for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *plain, strict=True)]
+    for row in [head, *rows]:
+        first, *others = row
+        cells = [
+            cell.removesuffix("*").rjust(width) + ("*" if cell.endswith("*") else " ")
+            for cell, width in zip(others, widths[1:], strict=True)
+        ]
+        yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()
+
+
+def _piped(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|---|{'---|' * (len(head) - 1)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
