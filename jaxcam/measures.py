@@ -178,7 +178,7 @@ def _evenly(curve):
 def _mask(case):
     if case.mask is not None:
         return case.mask
-    return localisation.inside(_boxes(case), case.image.shape[:2])
+    return localisation.inside(_boxes(case), case.image.shape[:2]).any(0)
 
 
 def _boxes(case):

@@ -1,0 +1,345 @@
+"""An evaluation against its metrics called one by one, and as a run that is stopped, resumed and given bad images."""
+
+import errno
+import functools
+import json
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcam
+from jaxcam import evaluation, measures, metrics, runs
+from jaxcam.examples import load
+
+SIDE, CLASSES = 12, 3
+RNG = np.random.default_rng(0)
+MEASURED = ["adcc", "deletion", "insertion", "road", "confidence", "pointing", "energy", "mask_iou", "box_iou", "found"]
+METHODS = {"Grad-CAM": jaxcam.grad_cam, "HiResCAM": jaxcam.hires_cam}
+
+
+def features(params, x):
+    return jax.nn.relu(
+        jax.lax.conv_general_dilated(x[None], params[0], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))[0]
+    )
+
+
+def head(params, A, x):
+    return A.mean((0, 1)) @ params[1] + jnp.max(A, (0, 1)) @ params[2]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    shapes = (3, 3, 3, 4), (4, CLASSES), (4, CLASSES)
+    params = tuple(jnp.asarray(RNG.normal(0, 1, shape), jnp.float32) for shape in shapes)
+    return jaxcam.Cut(params, features, head, "first")
+
+
+def example(seed, **given):
+    rng = np.random.default_rng(seed)
+    image = rng.uniform(0, 1, (SIDE, SIDE, 3)).astype(np.float32)
+    mask = np.zeros((SIDE, SIDE), np.int8)
+    mask[2:7, 3:9] = 1
+    mask[7, 3:9] = -1
+    boxes = np.array([[2, 3, 7, 9], [8, 8, 11, 12], [0, 0, 2, 2]][: 1 + seed % 3])
+    known = {"label": int(rng.integers(CLASSES)), "mask": mask, "boxes": boxes, "name": f"image {seed}"}
+    return jaxcam.Example(image, **{**known, **given})
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return [example(seed) for seed in range(5)]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, examples):
+    return jaxcam.evaluate(tiny, examples, METHODS, MEASURED, target="label")
+
+
+def close(a, b, tolerance=2e-5):
+    """Records that are the same to rounding."""
+    assert a.keys() == b.keys()
+    for column in a:
+        np.testing.assert_allclose(a[column], b[column], atol=tolerance, rtol=tolerance, err_msg=column)
+
+
+def test_columns_are_the_metrics_called_one_by_one(tiny, examples, whole):
+    for each in examples[:2]:
+        record = whole.images[each.name]
+        outputs = np.asarray(head(tiny.params, features(tiny.params, each.image), each.image))
+        p = np.exp(outputs - outputs.max())
+        p = p / p.sum()
+        assert record["label"] == record["target"] == each.label
+        assert record["predicted"] == outputs.argmax()
+        assert record["rank"] == (outputs > outputs[each.label]).sum()
+        np.testing.assert_allclose(record["probability"], p[each.label], rtol=1e-5)
+        for name, method in METHODS.items():
+            fine = jaxcam.resize(method(tiny, each.image, each.label), (SIDE, SIDE))
+            fine = fine / jnp.where(fine.max() > 0, fine.max(), 1)
+            call = tiny, each.image, fine, each.label
+            masked = metrics.masked(each.image, metrics.as_mask(fine, (SIDE, SIDE)))
+            O = metrics.masked_score(*call)  # noqa: E741
+            drop = metrics.average_drop(jnp.float32(p[each.label]), O)
+            again = metrics.as_mask(jaxcam.resize(method(tiny, masked, each.label), (SIDE, SIDE)), (SIDE, SIDE))
+            mask = metrics.as_mask(fine, (SIDE, SIDE))
+            coherency, complexity = metrics.coherency(mask, again), metrics.complexity(mask)
+            inside, ignore = each.mask == 1, each.mask == -1
+            row = record["rows"][name]
+            wanted = {
+                "average_drop": drop,
+                "coherency": coherency,
+                "complexity": complexity,
+                "adcc": metrics.adcc(coherency, complexity, drop),
+                "deletion": metrics.area(metrics.deletion(*call)),
+                "insertion": metrics.area(metrics.insertion(*call)),
+                "confidence": metrics.confidence_curve(*call).mean(),
+                "pointing": metrics.pointing_game(fine, inside, ignore=ignore),
+                "energy": metrics.energy(fine, inside, ignore=ignore),
+                "mask_iou": metrics.mask_iou(fine, inside, ignore=ignore),
+                "box_iou": metrics.box_iou(fine, each.boxes),
+                "found": metrics.found(fine, each.boxes),
+                "spill": metrics.spill(fine, each.boxes),
+            }
+            close({column: row[column] for column in wanted}, wanted)
+            curve = metrics.deletion(*call)
+            np.testing.assert_allclose(row["deletion_curve"][1], curve, atol=2e-5)
+            np.testing.assert_allclose(row["deletion_curve"][0], np.linspace(0, 1, len(curve)), atol=1e-6)
+
+
+def test_the_controls_are_always_there_and_all_ones_games_the_drop(whole):
+    assert whole.methods == [*METHODS, *evaluation.CONTROLS]
+    for record in whole.images.values():
+        ones = record["rows"]["all ones"]
+        assert ones["average_drop"] == 0
+        assert ones["adcc"] == 0
+        assert ones["complexity"] == 1
+
+
+def test_a_permuted_data_set_is_the_same(tiny, examples, whole):
+    """What is drawn depends on an image's pixels, not on its place."""
+    methods = {**METHODS, "Smooth": functools.partial(jaxcam.grad_cam, n_samples=3)}
+    some = [each for each in MEASURED if each in ("adcc", "road", "pointing")]
+    found = jaxcam.evaluate(tiny, examples, methods, some)
+    permuted = jaxcam.evaluate(tiny, iter(examples[::-1]), methods, some)
+    assert found.images == permuted.images
+    for method, row in found.estimates().items():
+        for column, estimate in row.items():
+            np.testing.assert_allclose(permuted.estimates()[method][column].mean, estimate.mean, rtol=1e-6)
+
+
+def test_maps_that_are_the_same_are_measured_once(tiny, examples):
+    """Twice Grad-CAM's map is its map; the method runs again for what asks it, and for nothing else."""
+    calls = []
+
+    def counted(cut, case, saliency):
+        jax.debug.callback(lambda: calls.append(1))
+        return {"mean": saliency.mean()}
+
+    twice = lambda cut, image, target: 2 * jaxcam.grad_cam(cut, image, target)
+    found = jaxcam.evaluate(tiny, examples[:1], {"Grad-CAM": jaxcam.grad_cam, "twice": twice}, [counted])
+    jax.effects_barrier()
+    rows = found.images["image 0"]["rows"]
+    assert rows["twice"]["mean"] == rows["Grad-CAM"]["mean"]
+    assert len(calls) == len(rows) - 1
+
+
+def test_a_class_that_is_not_predicted_is_counted_apart(tiny, examples, whole):
+    apart = whole.apart()
+    wrong = [name for name, r in whole.images.items() if r["predicted"] != r["label"]]
+    assert apart == wrong
+    assert 0 < len(apart) < len(examples)
+    assert whole.accuracy == 1 - len(apart) / len(examples)
+    right = [name for name in whole.images if name not in apart]
+    drops = [whole.images[name]["rows"]["HiResCAM"]["average_drop"] for name in right]
+    np.testing.assert_allclose(whole.estimates()["HiResCAM"]["average_drop"].mean, np.mean(drops), rtol=1e-6)
+    assert whole.estimates(apart)["HiResCAM"]["average_drop"].images == len(apart)
+    text = str(whole)
+    assert f"5 images, {whole.accuracy:.1%} classified rightly" in text
+    assert f"{len(apart)} images, counted apart: of a class that the model does not predict" in text
+    predicted = jaxcam.evaluate(tiny, examples, METHODS, ["pointing"])
+    assert not predicted.apart()
+
+
+def test_several_devices(tiny, examples, whole):
+    mesh = jax.make_mesh((2, 2), ("a", "b"), devices=jax.devices()[:4])
+    found = jaxcam.evaluate(tiny, examples, METHODS, ["adcc", "road", "found"], target="label", mesh=mesh)
+    assert set(found.images) == set(whole.images)
+    for name, record in found.images.items():
+        for method, row in record["rows"].items():
+            close(row, {column: whole.images[name]["rows"][method][column] for column in row})
+
+
+def test_what_an_image_has_not_is_not_measured(tiny, examples):
+    plain = [each._replace(mask=None, boxes=None, label=None, name=f"plain {i}") for i, each in enumerate(examples)]
+    found = jaxcam.evaluate(tiny, [*plain, *examples], METHODS, ["drop", "energy", "found"])
+    assert found.estimates()["Grad-CAM"]["energy"].images == 5
+    assert found.estimates()["Grad-CAM"]["average_drop"].images == 10
+    assert "Where the map lies, of 5 images that have what it takes" in str(found)
+    # Where there are boxes and no mask, inside is inside the boxes.
+    boxed = [each._replace(mask=None) for each in examples]
+    filled = []
+    for each in examples:
+        mask = np.zeros((SIDE, SIDE), np.int8)
+        for r0, c0, r1, c1 in each.boxes:
+            mask[r0:r1, c0:c1] = 1
+        filled.append(each._replace(mask=mask))
+    columns = ["energy", "pointing", "mask_iou"]
+    assert (
+        jaxcam.evaluate(tiny, boxed, METHODS, columns).images == jaxcam.evaluate(tiny, filled, METHODS, columns).images
+    )
+
+
+class Stop(BaseException):
+    pass
+
+
+def stopped(examples, after):
+    yield from examples[:after]
+    raise Stop
+
+
+def test_a_run_that_is_stopped_goes_on(tiny, examples, whole, tmp_path):
+    run = functools.partial(jaxcam.evaluate, tiny, methods=METHODS, metrics=MEASURED, target="label", out=tmp_path)
+    for after in (1, 3):
+        with pytest.raises(Stop):
+            run(stopped(examples, after))
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "images").iterdir()}
+    assert len(written) == 3
+    found = run(examples)
+    assert found.images == whole.images
+    assert {file: file.stat().st_mtime_ns for file in written} == written
+    # All that is there is enough; nothing is computed.
+    assert run(examples) == found
+    # Methods are added to it, and those that are there stay.
+    more = jaxcam.evaluate(
+        tiny, examples, {**METHODS, "LayerCAM": jaxcam.layer_cam}, MEASURED, target="label", out=tmp_path
+    )
+    assert "LayerCAM" in more.methods
+    for name, record in found.images.items():
+        rows = more.images[name]["rows"]
+        assert {row: rows[row] for row in record["rows"]} == record["rows"]
+    assert run(examples) == found
+
+
+def test_a_folder_of_another_run(tiny, examples, tmp_path):
+    run = functools.partial(jaxcam.evaluate, tiny, examples[:1], METHODS, ["pointing"], out=tmp_path)
+    run()
+    other = jaxcam.Cut((tiny.params[0], tiny.params[1] * 2, tiny.params[2]), features, head, "first")
+    for given, message in (
+        ({"metrics": ["energy"]}, "with metrics"),
+        ({"cut": other}, "other params"),
+        ({"target": "label"}, "target .*predicted.*, not .*label"),
+        ({"key": jax.random.key(1)}, "key"),
+        ({"methods": {"Grad-CAM": jaxcam.hires_cam}}, "another method 'Grad-CAM'"),
+        ({"examples": [example(3, name="image 0")]}, "another image 'image 0'"),
+    ):
+        call = {"cut": tiny, "examples": examples[:1], "methods": METHODS, "metrics": ["pointing"], **given}
+        with pytest.raises(ValueError, match=message):
+            jaxcam.evaluate(**call, out=tmp_path)
+    assert run().images
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match="no run.json"):
+        run()
+
+
+def test_one_bad_image_is_one_line(tiny, examples, caplog, tmp_path):
+    """A picture cut short, a label out of range, a mask of another size, NaN: the others go on, with their results."""
+    cut_short = tmp_path / "short.png"
+    cut_short.write_bytes(b"\x89PNG\r\n\x1a\nabc")
+    nan = examples[1].image.copy()
+    nan[0, 0, 0] = np.nan
+    bad = [
+        example(6, image=cut_short, name="short"),
+        example(7, label=CLASSES, name="label"),
+        example(8, mask=np.ones((3, 4), np.int8), name="mask"),
+        example(9, image=nan, name="nan"),
+    ]
+    bad[0] = bad[0]._replace(mask=None, boxes=None)
+    loader = functools.partial(load, shape=(SIDE, SIDE))
+    with caplog.at_level(logging.WARNING, "jaxcam"):
+        found = jaxcam.evaluate(
+            tiny, [bad[0], examples[0], *bad[1:], examples[1]], METHODS, ["pointing"], load=loader, out=tmp_path / "out"
+        )
+    assert list(found.images) == ["image 0", "image 1"]
+    assert list(found.failed) == ["short", "label", "mask", "nan"]
+    for name, words in (
+        ("short", "short.png is not a picture"),
+        ("label", "label 3 is no class of the model: it has 3, 0..2"),
+        ("mask", "(3, 4)"),
+        ("nan", "1 values that are NaN"),
+    ):
+        assert words in found.failed[name]
+        assert "\n" not in found.failed[name]
+    assert len(caplog.records) == 4
+    assert {file.name for file in (tmp_path / "out" / "images").iterdir()} == {"image 0.json", "image 1.json"}
+
+
+def test_a_full_disk_loses_nothing(tiny, examples, tmp_path, monkeypatch):
+    replace, left = runs.replace, [4]
+
+    def full(path, content):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        replace(path, content)
+
+    monkeypatch.setattr(runs, "replace", full)
+    run = functools.partial(jaxcam.evaluate, tiny, examples, METHODS, ["pointing"], out=tmp_path)
+    with pytest.raises(OSError, match="No space left on device; 3 images are finished, and the same call goes on"):
+        run()
+    monkeypatch.undo()
+    assert len(list((tmp_path / "images").iterdir())) == 3
+    assert len(run().images) == 5
+
+
+def test_a_map_that_is_not_finite_and_methods_that_cannot_be_called(tiny, examples):
+    broken = lambda cut, image, target: jnp.full((6, 6), jnp.nan)
+    found = jaxcam.evaluate(tiny, examples[:2], {"broken": broken}, ["pointing"])
+    assert not found.images
+    assert "broken: the map is not finite" in found.failed["image 0"]
+    assert "2 failed" in str(found)
+    with pytest.raises(ValueError, match=r"one map \[h w\] is wanted"):
+        jaxcam.evaluate(tiny, examples[:2], {"whole": lambda cut, image, target: jnp.asarray(image)}, ["pointing"])
+    with pytest.raises(ValueError, match=r"outputs are \[\]: \[classes\] are wanted"):
+        scalar = jaxcam.Cut(tiny.params, features, lambda params, A, x: A.sum())
+        jaxcam.evaluate(scalar, examples[:2], METHODS, ["pointing"])
+
+
+def test_mistakes(tiny, examples):
+    run = functools.partial(jaxcam.evaluate, tiny)
+    for given, message in (
+        ((examples, {}), "no methods"),
+        ((examples, METHODS, ["drpo"]), "no metric 'drpo': choose of drop, adcc"),
+        (([], METHODS), "no examples"),
+        (([examples[0], examples[0]], METHODS, ["pointing"]), "two examples are called 'image 0'"),
+        ((examples, {"random": jaxcam.grad_cam}), "'random' is the name of a control"),
+        ((examples, [functools.partial(jaxcam.grad_cam)]), "has no name: give methods as a dict"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(*given)
+    with pytest.raises(ValueError, match="target is 'best': choose one of predicted, label"):
+        run(examples, METHODS, target="best")
+    with pytest.raises(ValueError, match="reference is 'CAM': choose one of Grad-CAM, HiResCAM"):
+        run(examples, METHODS, reference="CAM")
+    with pytest.raises(TypeError, match="metrics is 'drop': a list"):
+        run(examples, METHODS, "drop")
+    unlabelled = run([examples[0]._replace(label=None)], METHODS, ["pointing"], target="label")
+    assert "the example has none" in unlabelled.failed["image 0"]
+
+
+def test_a_measure_and_a_score_of_ones_own(tiny, examples):
+    def peak(cut, case, saliency):
+        return {"peak": saliency.max(), "row": (saliency.max(1).argmax()).astype(jnp.float32)}
+
+    logit = jaxcam.evaluate(tiny, examples[:2], METHODS, [peak, "drop"], score=jaxcam.scores.logit)
+    assert logit.images["image 0"]["rows"]["Grad-CAM"]["peak"] in (0, 1)
+    A = features(tiny.params, examples[0].image)
+    outputs = head(tiny.params, A, examples[0].image)
+    np.testing.assert_allclose(logit.images["image 0"]["probability"], outputs.max(), rtol=1e-5)
+    assert "Other:" in str(logit)
+    thirds = functools.partial(measures.deletion, steps=3)
+    found = jaxcam.evaluate(tiny, examples[:1], METHODS, [thirds])
+    assert len(found.images["image 0"]["rows"]["Grad-CAM"]["deletion_curve"][0]) == 4
+    assert json.loads(json.dumps(found.as_dict())) == found.as_dict()
