@@ -187,6 +187,16 @@ def test_a_largest_pixel_on_the_ignored_is_a_miss_but_near_enough_a_hit():
     assert pointing_game(saliency[:, ::-1], mask[:, ::-1], ignore=ignore[:, ::-1], tolerance=1) == 1
 
 
+def test_a_trimap_by_hand():
+    saliency, trimap = jnp.array([[3.0, 1.0, 2.0, 9.0]]), jnp.array([[1, 1, 2, 3]])
+    example = saliency, trimap == 1
+    ignore = trimap == 3
+    assert pointing_game(*example, ignore=ignore) == 0
+    np.testing.assert_allclose(energy(*example, ignore=ignore), 4 / 6, rtol=1e-6)
+    np.testing.assert_allclose(mask_iou(*example, ignore=ignore), 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(mask_iou(*example, ignore=ignore, threshold=0.3), 2 / 3, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("tolerance", "hit"), [(4.9, 0), (5, 1), (5.1, 1)])
 def test_tolerance_is_euclidean(tolerance, hit):
     saliency = jnp.zeros([8, 8]).at[0, 0].set(1.0)

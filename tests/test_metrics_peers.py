@@ -4,9 +4,9 @@ Differences of definition, each measured here:
 
 - torch-cam scales the coarse map to 0..1 and then resizes it; jaxcam scales what it has resized. To torch-cam a
   constant map is zeros, which masks the whole image; to jaxcam it is ones. torch-cam divides by Y + 1e-7.
-- With the softmax that the drop needs, torch-cam also takes the map of the probability, not of the logit. Where
-  the softmax is saturated that is tiny, and the 1e-8 that torch-cam adds to what it divides by dims the mask: the peak
-  of one of the maps here is 0.52.
+- With the softmax that the drop needs, torch-cam's metric also takes the map of the probability, not of the logit.
+  Where the softmax is saturated that is tiny, and the 1e-8 that torch-cam adds to what it divides by dims the mask: the
+  peak of one of the maps here is 0.52.
 - Quantus' pointing game counts a hit where any of several largest pixels is on the object, so that a map of ones
   always hits, and an empty object as a hit, its NaN having become True; jaxcam gives the share, and 0.
 - Quantus' rank accuracy r takes the n largest in the order of argsort, which settles ties; jaxcam shares them. Its mass
@@ -188,6 +188,12 @@ def test_quantus_mass_accuracy_is_energy(quantus):
         maps, masks = examples(ties=ties)
         wanted = of_quantus(metric, maps, masks)
         np.testing.assert_allclose(jax.vmap(localisation.energy)(maps, masks), wanted, rtol=1e-5)
+    one_of_zeros = maps * (np.arange(6) != 2)[:, None, None].astype(np.float32)  # a batch of only zeros is refused
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(of_quantus(metric, one_of_zeros, masks)).nonzero()[0].tolist() == [2]
+        assert np.isnan(of_quantus(metric, maps, np.zeros_like(masks))).all()
+    assert jax.vmap(localisation.energy)(one_of_zeros, masks)[2] == 0
+    assert not jax.vmap(localisation.energy)(maps, np.zeros_like(masks)).any()
 
 
 def test_quantus_rank_accuracy_gives_the_iou(quantus):
@@ -195,3 +201,10 @@ def test_quantus_rank_accuracy_gives_the_iou(quantus):
     metric = quantus.RelevanceRankAccuracy(abs=False, normalise=False, disable_warnings=True)
     r = np.asarray(of_quantus(metric, maps, masks))
     np.testing.assert_allclose(jax.vmap(localisation.mask_iou)(maps, masks), r / (2 - r), rtol=1e-5)
+
+    tied, _ = examples(ties=True)
+    r = np.asarray(of_quantus(metric, tied, masks))
+    assert (abs(jax.vmap(localisation.mask_iou)(tied, masks) - r / (2 - r)) > 1e-3).any()
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(of_quantus(metric, maps, np.zeros_like(masks))).all()
+    assert not jax.vmap(localisation.mask_iou)(maps, np.zeros_like(masks)).any()
