@@ -302,12 +302,18 @@ def inside(boxes: jax.Array, shape: Sequence[int]) -> jax.Array:
 def _near(mask, distance):
     """The pixels at most `distance` from the mask, Euclidean: down every column first, then along every row."""
     height, width = mask.shape
-    far = height + width + 1 + int(distance)
-    rows, columns = jnp.broadcast_to(jnp.arange(height)[:, None], mask.shape), jnp.arange(width)
+    far, reach = height + width + 1 + int(distance), min(int(distance), width)
+    rows = jnp.broadcast_to(jnp.arange(height)[:, None], mask.shape)
     above = rows - jax.lax.cummax(jnp.where(mask, rows, -far))
     below = jax.lax.cummin(jnp.where(mask, rows, height + far), reverse=True) - rows
-    down, along = jnp.minimum(above, below), columns[:, None] - columns[None]
-    return (down[:, None, :] ** 2 + along[None] ** 2).min(-1).astype(jnp.float32) <= float(distance) ** 2
+    down = jnp.pad(jnp.minimum(above, below), [(0, 0), (reach, reach)], constant_values=far)
+
+    def nearer(i, nearest):
+        along = (i - reach).astype(down.dtype)
+        return jnp.minimum(nearest, jax.lax.dynamic_slice_in_dim(down, i, width, 1) ** 2 + along**2)
+
+    nearest = jax.lax.fori_loop(0, 2 * reach + 1, nearer, jnp.full_like(rows, far**2))
+    return nearest.astype(jnp.float32) <= float(distance) ** 2
 
 
 def _brightest(values, count):

@@ -201,7 +201,11 @@ def test_a_trimap_by_hand():
 def test_tolerance_is_euclidean(tolerance, hit):
     saliency = jnp.zeros([8, 8]).at[0, 0].set(1.0)
     mask = jnp.zeros([8, 8], bool).at[3, 4].set(True)
-    assert pointing_game(saliency, mask, tolerance=tolerance) == hit
+    for turned in (slice(None), slice(None, None, -1)):
+        for flipped in (slice(None), slice(None, None, -1)):
+            both = saliency[turned, flipped], mask[turned, flipped]
+            assert pointing_game(*both, tolerance=tolerance) == hit
+            assert pointing_game(*(each.T for each in both), tolerance=tolerance) == hit
 
 
 def spiral(side):
