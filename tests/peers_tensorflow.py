@@ -4,7 +4,7 @@
 
 IN has the image `[h w 3]`, whose dtype is the network's, the targets, the layers to explain, `explain`, and the names
 of all layers of a VGG, `layers`, with `NAME/kernel` and `NAME/bias` of each; OUT, by the layer's name, the maps
-`[targets *spatial]` at its resolution. Exit code 3: the peer is not installed, and why.
+`[targets *spatial]` at its resolution. For xplique-removal `explain` names curves, and `saliency` is the map. Exit code 3: the peer is not installed, and why.
 """
 
 import contextlib
@@ -65,6 +65,25 @@ def xplique(given, layer):
         return [explainer.explain(given["image"][None], one_hot[[target]])[0, ..., 0] for target in given["targets"]]
 
 
+def xplique_removal(given, curve):
+    """The curve of scores and its area, `[steps + 2]`; "layers" to explain are curves here."""
+    from xplique.metrics import Deletion, Insertion
+
+    model = network(given)
+    one_hot = np.eye(model.output_shape[-1], dtype=np.float32)
+    options = {"steps": int(given["steps"]), "activation": "softmax"}
+    if curve == "insertion of blurred":
+        options["baseline_mode"] = lambda images: given["blurred"][None]
+    found = []
+    for target in given["targets"]:
+        metric = (Deletion if curve == "deletion" else Insertion)(
+            model, given["image"][None], one_hot[[target]], **options
+        )
+        scores = metric.detailed_evaluate(given["saliency"][None])
+        found.append([*scores.values(), metric.evaluate(given["saliency"][None])])
+    return found
+
+
 def original(given, layer):
     """`grad_CAM_plus` of adityac94/Grad_CAM_plus_plus, in a clone at JAXCAM_ORIGINAL, as it stands there but for
     Python 2's print; around it, our network for its VGG-16, and no resizing, no guided backprop, no figure."""
@@ -119,7 +138,12 @@ if __name__ == "__main__":
         given = dict(arrays)
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            run = {"tf-keras-vis": tf_keras_vis, "xplique": xplique, "original": original}[peer]
+            run = {
+                "tf-keras-vis": tf_keras_vis,
+                "xplique": xplique,
+                "xplique-removal": xplique_removal,
+                "original": original,
+            }[peer]
             maps = {
                 layer: np.stack([np.asarray(found) for found in run(given, layer)])
                 for layer in given["explain"].tolist()
