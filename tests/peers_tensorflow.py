@@ -4,7 +4,8 @@
 
 IN has the image `[h w 3]`, whose dtype is the network's, the targets, the layers to explain, `explain`, and the names
 of all layers of a VGG, `layers`, with `NAME/kernel` and `NAME/bias` of each; OUT, by the layer's name, the maps
-`[targets *spatial]` at its resolution. For xplique-removal `explain` names curves, and `saliency` is the map. Exit code 3: the peer is not installed, and why.
+`[targets *spatial]` at its resolution. For xplique-removal `explain` names curves, and `saliency` is the map `[h w]`.
+Exit code 3: the peer is not installed, and why.
 """
 
 import contextlib

@@ -83,9 +83,10 @@ def test_road_combined_of_pytorch_grad_cam(digits, cut, image, saliency):
     """Their percentile p keeps what is below the map's p-th percentile: it removes the share 1 - p / 100."""
     peers.pytorch_grad_cam()
     import torch
-    from benchmarks.torch_vgg import images, torch_vgg
     from pytorch_grad_cam.metrics.road import ROADCombined
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
+
+    from benchmarks.torch_vgg import images, torch_vgg
 
     torch.manual_seed(0)
     scaled = saliency / saliency.max()
