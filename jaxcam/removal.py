@@ -179,8 +179,8 @@ def blurred(image: Image, *, size: int = 11, std: float = 5.0) -> jax.Array:
     """The image under a Gaussian kernel of size x size pixels, `[h w c]`, channel by channel.
 
     At the border the kernel is what lies inside, scaled to a sum of 1. RISE's code has zeros there, the mean colour of
-    its images, which would be a dark frame in others; and its kernel, a Gaussian filter's answer inside 11 x 11 pixels
-    that reflect, is a little flatter.
+    its images, which would be a dark frame in others; and its kernel, a Gaussian filter's answer to one pixel inside
+    11 x 11 that reflect, is nearly flat.
 
     Args:
       image: `[h w c]`.
