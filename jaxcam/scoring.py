@@ -105,13 +105,6 @@ class Scorer:
         """How many images of this shape are explained at a time."""
         return self._runner(tuple(self.methods)).size(example)
 
-    def classes(self, image: np.ndarray) -> int:
-        """How many outputs the model has for an image; a ValueError where they are not `[classes]`."""
-        outputs = jax.eval_shape(lambda cut, image: activations(cut, image)[1], self.shared[0], image)
-        if not hasattr(outputs, "ndim") or outputs.ndim != 1:
-            raise ValueError(f"the model's outputs are {checks.shapes(outputs)}: [classes] are wanted")
-        return outputs.shape[0]
-
     def __call__(self, examples: Sequence[Loaded], names: Sequence[str] | None = None) -> list[Any]:
         """For each example its record, or the ValueError that says why there is none; of the methods named, or of all.
 
@@ -123,11 +116,15 @@ class Scorer:
         found: list[Any] = []
         items, first = [], []
         for i, example in enumerate(examples):
+            wrong = self._wrong_label(example.label, explained["classes"][i])
+            if wrong is not None:
+                found.append(ValueError(wrong))
+                continue
             each = jax.tree.map(lambda leaf: leaf[i], explained)  # noqa: B023
             saliency = dict(zip(names, each.pop("maps"), strict=True))
-            wrong = [name for name, m in saliency.items() if not np.isfinite(m).all()]
-            if wrong:
-                error = f"{wrong[0]}: the map is not finite: the method is not defined for this image and layer"
+            broken = [name for name, m in saliency.items() if not np.isfinite(m).all()]
+            if broken:
+                error = f"{broken[0]}: the map is not finite: the method is not defined for this image and layer"
                 found.append(ValueError(error))
                 continue
             found.append(_record(example, each, saliency))
@@ -148,6 +145,13 @@ class Scorer:
                 for n, value in zip(at, self._all(self._runner(name), [items[n] for n in at]), strict=True):
                     found[first[n][0]]["rows"][name] |= value
         return [_checked(each) for each in found]
+
+    def _wrong_label(self, label, classes):
+        if label == UNKNOWN:
+            return "target is 'label', and the example has none" if self.target == "label" else None
+        if not 0 <= label < classes:
+            return f"label {label} is no class of the model: it has {classes}, 0..{classes - 1}"
+        return None
 
     def _all(self, runner, items):
         """The columns of each item, as JSON has them."""
@@ -172,10 +176,13 @@ class Scorer:
         def f(shared, example):
             cut, key = shared
             outputs = activations(cut, example.image)[1]
+            if not hasattr(outputs, "ndim") or outputs.ndim != 1:
+                raise ValueError(f"the model's outputs are {checks.shapes(outputs)}: [classes] are wanted")
             predicted = outputs.argmax().astype(jnp.int32)
             target = predicted if self.target == "predicted" else example.label
             explain = [_explainer(self.methods[name], cut, target, _own(key, example)) for name in names]
             return {
+                "classes": jnp.int32(outputs.size),
                 "target": target,
                 "predicted": predicted,
                 "probability": self.score(outputs, target),
