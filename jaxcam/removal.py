@@ -102,11 +102,10 @@ def deletion(
       TypeError, ValueError: as `jaxcam.grad_cam`; and for a map that has not the image's resolution.
 
     Petsiuk et al., "RISE: randomized input sampling for explanation of black-box models", BMVC 2018, section 4.1 and
-    algorithm 1. There a step removes 224 pixels of 224 x 224, so that there are 224 of them; of the `area` ten steps
-    tell a little too much, alike for every map.
+    algorithm 1. There a step removes 224 pixels of 224 x 224, so that there are 224 of them; with ten the `area` is coarser.
 
     Example:
-      >>> cut = Cut(jnp.float32(1), lambda p, x: p * x, lambda p, A, x: A.sum((0, 1)))
+      >>> cut = Cut((), lambda p, x: x, lambda p, A, x: A.sum((0, 1)))
       >>> of_pixel = lambda outputs, target: outputs[target]
       >>> deletion(cut, jnp.ones([2, 2, 1]), jnp.array([[4.0, 3.0], [2.0, 1.0]]), 0, steps=2, score=of_pixel).tolist()
       [4.0, 2.0, 0.0]
@@ -149,7 +148,7 @@ def insertion(
     Petsiuk et al., "RISE", BMVC 2018, section 4.1.
 
     Example:
-      >>> cut = Cut(jnp.float32(1), lambda p, x: p * x, lambda p, A, x: A.sum((0, 1)))
+      >>> cut = Cut((), lambda p, x: x, lambda p, A, x: A.sum((0, 1)))
       >>> of_pixel = lambda outputs, target: outputs[target]
       >>> saliency = jnp.array([[4.0, 3.0], [2.0, 1.0]])
       >>> insertion(cut, jnp.ones([2, 2, 1]), saliency, 0, steps=2, baseline=0.5, score=of_pixel).tolist()
@@ -238,7 +237,7 @@ def confidence_curve(
     Chattopadhay et al., "Grad-CAM++", WACV 2018, figure 6: relative confidence against the quantile threshold.
 
     Example:
-      >>> cut = Cut(jnp.float32(1), lambda p, x: p * x, lambda p, A, x: A.sum((0, 1)))
+      >>> cut = Cut((), lambda p, x: x, lambda p, A, x: A.sum((0, 1)))
       >>> options = {"quantiles": (0, 0.25, 0.75), "score": lambda outputs, target: outputs[target]}
       >>> confidence_curve(cut, jnp.ones([2, 2, 1]), jnp.arange(4.0).reshape(2, 2), 0, **options).tolist()
       [1.0, 0.75, 0.25]
@@ -287,7 +286,7 @@ def road(
     Rong et al., "A consistent and efficient evaluation strategy for attribution methods", ICML 2022, section 4.
 
     Example:
-      >>> cut = Cut(jnp.float32(1), lambda p, x: p * x, lambda p, A, x: A.mean((0, 1)))
+      >>> cut = Cut((), lambda p, x: x, lambda p, A, x: A.mean((0, 1)))
       >>> image, saliency = jnp.arange(4.0).reshape(2, 2, 1), jnp.arange(4.0).reshape(2, 2)
       >>> options = {"shares": (0.25, 0.75), "noise": 0.0, "score": lambda outputs, target: outputs[target]}
       >>> found = road(cut, image, saliency, 0, jax.random.key(0), **options)
