@@ -53,8 +53,8 @@ def impute(
     Raises:
       ValueError: shapes that do not fit.
 
-    Rong et al., "A consistent and efficient evaluation strategy for attribution methods", ICML 2022, section 4.2 and
-    equation 4.
+    Rong et al., "A consistent and efficient evaluation strategy for attribution methods", ICML 2022: noisy linear
+    imputation.
 
     Example:
       >>> image = jnp.array([[[0.0], [9.0], [3.0]]])

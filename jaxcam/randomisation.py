@@ -41,7 +41,7 @@ def rank_correlation(a: jax.Array | np.ndarray, b: jax.Array | np.ndarray) -> ja
       a: any shape.
       b: of the same.
 
-    Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018, section 3: "Spearman rank correlation".
+    Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018.
 
     Example:
       >>> a = jnp.array([1.0, 2.0, 3.0])
@@ -168,7 +168,7 @@ def model_randomisation(
     Raises:
       ValueError: no key, another order.
 
-    Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018, section 3.
+    Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018: the model parameter randomization test.
 
     Example:
       >>> params = {name: {"kernel": jnp.arange(12.0).reshape(3, 4)} for name in ("first", "last")}

@@ -101,8 +101,8 @@ def deletion(
     Raises:
       TypeError, ValueError: as `jaxcam.grad_cam`; and for a map that has not the image's resolution.
 
-    Petsiuk et al., "RISE: randomized input sampling for explanation of black-box models", BMVC 2018, section 4.1 and
-    algorithm 1. There a step removes 224 pixels of 224 x 224, so that there are 224 of them; with ten the `area` is coarser.
+    Petsiuk et al., "RISE: randomized input sampling for explanation of black-box models", BMVC 2018, section 4.1.
+    In its code a step removes 224 pixels of 224 x 224, so that there are 224 of them; with ten the `area` is coarser.
 
     Example:
       >>> cut = Cut((), lambda p, x: x, lambda p, A, x: A.sum((0, 1)))
@@ -283,7 +283,7 @@ def road(
     Raises:
       TypeError, ValueError: as `deletion`; for a share outside 0..1, and another `first`.
 
-    Rong et al., "A consistent and efficient evaluation strategy for attribution methods", ICML 2022, section 4.
+    Rong et al., "A consistent and efficient evaluation strategy for attribution methods", ICML 2022: ROAD.
 
     Example:
       >>> cut = Cut((), lambda p, x: x, lambda p, A, x: A.mean((0, 1)))
