@@ -89,7 +89,7 @@ def _parser():
         description="Methods and controls on labelled images: tables with intervals, curves, and the images where "
         "methods differ most. The same command goes on where a run stopped, and methods may be added.",
     )
-    evaluate.set_defaults(run=_evaluate)
+    evaluate.set_defaults(run=_evaluate, target=None)
     evaluate.add_argument("data", type=pathlib.Path, metavar="DATA", help="a folder, or a csv of image, label, mask")
     evaluate.add_argument("--out", type=pathlib.Path, metavar="FOLDER", required=True, help="where all is written")
     data = evaluate.add_argument_group("data")
@@ -116,7 +116,11 @@ def _parser():
     )
     evaluate.add_argument("--metrics", metavar="M,M", help="drop, adcc, deletion, ... (default: all)")
     evaluate.add_argument(
-        "--target", choices=("predicted", "label"), default="predicted", help="(default: %(default)s)"
+        "--target",
+        dest="explained",
+        choices=("predicted", "label"),
+        default="predicted",
+        help="the class that is explained (default: %(default)s)",
     )
     evaluate.add_argument("--reference", help="the method that others are compared with (default: Grad-CAM)")
     evaluate.add_argument("--seed", type=int, default=0, help="of what is random (default: %(default)s)")
@@ -372,7 +376,7 @@ def _evaluate(options):
     cut = jaxcam.cut(model, options.layer or _last_convolution(model))
     load = functools.partial(examples.load, shape=model.image_shape[:2], fit=options.fit)
     key = jax.random.key(options.seed)
-    how = {"target": options.target, "reference": options.reference, "load": load, "out": options.out}
+    how = {"target": options.explained, "reference": options.reference, "load": load, "out": options.out}
     found = jaxcam.evaluate(cut, data, methods, metrics, key, **how)
     by_name = {each.name: each for each in data}
     written = reports.write(

@@ -45,8 +45,8 @@ def example(seed, **given):
     mask[2:7, 3:9] = 1
     mask[7, 3:9] = -1
     boxes = np.array([[2, 3, 7, 9], [8, 8, 11, 12], [0, 0, 2, 2]][: 1 + seed % 3])
-    known = {"label": int(rng.integers(CLASSES)), "mask": mask, "boxes": boxes, "name": f"image {seed}"}
-    return jaxcam.Example(image, **{**known, **given})
+    known = {"image": image, "label": int(rng.integers(CLASSES)), "mask": mask, "boxes": boxes}
+    return jaxcam.Example(**{**known, "name": f"image {seed}", **given})
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +167,7 @@ def test_a_class_that_is_not_predicted_is_counted_apart(tiny, examples, whole):
     assert not predicted.apart()
 
 
+@pytest.mark.long
 def test_several_devices(tiny, examples, whole):
     mesh = jax.make_mesh((2, 2), ("a", "b"), devices=jax.devices()[:4])
     found = jaxcam.evaluate(tiny, examples, METHODS, ["adcc", "found"], target="label", mesh=mesh)
@@ -205,6 +206,7 @@ def stopped(examples, after):
     raise Stop
 
 
+@pytest.mark.long
 def test_a_run_that_is_stopped_goes_on(tiny, examples, whole, tmp_path):
     run = functools.partial(jaxcam.evaluate, tiny, methods=METHODS, metrics=CHEAP, target="label", out=tmp_path)
     for after in (1, 3):
