@@ -60,7 +60,9 @@ def digits(weights: pathlib.Path | None):
     for copies in range(1, 5):
         for i, canvas in enumerate(canvases.draw_many(SEED + copies, "test", 100, copies=copies)):
             mask = np.asarray(canvas.masks.any(0), np.int8)
-            data.append(jaxcam.Example(canvas.image, canvas.label, mask, canvas.boxes, f"{copies} copies, {i:02}"))
+            data.append(
+                jaxcam.Example(canvas.image, canvas.label, mask, canvas.boxes, f"{copies} of {canvas.label}, {i:02}")
+            )
     return jaxcam.cut(model, DIGITS_LAYER), data, list(map(str, range(10)))
 
 

@@ -96,6 +96,8 @@ def _parser():
     data.add_argument("--format", choices=("csv", "voc", "imagenet", "folder"), help="(default: what DATA looks like)")
     data.add_argument("--labels", type=pathlib.Path, metavar="FILE", help="of --format imagenet: its file of labels")
     data.add_argument("--boxes", type=pathlib.Path, metavar="FOLDER", help="of --format imagenet: its annotations")
+    data.add_argument("--blacklist", type=pathlib.Path, metavar="FILE", help="of --format imagenet: images left out")
+    data.add_argument("--synsets", type=pathlib.Path, metavar="FILE", help="ImageNet's synsets, in the outputs' order")
     data.add_argument("--root", type=pathlib.Path, metavar="FOLDER", help="of a csv: what its paths start from")
     data.add_argument("--masks", metavar="FOLDER", help="of a csv: the masks' folder; of voc: 'yes'")
     data.add_argument("--inside", type=_integers, metavar="V,V", help="of a csv: the masks' values of the object")
@@ -354,20 +356,20 @@ def _evaluate(options):
     import jax
 
     import jaxcam
-    from jaxcam import examples, reports
+    from jaxcam import datasets, examples, reports
 
     methods = reports.methods_of(options.methods)
     metrics = None if options.metrics is None else reports.names_of(options.metrics)
     _check_names(options)
     names = _names(options)
-    given = {
-        name: getattr(options, name)
-        for name in ("labels", "boxes", "root", "inside", "ignore", "columns", "where", "split")
-    }
-    masks = options.masks == "yes" or options.masks
-    # The synsets of ImageNet are put in order by the loaders themselves.
-    classes = None if options.weights == "imagenet" else names
-    data = reports.examples_of(options.data, options.format, masks=masks, classes=classes, **given)
+    kind = options.format or reports.format_of(options.data)
+    given = {name: getattr(options, name) for name in reports.LOADING}
+    given["masks"] = options.masks == "yes" or options.masks
+    if options.synsets is not None:
+        given["classes"] = datasets.synsets(options.synsets)
+    elif kind == "csv" or (kind in ("folder", "voc") and options.weights != "imagenet"):
+        given["classes"] = names  # ImageNet's folders are called by synsets, which are no names of classes
+    data = reports.examples_of(options.data, kind, **given)
     if options.limit is not None:
         if options.limit < 1:
             raise ValueError(f"--limit is {options.limit}: at least 1 is wanted")

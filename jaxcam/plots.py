@@ -13,6 +13,7 @@ Figures are plain `matplotlib.figure.Figure` objects, made without pyplot: nothi
 import os
 import pathlib
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
@@ -37,6 +38,7 @@ CURVES = {
     "road_least_curve": ("ROAD, least relevant first", "share of the pixels removed"),
     "confidence_curve": ("relative confidence", "quantile below which pixels are removed"),
 }
+TITLE = 26  # letters that fit above a panel
 POINTS = 5000  # the largest locations of a scatter; the rest lie on them at zero
 
 
@@ -217,7 +219,8 @@ def curves(found: Evaluation, *, methods: Sequence[str] | None = None) -> Figure
     Raises:
       ValueError: it has no curves, or not that method.
     """
-    known = found.curves()
+    drawn = found.curves()
+    known = {column: drawn[column] for column in [*CURVES, *drawn] if column in drawn}
     if not known:
         raise ValueError("the evaluation has no curves: measure deletion, insertion, road or confidence")
     chosen = found.methods if methods is None else methods
@@ -266,7 +269,10 @@ def differences(
     panels = [
         [
             (titles[i] if titles else "input", None),
-            *((f"{name}\n{figures_by_name[name][i]}", each[i]) for name, each in maps_by_name.items()),
+            *(
+                (f"{textwrap.fill(name, TITLE)}\n{figures_by_name[name][i]}", each[i])
+                for name, each in maps_by_name.items()
+            ),
         ]
         for i in range(len(images))
     ]

@@ -6,6 +6,7 @@
 
 import ast
 import functools
+import inspect
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,8 @@ from jaxcam.methods import TITLES
 from jaxcam.scoring import Method, takes_key
 from jaxcam.tables import GROUPS, Evaluation
 
+# What says how a data set is read, as the loaders call it.
+LOADING = ("labels", "boxes", "blacklist", "root", "inside", "ignore", "columns", "where", "split")
 DIFFERENT = 6  # images in the picture of those where two methods differ most
 # Of the columns that are measured the first decides where methods differ.
 DECIDING = ("adcc", "average_drop", "energy", "mask_iou", "box_iou", "deletion", "insertion", "road", "found")
@@ -55,22 +58,26 @@ def methods_of(text: str) -> dict[str, Method]:
     return found
 
 
-def examples_of(data: pathlib.Path, kind: str | None, **options: Any) -> list[Example]:
-    """The examples of a data set; of the layout that it has, where `kind` does not say.
+def format_of(data: pathlib.Path) -> str:
+    """The layout that a data set looks like."""
+    return "csv" if data.is_file() else "voc" if (data / "JPEGImages").is_dir() else "folder"
+
+
+def examples_of(data: pathlib.Path, kind: str, **options: Any) -> list[Example]:
+    """The examples of a data set of a layout, a function of `jaxcam.datasets`; options that are None are not given.
 
     Raises:
-      ValueError, FileNotFoundError: as the functions of `jaxcam.datasets`; an option that does not go with the layout.
+      ValueError, FileNotFoundError: as that function; an option that does not go with the layout.
     """
-    if kind is None:
-        kind = "csv" if data.is_file() else "voc" if (data / "JPEGImages").is_dir() else "folder"
-    takes = calls.options_of(getattr(datasets, kind))
+    load = getattr(datasets, kind)
+    taken = inspect.signature(load).parameters
     given = {name: value for name, value in options.items() if value is not None and value is not False}
+    for name in given:
+        if name not in taken:
+            raise ValueError(f"--{name} does not go with --format {kind}")
     if kind == "imagenet" and "labels" not in given:
         raise ValueError("--format imagenet needs --labels FILE")
-    for name in given:
-        if name not in [*takes, *(["labels"] if kind == "imagenet" else [])]:
-            raise ValueError(f"--{name} does not go with --format {kind}")
-    return getattr(datasets, kind)(data, **given)
+    return load(data, **given)
 
 
 def write(

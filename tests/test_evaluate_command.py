@@ -11,7 +11,7 @@ from PIL import Image
 from test_command_line import fails
 
 import jaxcam
-from jaxcam import datasets, plots, reports
+from jaxcam import plots, reports
 from jaxcam.__main__ import main
 from jaxcam.tables import Evaluation
 
@@ -93,18 +93,13 @@ def test_methods_from_their_text():
         reports.methods_of("grad_cam,grad_cam")
 
 
-def test_layouts_are_known_by_what_they_look_like(tmp_path, monkeypatch):
-    called = []
-    for name in ("csv", "voc", "folder"):
-        given = getattr(datasets, name)
-        monkeypatch.setattr(datasets, name, lambda *a, name=name, given=given, **k: called.append((name, k)) or [])
+def test_layouts_are_known_by_what_they_look_like(tmp_path):
     (tmp_path / "JPEGImages").mkdir()
     (tmp_path / "a.csv").touch()
-    reports.examples_of(tmp_path, None)
-    reports.examples_of(tmp_path / "a.csv", None)
+    assert reports.format_of(tmp_path) == "voc"
+    assert reports.format_of(tmp_path / "a.csv") == "csv"
     (tmp_path / "JPEGImages").rmdir()
-    reports.examples_of(tmp_path, None)
-    assert [name for name, _ in called] == ["voc", "csv", "folder"]
+    assert reports.format_of(tmp_path) == "folder"
 
 
 def test_pictures_and_their_mistakes():
