@@ -24,6 +24,7 @@ RESAMPLES = 2000
 RESAMPLES_AT_A_TIME = 100
 LEVEL = 0.95
 ROUNDING = 1e-5  # drops of one map, from two programs, differ by less
+FEWEST = 10  # images that bear an interval: a bootstrap over fewer is far too sure of itself
 TOP = 5
 
 
@@ -100,8 +101,8 @@ class Estimate(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether the difference's interval leaves out zero."""
-        return self.difference_low > 0 or self.difference_high < 0
+        """Whether the difference's interval leaves out zero; not of fewer than 10 images, which bear none."""
+        return self.images >= FEWEST and (self.difference_low > 0 or self.difference_high < 0)
 
 
 class Evaluation(NamedTuple):
@@ -201,12 +202,12 @@ class Evaluation(NamedTuple):
 
     def _lines(self, drawn) -> Iterator[str]:
         right = "" if self.accuracy is None else f", {self.accuracy:.1%} classified rightly"
-        yield f"{len(self.images)} images{right}" + (f", {len(self.failed)} failed" if self.failed else "")
+        yield f"{_images(len(self.images))}{right}" + (f", {len(self.failed)} failed" if self.failed else "")
         apart = self.apart()
         counted = [name for name in self.images if name not in set(apart)]
         for names, what in (
-            (counted, "" if not apart else f"{len(counted)} images, of the class that the model predicts"),
-            (apart, f"{len(apart)} images, counted apart: of a class that the model does not predict"),
+            (counted, "" if not apart else f"{_images(len(counted))}, of the class that the model predicts"),
+            (apart, f"{_images(len(apart))}, counted apart: of a class that the model does not predict"),
         ):
             if names:
                 yield from ["", what] if what else []
@@ -220,6 +221,9 @@ class Evaluation(NamedTuple):
             ]
             yield from drawn(["", *(str(ERRORS[each]) for each in next(iter(errors.values())))], _cells(errors, ERRORS))
         yield ""
+        if max(len(counted), len(apart)) < FEWEST:
+            yield f"Fewer than {FEWEST} images bear no interval."
+            return
         where = f"* where the paired difference from {self.reference} leaves out zero."
         yield f"± half of the {LEVEL:.0%} interval, by bootstrap over images; {where}"
 
@@ -234,7 +238,7 @@ class Evaluation(NamedTuple):
             if here:
                 chosen = {method: {c: row[c] for c in here} for method, row in estimates.items()}
                 some = {e.images for row in chosen.values() for e in row.values()}
-                fewer = f", of {min(some)} images that have what it takes" if min(some) < count else ""
+                fewer = f", of {_images(min(some))} that have what it takes" if min(some) < count else ""
                 yield from ["", f"{title}{fewer}:", ""]
                 yield from drawn(["", *map(str, here.values())], _cells(chosen, here))
 
@@ -273,6 +277,10 @@ class Evaluation(NamedTuple):
         return columns
 
 
+def _images(count):
+    return f"{count} image{'' if count == 1 else 's'}"
+
+
 def _estimates(matrix: np.ndarray, reference: int) -> list[Estimate]:
     """For each column of `[images methods]`, by the same resamples of the images for all of them."""
     count = len(matrix)
@@ -298,9 +306,15 @@ def _cells(estimates: Mapping[str, Mapping[str, Estimate]], columns: Mapping[str
     rows = []
     for method, row in estimates.items():
         shown = [(columns[column], estimate) for column, estimate in row.items()]
-        cells = [f"{c.number(e.mean)} ±{c.number((e.high - e.low) / 2)}{'*' if e.differs else ''}" for c, e in shown]
-        rows.append([method, *cells])
+        rows.append([method, *(_cell(c, e) for c, e in shown)])
     return rows
+
+
+def _cell(column, estimate):
+    mean = column.number(estimate.mean)
+    if estimate.images < FEWEST:
+        return mean
+    return f"{mean} ±{column.number((estimate.high - estimate.low) / 2)}{'*' if estimate.differs else ''}"
 
 
 def _aligned(head: list[str], rows: list[list[str]]) -> Iterator[str]:

@@ -61,8 +61,17 @@ def test_localisation_errors_are_of_all_images():
     for name, rank in (("1", 3), ("2", 7)):
         found.images[name].update(rank=rank, predicted=1)
     row = next(line for line in str(found).splitlines()[::-1] if line.startswith("a"))
-    assert [part for part in row.split() if "±" not in part] == ["a", "75.0", "50.0"]
+    assert row.split() == ["a", "75.0", "50.0"]
     assert "localisation error" not in str(found._replace(target="predicted"))
+
+
+def test_few_images_bear_no_interval():
+    few = evaluation(energy=([0.5] * 9, [0.75] * 9))
+    assert "0.750" in str(few) and "±" not in str(few) and "*" not in str(few)
+    assert "Fewer than 10 images bear no interval." in str(few)
+    assert not few.estimates()["b"]["energy"].differs
+    enough = evaluation(energy=([0.5] * 10, [0.75] * 10))
+    assert "0.750 ±0.000*" in str(enough)
 
 
 def test_what_is_printed_is_the_estimates():
@@ -73,7 +82,7 @@ def test_what_is_printed_is_the_estimates():
     for words in ("2 images, 100.0% classified rightly", "Average Drop % ↓", "Win % ↑", "maps of zeros %", "own"):
         assert words in text
         assert words in page
-    assert "| a | 50.0 ±" in page
+    assert "| a | 50.0 |" in page
     lines = [line for line in page.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines[:4]}) == 1
     assert json.loads(json.dumps(found.as_dict()))["estimates"]["b"]["own"]["mean"] == 3.5
