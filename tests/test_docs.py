@@ -66,3 +66,12 @@ def test_the_page_runs(page):
         assert said
         for call, shape in said:
             assert eval(call, found) == eval(shape)
+
+
+def test_the_evaluation_runs(capsys):
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "evaluation.md").read_text(), flags=re.DOTALL)
+    found: dict = {}
+    with jax.numpy_rank_promotion("allow"):
+        exec(compile(block, "evaluation.md", "exec"), found)
+    assert "3 images, 100.0% classified rightly" in capsys.readouterr().out
+    assert found["found"].estimates()["all ones"]["average_drop"].mean == 0

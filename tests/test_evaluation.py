@@ -118,6 +118,23 @@ def test_the_controls_are_always_there_and_all_ones_games_the_drop(whole):
         assert ones["complexity"] == 1
 
 
+def test_the_controls_by_their_formulas(tiny, examples):
+    image, key = examples[0].image, jax.random.key(3)
+    A = np.asarray(features(tiny.params, image))
+    np.testing.assert_allclose(jaxcam.controls.mean_activation(tiny, image), A.mean(-1), rtol=1e-5)
+    np.testing.assert_array_equal(jaxcam.controls.all_ones(tiny, image), np.ones((6, 6)))
+    gaussian = np.asarray(jaxcam.controls.centre_gaussian(tiny, image))
+    for row in range(6):
+        for column in range(6):
+            wanted = np.exp(-((row - 2.5) ** 2 + (column - 2.5) ** 2) / (2 * 1.5**2))
+            np.testing.assert_allclose(gaussian[row, column], wanted, rtol=1e-5)
+    drawn = np.asarray(jaxcam.controls.random(tiny, image, None, key))
+    assert drawn.shape == (6, 6) and 0 <= drawn.min() < 0.3 < 0.7 < drawn.max() <= 1
+    np.testing.assert_array_equal(drawn, jaxcam.controls.random(tiny, examples[1].image, None, key))
+    with pytest.raises(ValueError, match="needs a key"):
+        jaxcam.controls.random(tiny, image)
+
+
 def test_a_permuted_data_set_is_the_same(tiny, examples, whole):
     """What is drawn depends on an image's pixels, not on its place."""
     methods = {"Smooth": functools.partial(jaxcam.grad_cam, n_samples=3)}

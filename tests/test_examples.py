@@ -111,6 +111,18 @@ def test_training(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == names
 
 
+@pytest.mark.long
+def test_evaluation(tmp_path):
+    """On canvases; stopped and gone on with is in test_evaluation.py. The pets take the same way with files."""
+    call = ["digits", "--out", tmp_path / "found", "--limit", "4", "--samples", "1", "--metrics", "drop,found"]
+    printed = run("examples.evaluation", *call, "--no-score-cam", "--json", tmp_path / "kept.json")
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert kept["counted"] + kept["apart"] == 4
+    assert "| Grad-CAM++, exact | " in printed
+    exact, closed = (kept["estimates"][f"Grad-CAM++, {form}"] for form in ("exact", "closed form"))
+    assert exact == closed  # on a relu network
+
+
 def test_benchmarks_are_listed():
     assert "at most 1.15 times" in run("benchmarks")
 
@@ -121,6 +133,7 @@ def test_benchmarks_are_listed():
         pytest.param("a_dense_layer_needs_no_jacobian", marks=pytest.mark.long),
         pytest.param("copies_found", marks=pytest.mark.long),
         pytest.param("cut_is_free", marks=pytest.mark.long),
+        pytest.param("evaluation_costs_its_forward_passes", marks=pytest.mark.long),
         pytest.param("exact_on_smooth_heads", marks=pytest.mark.long),
         "exact_where_affine_is_free",
         pytest.param("memory_does_not_grow_with_samples", marks=pytest.mark.long),
