@@ -46,7 +46,7 @@ def methods(*, pooled: bool, smooth: bool, samples: tuple[int, ...], score_cam: 
             for std in (0.15, 0.3):
                 for numerator in ("second", "first"):
                     form = "" if not smooth else ", closed form" if derivatives == "closed_form" else ", exact"
-                    printed = ", D1 over" if numerator == "first" else ""
+                    printed = ", as printed (D1)" if numerator == "first" else ""
                     rows[f"Smooth Grad-CAM++, n = {n}, std {std}{printed}{form}"] = bound(
                         jaxcam.smooth_grad_cam_pp, n_samples=n, std=std, numerator=numerator, derivatives=derivatives
                     )
