@@ -16,7 +16,7 @@ Definitions, as the README has them or, where it is silent, as its figures have 
 - Pointing: the share of photographs whose map is largest on the animal. The largest of all pixels: one on the border
   is a miss, as the README's figure for the centre Gaussian has it.
 - Energy: the map's sum over the animal by its sum over the pixels that count.
-- IoU: of the animal, n pixels, and the n largest of the pixels that count; of equal ones the upper left first.
+- IoU: of the animal, n pixels, and the n largest of the pixels that count.
 - Grad-CAM++: Y = e^logit. Smooth Grad-CAM++: n = 5, std 0.3.
 - Centre Gaussian: standard deviation 224 / 4, which gives all three of the README's figures.
 - Random: uniform for each pixel, not for each of 14 x 14.
@@ -41,6 +41,7 @@ from PIL import Image
 
 import jaxcam
 from examples import real_photographs
+from jaxcam import metrics
 
 SHAPE = (224, 224)
 ANIMAL, BORDER = 1, 3
@@ -81,20 +82,15 @@ def gaussian() -> jax.Array:
 
 
 def measures(saliency: jax.Array, trimap: jax.Array) -> jax.Array:
-    """Pointing (0 or 1), energy and IoU of a map `[h w]` against a trimap `[h w]`; a map of zeros has neither of two.
+    """Pointing, energy and IoU of a map `[h w]` against a trimap `[h w]`, as `jaxcam.metrics` defines them.
 
     Example:
       >>> measures(jnp.array([[3.0, 1.0, 2.0, 9.0]]), jnp.array([[1, 1, 2, 3]])).round(3).tolist()
       [0.0, 0.667, 0.333]
     """
-    animal, counted = trimap == ANIMAL, trimap != BORDER
-    pointing = animal.ravel()[saliency.argmax()] & (saliency.max() > 0)
-    total = jnp.where(counted, saliency, 0).sum()
-    energy = jnp.where(animal, saliency, 0).sum() / jnp.where(total == 0, 1, total)
-    size = animal.sum()
-    best_first = jnp.where(counted, -saliency, jnp.inf).ravel().argsort()  # stable: equal ones in their order
-    both = (animal.ravel()[best_first] & (jnp.arange(animal.size) < size)).sum()
-    return jnp.stack([pointing.astype(jnp.float32), energy, both / (2 * size - both)])
+    animal, border = trimap == ANIMAL, trimap == BORDER
+    measured = (metrics.pointing_game, metrics.energy, metrics.mask_iou)
+    return jnp.stack([each(saliency, animal, ignore=border) for each in measured])
 
 
 @jax.jit

@@ -74,33 +74,14 @@ def test_pets_table(tmp_path, assets):
     assert 0.2 < rows["random"]["energy"] < 0.45
 
 
-def measures_by_loops(saliency, trimap):
-    counted = [(i, j) for i in range(len(saliency)) for j in range(len(saliency[0])) if trimap[i][j] != 3]
-    animal = {(i, j) for i, j in counted if trimap[i][j] == 1}
-    largest = (0, 0)
-    for i, row in enumerate(saliency):
-        for j, value in enumerate(row):
-            if value > saliency[largest[0]][largest[1]]:
-                largest = (i, j)
-    energy = sum(saliency[i][j] for i, j in animal) / sum(saliency[i][j] for i, j in counted)
-    top = set(sorted(counted, key=lambda place: -saliency[place[0]][place[1]])[: len(animal)])
-    return [float(largest in animal), energy, len(top & animal) / len(top | animal)]
-
-
 def test_measures_of_the_pets_table():
-    trimap = np.array([[2, 2, 3, 2], [2, 3, 1, 1], [3, 1, 1, 3]])
-    on_the_animal = np.array([[0, 1, 5, 0], [6, 0, 9, 4], [8, 2, 0, 0]], np.float32)
-    on_the_border = on_the_animal.copy()
-    on_the_border[2, 0] = 10
-    ties = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]], np.float32)
-    for saliency in (on_the_animal, on_the_border, ties):
-        wanted = measures_by_loops(saliency.tolist(), trimap.tolist())
-        np.testing.assert_allclose(pets_table.measures(jnp.array(saliency), jnp.array(trimap)), wanted, rtol=1e-6)
+    """Which of a trimap's values are what; the measures themselves are tested in test_localisation.py."""
+    trimap = jnp.array([[2, 2, 3, 2], [2, 3, 1, 1], [3, 1, 1, 3]])
+    saliency = jnp.array([[0, 1, 5, 0], [6, 0, 9, 4], [8, 2, 0, 0]], jnp.float32)
     by_hand = [1.0, 15 / 22, 3 / 5]  # 9 + 4 + 2 of these and 1 + 6; the four largest are 9 6 4 2
-    np.testing.assert_allclose(measures_by_loops(on_the_animal.tolist(), trimap.tolist()), by_hand)
-    assert measures_by_loops(on_the_border.tolist(), trimap.tolist())[0] == 0
-    nothing = pets_table.measures(jnp.zeros(trimap.shape), jnp.array(trimap))
-    assert nothing[:2].tolist() == [0, 0]
+    np.testing.assert_allclose(pets_table.measures(saliency, trimap), by_hand, rtol=1e-6)
+    assert pets_table.measures(saliency.at[2, 0].set(10), trimap)[0] == 0
+    assert pets_table.measures(jnp.zeros(trimap.shape), trimap)[:2].tolist() == [0, 0]
 
 
 @pytest.mark.long
