@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"jaxcam: {_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        if options.run in (_evaluate, _batch):
+            print("jaxcam: stopped; the same command goes on with what is missing", file=sys.stderr)
         return 130
 
 
@@ -364,16 +366,17 @@ def _evaluate(options):
     names = _names(options)
     kind = options.format or reports.format_of(options.data)
     given = {name: getattr(options, name) for name in reports.LOADING}
-    given["masks"] = options.masks == "yes" or options.masks
+    given["masks"] = options.masks == "yes" if kind == "voc" else options.masks
     if options.synsets is not None:
         given["classes"] = datasets.synsets(options.synsets)
-    elif kind == "csv" or (kind in ("folder", "voc") and options.weights != "imagenet"):
-        given["classes"] = names  # ImageNet's folders are called by synsets, which are no names of classes
+    elif kind != "imagenet" and not (kind == "folder" and datasets.of_synsets(options.data)):
+        given["classes"] = names  # which synsets are not
     data = reports.examples_of(options.data, kind, **given)
     if options.limit is not None:
         if options.limit < 1:
             raise ValueError(f"--limit is {options.limit}: at least 1 is wanted")
-        data = data[:: -(-len(data) // options.limit)]
+        count = min(options.limit, len(data))
+        data = [data[i * len(data) // count] for i in range(count)]
     model = _model(options, activation=getattr(jax.nn, options.activation))
     cut = jaxcam.cut(model, options.layer or _last_convolution(model))
     load = functools.partial(examples.load, shape=model.image_shape[:2], fit=options.fit)

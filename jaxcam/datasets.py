@@ -82,6 +82,12 @@ def folder(path: Path, *, classes: Classes | None = None) -> list[Example]:
     return in_order(Example(p, number[p.parent], name=name) for p, name in zip(pictures, names, strict=True))
 
 
+def of_synsets(path: Path) -> bool:
+    """Whether a folder's folders are called by ImageNet's synsets, as in n01440764."""
+    folders = [each.name for each in pathlib.Path(path).iterdir() if each.is_dir() and not each.name.startswith(".")]
+    return bool(folders) and all(map(SYNSET.fullmatch, folders))
+
+
 def csv(
     path: Path,
     *,

@@ -33,7 +33,7 @@ from jaxcam.batches import check_name
 from jaxcam.composition import Score
 from jaxcam.cut import Cut
 from jaxcam.examples import Example, MaskFile
-from jaxcam.measures import MEASURES, Measure
+from jaxcam.measures import MEASURES, OF_BOXES, OF_MASKS, Measure
 from jaxcam.scoring import Method, Scorer, loaded
 from jaxcam.tables import Evaluation
 
@@ -45,6 +45,8 @@ CONTROLS: dict[str, Method] = {
     "all ones": controls.all_ones,
 }
 TARGETS = ("predicted", "label")
+
+FAILURES = 8  # in a row from the start, and the call is taken to be wrong
 
 log = logging.getLogger("jaxcam")
 
@@ -111,7 +113,7 @@ def evaluate(
       (1.0, 'grad_cam')
     """
     checks.check_cut(cut)
-    rows = _with_controls(methods)
+    rows = with_controls(methods)
     measured = _checked_measures(metrics, score)
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}: choose one of {', '.join(TARGETS)}")
@@ -120,6 +122,8 @@ def evaluate(
     if reference not in rows:
         raise ValueError(f"reference is {reference!r}: choose one of {', '.join(rows)}")
     key = jax.random.key(0) if key is None else key
+    if not (hasattr(key, "dtype") and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise TypeError(f"key is {key!r}: a jax.random.key is wanted, jax.random.key(0) for one")
     total = len(examples) if isinstance(examples, Sized) else None
     scorer = Scorer(
         cut, key, rows, measured, count=total or 2**20, target=target, score=score, memory=memory, mesh=mesh
@@ -128,7 +132,10 @@ def evaluate(
     folder = None if out is None else _Folder(pathlib.Path(out), cut, rows, settings)
     images: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
+    errors: list[Exception] = []  # of the model, methods and metrics: the call itself may be wrong
     names: dict[str, None] = {}
+    if isinstance(examples, Sequence):  # what can be known before anything is computed
+        _check_names(_name(given, number) for number, given in enumerate(examples))
 
     with progress.bar("evaluating", total, flops=math.inf) as advance:
 
@@ -141,22 +148,35 @@ def evaluate(
             if advance is not None:
                 advance()
 
+        def wrong(error):
+            errors.append(error)
+            if not images and len(errors) >= FAILURES:
+                raise error
+
         def todo():
             """Examples that have not all rows yet, with their names, digests and what there is of them."""
             for number, given in enumerate(examples):
                 name = _name(given, number)
                 if name in names:
-                    raise ValueError(f"two examples are called {name!r}: give each a name of its own")
+                    _check_names([name, name])
                 names[name] = None
                 digest = _digest(given) if folder is not None else ""
                 there = folder.read(name, digest) if folder is not None else None
                 if there is not None and set(rows) <= set(there["rows"]):
                     end(name, there)
                     continue
+                if load is None:
+                    _check_example(given)
                 try:
                     example = loaded(given if load is None else load(given))
                 except Exception as error:  # whatever a loader raises is one image's failure
                     end(name, error=error)
+                    continue
+                try:
+                    scorer.size(example)
+                except Exception as error:  # the model does not take such an image
+                    end(name, error=error)
+                    wrong(error)
                     continue
                 if folder is not None:
                     folder.open(jax.ShapeDtypeStruct(example.image.shape, example.image.dtype))
@@ -166,10 +186,9 @@ def evaluate(
             missing = [row for row in rows if any(there is None or row not in there["rows"] for *_, there in beside)]
             try:
                 records = scorer(some, missing)
-            except (TypeError, ValueError) as error:
-                if not images:  # the call itself may be wrong
-                    raise
+            except Exception as error:  # whatever a method or a metric raises
                 records = [error] * len(some)
+                wrong(error)
             for record, (name, digest, there) in zip(records, beside, strict=True):
                 if isinstance(record, Exception):
                     end(name, error=record)
@@ -181,7 +200,15 @@ def evaluate(
                 end(name, record)
     if not names:
         raise ValueError("no examples: there is nothing to evaluate")
-    return Evaluation({name: images[name] for name in names if name in images}, failed, reference, target)
+    if errors and not images:
+        raise errors[0]
+    found = Evaluation({name: images[name] for name in names if name in images}, failed, reference, target)
+    for measure in [] if metrics is None or not images else measured:
+        needs = "boxes" if measure in OF_BOXES else "a mask or boxes" if measure in OF_MASKS else None
+        columns = {column for record in images.values() for column in record["rows"][reference]}
+        if needs is not None and measure.__name__ not in columns:
+            log.warning("%s: no image has %s of the class that is explained", measure.__name__, needs)
+    return found
 
 
 class _Folder:
@@ -212,11 +239,16 @@ class _Folder:
             "methods": {name: runs.described(method) for name, method in self.rows.items()},
         }
         here = json.loads(json.dumps(here))
-        if not file.exists():
+        if not file.exists() or not any((self.out / "images").glob("*.json")):  # nothing was finished
+            if any(self.out.glob("*.npy")):
+                raise ValueError(f"{self.out} holds maps of explain_batch: choose another folder")
             runs.replace(file, json.dumps(here, indent=1).encode())
             return
-        there = json.loads(file.read_text())
-        known = there.pop("methods")
+        try:
+            there = dict(json.loads(file.read_text()))
+            known = dict(there.pop("methods"))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{file} does not describe an evaluation: choose another folder") from error
         differs = runs.differences(there, {name: value for name, value in here.items() if name != "methods"})
         methods = here["methods"]
         differs += [f"another method {name!r}" for name in known if known[name] != methods.get(name, known[name])]
@@ -229,17 +261,25 @@ class _Folder:
 
     def read(self, name: str, digest: str) -> dict[str, Any] | None:
         """What there is of an image; a ValueError where it is of another image."""
+        path = self._path(name)
         try:
-            record = json.loads(self._path(name).read_text())
+            record = dict(json.loads(path.read_text()))
+            known = record.pop("example")
+            dict(record["rows"])
         except FileNotFoundError:
             return None
-        if record.pop("example") != digest:
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} is torn, or not of an evaluation: remove it, or choose another folder") from error
+        if known != digest:
             raise ValueError(f"{self.out} holds another run, with another image {name!r}: choose another folder")
         return record
 
     def write(self, name: str, digest: str, record: Mapping[str, Any], finished: int) -> None:
         """The figures of an image; an OSError that says how many are finished."""
         path = self._path(name)
+        there = self.read(name, digest)  # another run may have added methods in the meantime
+        if there is not None:
+            record = {**record, "rows": {**there["rows"], **record["rows"]}}
         try:
             runs.replace(path, json.dumps({"example": digest, **record}).encode())
         except OSError as error:
@@ -250,7 +290,7 @@ class _Folder:
         return self.out / "images" / f"{name}.json"
 
 
-def _with_controls(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
+def with_controls(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
     """The methods by name, and the controls after them."""
     if callable(methods):
         raise TypeError(f"methods is {methods!r}: a dict by name, or a list, is wanted")
@@ -278,6 +318,8 @@ def _checked_measures(metrics, score: Score) -> list[Measure]:
     for each in MEASURES if metrics is None else metrics:
         if isinstance(each, str) and each not in MEASURES:
             raise ValueError(f"no metric {each!r}: choose of {', '.join(MEASURES)}, or give a function")
+        if not isinstance(each, str) and not callable(each):
+            raise TypeError(f"metric {each!r} is no function: choose of {', '.join(MEASURES)}, or give a function")
         found.append(MEASURES[each] if isinstance(each, str) else each)
     if MEASURES["adcc"] in found:  # which runs the masked image, too
         found = [each for each in found if each is not MEASURES["drop"]]
@@ -287,6 +329,24 @@ def _checked_measures(metrics, score: Score) -> list[Measure]:
             for each in found
         ]
     return found
+
+
+def _check_example(given):
+    """What would fail alike for every example."""
+    if not isinstance(given, Example):
+        raise TypeError(f"an example is a {type(given).__name__}: a jaxcam.Example is wanted, or load= that makes one")
+    if isinstance(given.image, str | os.PathLike):
+        raise TypeError(
+            "an example is a file: give load=functools.partial(jaxcam.datasets.load, shape=(224, 224)), say"
+        )
+
+
+def _check_names(names):
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"two examples are called {name!r}: give each a name of its own")
+        seen.add(name)
 
 
 def _name(example, number):
@@ -300,9 +360,15 @@ def _name(example, number):
 
 
 def _digest(example):
-    """Of what an example is made of: arrays by their values, files by path, size and time."""
+    """Of what an example is made of, arrays by their values and files by what is in them."""
     if not isinstance(example, Example):
         return runs.digest(runs.seen(example))
     mask = example.mask
     parts = [*mask] if isinstance(mask, MaskFile) else [mask]
-    return runs.digest(*map(runs.seen, [example.image, example.boxes, *parts]), example.label)
+    return runs.digest(*map(_held, [example.image, example.boxes, *parts]), example.label)
+
+
+def _held(part):
+    if isinstance(part, str | os.PathLike) and os.path.isfile(part):
+        return pathlib.Path(part).read_bytes()
+    return runs.seen(part)

@@ -30,7 +30,7 @@ class MaskFile(NamedTuple):
 
     Attributes:
       path: of the file: grey, one bit, or of a palette.
-      inside: the values of the object; None for all but 0 and those of `ignore`.
+      inside: the values of the object; None for all but 0 and those of `ignore`, and for white in a mask of 0 and 255.
       ignore: the values that are not counted, such as a border; `inside` goes before it.
     """
 
@@ -112,6 +112,35 @@ def load(example: Example, shape: tuple[int, int], *, fit: str = "stretch") -> E
     return Example(pixels, label if label is None else int(label), mask, boxes, name)
 
 
+def checked(example: Example) -> Example:
+    """An example of arrays as it is, its mask as int8 and its boxes as float32; None for those without an object.
+
+    Raises:
+      TypeError, ValueError: an image that is a file, or not `[h w c]`; a mask with other values than -1, 0 and 1, or of
+        another size; a box without an area, or more than a pixel outside the image; a label that is no class.
+
+    Example:
+      >>> checked(Example(np.ones([4, 4, 3], np.float32), mask=np.eye(4, dtype=bool))).mask.sum().item()
+      4
+    """
+    if not isinstance(example, Example):
+        raise TypeError(f"{type(example).__name__} is no example: a jaxcam.Example is wanted")
+    what = example.name or "the image"
+    if not hasattr(example.image, "shape"):
+        raise TypeError(f"{what} is a file: give load=functools.partial(jaxcam.datasets.load, shape=(224, 224)), say")
+    if len(example.image.shape) != 3:
+        raise ValueError(f"{what} has shape {tuple(example.image.shape)}: [h w c] is wanted")
+    _check_label(example.label, what)
+    mask, boxes, stored = example.mask, example.boxes, tuple(example.image.shape[:2])
+    if mask is not None:
+        given = np.asarray(mask)
+        nothing = given.shape == stored and np.isin(given, (-1, 0)).all()
+        mask = None if nothing else _mask(given, stored, what)
+    if boxes is not None:
+        boxes = np.asarray(_boxes(boxes, stored, what), np.float32) if len(boxes) else None
+    return example._replace(mask=mask, boxes=boxes)
+
+
 def pictures_in(folder: pathlib.Path) -> list[pathlib.Path]:
     """The picture files of a folder, sorted, without hidden ones."""
     from PIL import Image
@@ -175,7 +204,9 @@ def _mask(mask, stored, what):
         from jaxcam import images
 
         where, values = os.fspath(mask.path), images.values(mask.path)
-        ignored = np.isin(values, list(mask.ignore))
+        # Black and white, as most tools write a mask: there 255 is the object, whatever VOC's outlines are.
+        white = mask.inside is None and set(np.unique(values)) == {0, 255}
+        ignored = np.isin(values, [] if white else list(mask.ignore))
         inside = (values != 0) & ~ignored if mask.inside is None else np.isin(values, list(mask.inside))
         mask = np.where(inside, 1, np.where(ignored, -1, 0))
         has = f"its values are {', '.join(map(str, np.unique(values)[:8]))}; inside= and ignore= say what they mean"

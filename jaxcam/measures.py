@@ -14,16 +14,19 @@ jit. The formulas, and how each can be gamed, are in `jaxcam.metrics`.
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcam import faithfulness, localisation, removal, scores
 from jaxcam.cut import Cut, activations
 
 Array = jax.Array
 Columns = dict[str, Array]
+Score = Callable[[Any, Any], Array]
+Baseline = Array | np.ndarray | float
 Again = Callable[[Array], Array]
 
 
@@ -52,16 +55,26 @@ class Case(NamedTuple):
     blurred: Array | None = None
 
 
-def drop(cut: Cut, case: Case, saliency: Array, *, baseline: float = 0.0) -> Columns:
+def drop(
+    cut: Cut, case: Case, saliency: Array, *, baseline: Baseline = 0.0, score: Score = scores.probability
+) -> Columns:
     """Average Drop, Increase in Confidence and Average Gain, from one forward pass of the masked image."""
     outputs = _of_masked(cut, case, saliency, baseline)[1]
-    return _drops(case, outputs)
+    return _drops(case, score(outputs, case.target))
 
 
-def adcc(cut: Cut, case: Case, saliency: Array, again: Again, *, baseline: float = 0.0) -> Columns:
+def adcc(
+    cut: Cut,
+    case: Case,
+    saliency: Array,
+    again: Again,
+    *,
+    baseline: Baseline = 0.0,
+    score: Score = scores.probability,
+) -> Columns:
     """ADCC with its coherency and complexity, and all that `drop` gives, from the map of the masked image."""
     masked, outputs = _of_masked(cut, case, saliency, baseline)
-    columns = _drops(case, outputs)
+    columns = _drops(case, score(outputs, case.target))
     mask = faithfulness.as_mask(saliency, saliency.shape)
     coherency = faithfulness.coherency(mask, faithfulness.as_mask(again(masked), saliency.shape))
     complexity = faithfulness.complexity(mask)
@@ -69,26 +82,53 @@ def adcc(cut: Cut, case: Case, saliency: Array, again: Again, *, baseline: float
     return {**columns, "coherency": coherency, "complexity": complexity, "adcc": together}
 
 
-def deletion(cut: Cut, case: Case, saliency: Array, *, steps: int = 10, baseline: float = 0.0) -> Columns:
+def deletion(
+    cut: Cut,
+    case: Case,
+    saliency: Array,
+    *,
+    steps: int = 10,
+    baseline: Baseline = 0.0,
+    score: Score = scores.probability,
+) -> Columns:
     """The area under the deletion curve, and the curve."""
-    ends = None if case.blank is None or baseline != 0 else (case.probability, case.blank)
-    curve = removal.deletion(cut, case.image, saliency, case.target, steps=steps, baseline=baseline, ends=ends)
+    black = isinstance(baseline, int | float) and baseline == 0
+    ends = (case.probability, case.blank) if black and case.blank is not None else None
+    how: dict[str, Any] = {"steps": steps, "baseline": baseline, "ends": ends, "score": score}
+    curve = removal.deletion(cut, case.image, saliency, case.target, **how)
     return {"deletion": removal.area(curve), "deletion_curve": _evenly(curve)}
 
 
-def insertion(cut: Cut, case: Case, saliency: Array, *, steps: int = 10, baseline: float | str = "blur") -> Columns:
+def insertion(
+    cut: Cut,
+    case: Case,
+    saliency: Array,
+    *,
+    steps: int = 10,
+    baseline: Baseline | str = "blur",
+    score: Score = scores.probability,
+) -> Columns:
     """The area under the insertion curve, and the curve."""
-    ends = None if case.blurred is None or baseline != "blur" else (case.blurred, case.probability)
-    curve = removal.insertion(cut, case.image, saliency, case.target, steps=steps, baseline=baseline, ends=ends)
+    blur = isinstance(baseline, str) and case.blurred is not None
+    ends = (case.blurred, case.probability) if blur else None
+    how: dict[str, Any] = {"steps": steps, "baseline": baseline, "ends": ends, "score": score}
+    curve = removal.insertion(cut, case.image, saliency, case.target, **how)
     return {"insertion": removal.area(curve), "insertion_curve": _evenly(curve)}
 
 
-def road(cut: Cut, case: Case, saliency: Array, *, shares: Sequence[float] = (0.2, 0.4, 0.6, 0.8)) -> Columns:
+def road(
+    cut: Cut,
+    case: Case,
+    saliency: Array,
+    *,
+    shares: Sequence[float] = (0.2, 0.4, 0.6, 0.8),
+    score: Score = scores.probability,
+) -> Columns:
     """ROAD, most relevant first, least relevant first, and combined: means over the shares, and both curves."""
     if case.key is None:
         raise ValueError("ROAD draws noise: the case has no key")
     most, least = (
-        removal.road(cut, case.image, saliency, case.target, case.key, shares=tuple(shares), first=first)
+        removal.road(cut, case.image, saliency, case.target, case.key, shares=tuple(shares), first=first, score=score)
         for first in ("most", "least")
     )
     return {
@@ -100,10 +140,17 @@ def road(cut: Cut, case: Case, saliency: Array, *, shares: Sequence[float] = (0.
     }
 
 
-def confidence(cut: Cut, case: Case, saliency: Array, *, quantiles: Sequence[float] = removal.TENTHS) -> Columns:
+def confidence(
+    cut: Cut,
+    case: Case,
+    saliency: Array,
+    *,
+    quantiles: Sequence[float] = removal.TENTHS,
+    score: Score = scores.probability,
+) -> Columns:
     """The mean of the curve of relative confidence against the quantile threshold, and the curve."""
     curve = removal.confidence_curve(
-        cut, case.image, saliency, case.target, quantiles=tuple(quantiles), whole=case.probability
+        cut, case.image, saliency, case.target, quantiles=tuple(quantiles), whole=case.probability, score=score
     )
     return {"confidence": curve.mean(), "confidence_curve": jnp.stack([jnp.array(quantiles, curve.dtype), curve])}
 
@@ -147,6 +194,8 @@ MEASURES: dict[str, Measure] = {
     )
 }  # fmt: skip
 OF_MASKS, OF_BOXES = (pointing, energy, mask_iou), (box_iou, found)
+# Of the class that the mask and the boxes are of: a map of another class is not to lie there.
+OF_LABELS = ("pointing", "energy", "mask_iou", "box_iou", "localised", "found", "spill")
 
 
 def runs_the_method(measure: Measure) -> bool:
@@ -161,8 +210,7 @@ def _of_masked(cut, case, saliency, baseline):
     return masked, activations(cut, masked)[1]
 
 
-def _drops(case, outputs):
-    masked = scores.probability(outputs, case.target)
+def _drops(case, masked):
     return {
         "average_drop": faithfulness.average_drop(case.probability, masked),
         "increase": faithfulness.increase(case.probability, masked),

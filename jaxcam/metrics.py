@@ -47,3 +47,35 @@ from jaxcam.imputation import impute as impute
 from jaxcam.randomisation import model_randomisation as model_randomisation
 from jaxcam.randomisation import randomised as randomised
 from jaxcam.randomisation import rank_correlation as rank_correlation
+
+__all__ = [
+    "adcc",
+    "area",
+    "as_mask",
+    "average_drop",
+    "average_gain",
+    "box_iou",
+    "coherency",
+    "complexity",
+    "confidence_curve",
+    "deletion",
+    "energy",
+    "found",
+    "impute",
+    "increase",
+    "insertion",
+    "largest_box",
+    "largest_component",
+    "mask_iou",
+    "masked",
+    "masked_score",
+    "model_randomisation",
+    "overlap",
+    "pointing_game",
+    "randomised",
+    "rank_correlation",
+    "road",
+    "road_combined",
+    "spill",
+    "win",
+]

@@ -32,11 +32,11 @@ from jaxcam.validation import Validation
 COLOURS = "turbo"
 PANEL = 2.4  # inches
 CURVES = {
-    "deletion_curve": ("deletion", "share of the pixels removed"),
-    "insertion_curve": ("insertion", "share of the pixels put back"),
-    "road_most_curve": ("ROAD, most relevant first", "share of the pixels removed"),
-    "road_least_curve": ("ROAD, least relevant first", "share of the pixels removed"),
-    "confidence_curve": ("relative confidence", "quantile below which pixels are removed"),
+    "deletion_curve": ("deletion, lower is better", "share of the pixels removed", "score"),
+    "insertion_curve": ("insertion, higher is better", "share of the pixels put back", "score"),
+    "road_most_curve": ("ROAD, most relevant first, lower is better", "share of the pixels removed", "score"),
+    "road_least_curve": ("ROAD, least relevant first, higher is better", "share of the pixels removed", "score"),
+    "confidence_curve": ("confidence, higher is better", "quantile below which pixels are removed", "over the whole's"),
 }
 TITLE = 26  # letters that fit above a panel
 POINTS = 5000  # the largest locations of a scatter; the rest lie on them at zero
@@ -235,16 +235,24 @@ def curves(found: Evaluation, *, methods: Sequence[str] | None = None) -> Figure
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid[len(known) :]:
         axes.set_axis_off()
-    colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    colours = [*matplotlib.colormaps["tab10"].colors, *matplotlib.colormaps["Dark2"].colors]  # type: ignore[attr-defined]
+    methods_drawn = [name for name in chosen if name not in CONTROLS]
     for axes, (column, of_methods) in zip(grid, known.items(), strict=False):
-        for i, name in enumerate(chosen):
+        for name in chosen:
             x, y = of_methods[name]
-            style = "--" if name in CONTROLS else "-"
-            axes.plot(x, y, style, color=colours[i % len(colours)], linewidth=1.3, label=name)
-        title, across = CURVES.get(column, (column, ""))
+            if name in CONTROLS:
+                at = list(CONTROLS).index(name)
+                look = {"color": str(0.25 + 0.1 * at), "linestyle": (0, (1 + at, 1 + at / 2)), "linewidth": 1.1}
+            else:
+                look = {"color": colours[methods_drawn.index(name) % len(colours)], "linewidth": 1.4, "marker": "."}
+            axes.plot(x, y, label=name.replace("$", r"\$"), markersize=4, **look)
+        title, across, up = CURVES.get(column, (column, "", ""))
         axes.set_title(title, fontsize=9)
         axes.set_xlabel(across, fontsize=8)
+        axes.set_ylabel(up, fontsize=8)
         axes.tick_params(labelsize=7)
+        if column in CURVES:
+            axes.set_ylim(bottom=0)
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
     return figure
 
@@ -255,6 +263,9 @@ def differences(
     figures_by_name: Mapping[str, Sequence[str]],
     *,
     titles: Sequence[str] | None = None,
+    masks: Sequence[jax.typing.ArrayLike | None] | None = None,
+    boxes: Sequence[jax.typing.ArrayLike | None] | None = None,
+    heading: str | None = None,
     alpha: float = 0.5,
 ) -> Figure:
     """A row for each image, with its map by each method and what was measured of it above: where methods disagree.
@@ -264,6 +275,9 @@ def differences(
       maps_by_name: for each method's name, one map for each image.
       figures_by_name: for each method's name, one line for each image, such as "energy 0.41".
       titles: a line above each image.
+      masks: `[h w]` each, drawn as an outline where they are above 0; None for an image without.
+      boxes: `[m 4]` each, row0, column0, row1, column1, drawn where there is no mask; None for an image without.
+      heading: a line above all.
       alpha: opacity of the maps.
     """
     panels = [
@@ -276,7 +290,19 @@ def differences(
         ]
         for i in range(len(images))
     ]
-    return _grid(images, panels, alpha)
+    figure = _grid(images, panels, alpha)
+    for i in range(len(images)):
+        axes = figure.axes[i * len(panels[0])]
+        mask = None if masks is None else masks[i]
+        box = None if boxes is None else boxes[i]
+        if mask is not None:
+            axes.contour(np.asarray(mask) > 0, levels=[0.5], colors="white", linewidths=1)
+        elif box is not None:
+            for r0, c0, r1, c1 in np.asarray(box):
+                axes.add_patch(Rectangle((c0 - 0.5, r0 - 0.5), c1 - c0, r1 - r0, fill=False, edgecolor="white"))
+    if heading is not None:
+        figure.suptitle(heading.replace("$", r"\$"), fontsize=9)
+    return figure
 
 
 def _scatter(axes, exact, found):
@@ -318,7 +344,7 @@ def _grid(images, panels, alpha):
         for axes in axes_row[len(row) :]:
             axes.set_axis_off()
         for axes, (title, saliency_map) in zip(axes_row, row, strict=False):
-            axes.set_title(title, fontsize=9)
+            axes.set_title(title.replace("$", r"\$"), fontsize=9)
             if saliency_map is None:
                 axes.imshow(np.clip(np.asarray(image), 0, 1))
                 axes.set_axis_off()

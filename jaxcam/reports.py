@@ -18,10 +18,10 @@ import numpy as np
 import jaxcam
 from jaxcam import calls, datasets, measures, plots, runs
 from jaxcam.cut import Cut
-from jaxcam.evaluation import CONTROLS
+from jaxcam.evaluation import CONTROLS, with_controls
 from jaxcam.examples import Example
 from jaxcam.methods import TITLES
-from jaxcam.scoring import Method, takes_key
+from jaxcam.scoring import Method, key_of, loaded, own_key
 from jaxcam.tables import GROUPS, Evaluation
 
 # What says how a data set is read, as the loaders call it.
@@ -51,6 +51,9 @@ def methods_of(text: str) -> dict[str, Method]:
             options[option] = getattr(jaxcam.scores, value, None) if option == "score" else _value(value)
             if options[option] is None:
                 raise ValueError(f"no score {value!r}: choose of logit, log_softmax")
+        samples = options.get("n_samples", inspect.signature(method).parameters.get("n_samples"))
+        if {"std", "relative"} & set(options) and getattr(samples, "default", samples) == 0:
+            raise ValueError(f"{part.strip()!r} draws no noise: give n_samples= as well")
         title = ", ".join([TITLES[name], *(pair.replace("=", " ") for pair in given)])
         if title in found:
             raise ValueError(f"{part.strip()!r} is there twice")
@@ -111,8 +114,11 @@ def write(
     different = _differences(found, cut, methods, load, key, shown)
     if different is not None:
         pictures["differences.png"] = different
-    for name, figure in pictures.items():
-        plots.save(figure, out / name, force=True)
+    for name in ("curves.png", "differences.png"):
+        if name in pictures:
+            plots.save(pictures[name], out / name, force=True)
+        else:  # one of other methods or images would not belong to these tables
+            (out / name).unlink(missing_ok=True)
     return [out / name for name in [*tables, *pictures]]
 
 
@@ -135,18 +141,27 @@ def _differences(found, cut, methods, load, key, shown):
     method, names = max(drawn, key=distance)
     if distance((method, names)) == 0:
         return None
-    title = next(group[column].title for group in GROUPS.values() if column in group)
+    shown_as = next(group[column] for group in GROUPS.values() if column in group)
     examples = [load(name) for name in names]
+    keys = [own_key(key, loaded(example)) for example in examples]  # as they were drawn from
     maps, figures = {}, {}
     for each in (found.reference, method):
-        explain = methods[each]
+        explain = with_controls(methods)[each]
         maps[each] = [
-            explain(cut, example.image, found.images[name]["target"], *((key,) if takes_key(explain) else ()))
-            for example, name in zip(examples, names, strict=True)
+            explain(cut, example.image, found.images[name]["target"], **key_of(explain, key))
+            for example, name, key in zip(examples, names, keys, strict=True)
         ]
-        figures[each] = [f"{title} {value(name, each):.2f}" for name in names]
-    titles = [f"{name}\n{shown(found.images[name]['target'])}" for name in names]
-    return plots.differences([example.image for example in examples], maps, figures, titles=titles)
+        figures[each] = [f"{shown_as.title} {shown_as.number(value(name, each))}" for name in names]
+    titles = [f"{name}\nclass {shown(found.images[name]['target'])}" for name in names]
+    return plots.differences(
+        [example.image for example in examples],
+        maps,
+        figures,
+        titles=titles,
+        masks=[example.mask for example in examples],
+        boxes=[example.boxes for example in examples],
+        heading=f"{shown_as}: where {method} differs most from {found.reference}",
+    )
 
 
 def names_of(metrics: str) -> Sequence[str]:

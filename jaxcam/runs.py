@@ -44,6 +44,8 @@ def open_folder(out: pathlib.Path, settings: dict[str, Any]) -> None:
     sweep(out)
     file = out / "run.json"
     maps = any(out.glob("*.npy"))
+    if any((out / "images").glob("*.json")):
+        raise ValueError(f"{out} holds an evaluation: choose another folder")
     if not file.exists() or not maps:
         if maps:
             raise ValueError(f"{out} has maps but no run.json that says of which run: choose another folder")

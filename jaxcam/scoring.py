@@ -26,17 +26,18 @@ from jax.sharding import Mesh
 from jaxcam import checks, chunks, maps, measures, removal, scores
 from jaxcam.composition import Score
 from jaxcam.cut import Cut, activations
-from jaxcam.examples import Example
+from jaxcam.examples import Example, checked
 from jaxcam.measures import Case, Measure
 
 Method = Callable[..., jax.Array]
 
-SAME = 1e-5  # of the maximum: maps that differ by less are one map
+SAME = 1e-6  # of the maximum, some roundings: maps that differ by less are one map
 IMAGES_AT_A_TIME = 16  # on each accelerator; on a CPU one, so that a killed run loses no more
 ENDS: dict[str, tuple[Measure, Callable[[jax.Array], jax.Array]]] = {
     "blank": (measures.deletion, jnp.zeros_like),
     "blurred": (measures.insertion, removal.blurred),
 }
+FEWEST_BOXES = 4
 UNKNOWN = -1  # a label that there is none of
 
 
@@ -103,7 +104,7 @@ class Scorer:
 
     def size(self, example: Loaded) -> int:
         """How many images of this shape are explained at a time."""
-        return self._runner(tuple(self.methods)).size(example)
+        return self._runner(tuple(self.methods)).size(example._replace(mask=None, ignore=None, boxes=None))
 
     def __call__(self, examples: Sequence[Loaded], names: Sequence[str] | None = None) -> list[Any]:
         """For each example its record, or the ValueError that says why there is none; of the methods named, or of all.
@@ -112,7 +113,9 @@ class Scorer:
         column is a float, or a list of those of a curve.
         """
         names = list(self.methods) if names is None else list(names)
-        explained = jax.tree.map(np.asarray, self._runner(tuple(names))(examples))
+        # Masks and boxes, of which there are many shapes, are for what measures.
+        plain = [example._replace(mask=None, ignore=None, boxes=None) for example in examples]
+        explained = jax.tree.map(np.asarray, self._runner(tuple(names))(plain))
         found: list[Any] = []
         items, first = [], []
         for i, example in enumerate(examples):
@@ -128,8 +131,12 @@ class Scorer:
                 found.append(ValueError(error))
                 continue
             found.append(_record(example, each, saliency))
+            distinct_here: list[str] = []
             for name, m in saliency.items():
-                same = next(other for other in names if np.abs(saliency[other] - m).max() <= SAME)
+                alike = (other for other in distinct_here if np.abs(saliency[other] - m).max() <= SAME)
+                same = next(alike, name)
+                if same == name:
+                    distinct_here.append(name)
                 first.append((i, name, same))
                 items.append(_Item(example, each["target"], each["probability"], each["ends"], saliency[same]))
         distinct = [n for n, (_, name, same) in enumerate(first) if name == same]
@@ -138,12 +145,12 @@ class Scorer:
             for n, value in zip(distinct, self._all(self.measuring, [items[n] for n in distinct]), strict=True):
                 columns[first[n][0], first[n][1]] = value
             for i, name, same in first:
-                found[i]["rows"][name] |= columns[i, same]
+                _add(found[i]["rows"][name], columns[i, same])
         if self.of_method:
             for name in names:
                 at = [n for n, (_, each, _) in enumerate(first) if each == name]
                 for n, value in zip(at, self._all(self._runner(name), [items[n] for n in at]), strict=True):
-                    found[first[n][0]]["rows"][name] |= value
+                    _add(found[first[n][0]]["rows"][name], value)
         return [_checked(each) for each in found]
 
     def _wrong_label(self, label, classes):
@@ -158,6 +165,12 @@ class Scorer:
         values = []
         for some, at in chunks.alike(zip(items, range(len(items)), strict=True), runner.size):
             found = {column: np.asarray(value).tolist() for column, value in runner(some).items()}
+            for column, value in found.items():
+                shape = np.shape(value)[1:]
+                if shape != () and (len(shape) != 2 or shape[0] != 2):
+                    raise ValueError(
+                        f"column {column!r} has shape {list(shape)}: a number or a curve [2 points] is wanted"
+                    )
             values += [(n, {column: value[i] for column, value in found.items()}) for i, n in enumerate(at)]
         return [value for _, value in sorted(values, key=lambda pair: pair[0])]
 
@@ -176,11 +189,13 @@ class Scorer:
         def f(shared, example):
             cut, key = shared
             outputs = activations(cut, example.image)[1]
+            if self.score is scores.probability and getattr(outputs, "shape", None) == (1,):
+                raise ValueError("the model has one output, whose softmax is 1 whatever it sees: give score=")
             if not hasattr(outputs, "ndim") or outputs.ndim != 1:
                 raise ValueError(f"the model's outputs are {checks.shapes(outputs)}: [classes] are wanted")
             predicted = outputs.argmax().astype(jnp.int32)
             target = predicted if self.target == "predicted" else example.label
-            explain = [_explainer(self.methods[name], cut, target, _own(key, example)) for name in names]
+            explain = [_explainer(self.methods[name], cut, target, own_key(key, example)) for name in names]
             return {
                 "classes": jnp.int32(outputs.size),
                 "target": target,
@@ -203,7 +218,7 @@ class Scorer:
     def _measure_again(self, method):
         def f(shared, item):
             cut, key = shared
-            again = _explainer(method, cut, item.target, _own(key, item.example))
+            again = _explainer(method, cut, item.target, own_key(key, item.example))
             return _joined([measure(cut, _case(key, item), item.saliency, again) for measure in self.of_method])
 
         return f
@@ -216,34 +231,27 @@ def loaded(example: Example) -> Loaded:
       TypeError, ValueError: an image that is not floats `[h w c]`, or not finite; a mask of another size; boxes or a
         label of another form.
     """
-    if isinstance(example.image, str) or hasattr(example.image, "__fspath__"):
-        raise TypeError("the image is a file: give load=functools.partial(jaxcam.datasets.load, shape=(224, 224)), say")
-    image = np.asarray(checks.checked_image(example.image), np.float32)
-    if image.ndim != 3:
-        raise ValueError(f"the image has shape {image.shape}: [h w c] is wanted")
+    example = checked(example)
+    image = np.asarray(checks.checked_image(example.image))
     mask = ignore = boxes = None
     if example.mask is not None:
-        given = np.asarray(example.mask)
-        if given.shape != image.shape[:2]:
-            raise ValueError(f"the mask is {list(given.shape)}: the image is {list(image.shape[:2])}")
-        mask, ignore = given > 0, given.astype(np.int8) < 0
+        mask, ignore = np.asarray(example.mask) == 1, np.asarray(example.mask) == -1
     if example.boxes is not None:
-        given = np.asarray(example.boxes, np.float32)
-        if given.ndim != 2 or given.shape[1] != 4:
-            raise ValueError(f"boxes have shape {given.shape}: [m 4] is wanted, row0, column0, row1, column1")
         # Padded by boxes of no area, so that few shapes are compiled.
-        boxes = np.zeros((1 << max(0, len(given) - 1).bit_length(), 4), np.float32)
-        boxes[: len(given)] = given
-    label = np.int32(UNKNOWN if example.label is None else example.label)
+        boxes = np.zeros((max(FEWEST_BOXES, 1 << (len(example.boxes) - 1).bit_length()), 4), np.float32)
+        boxes[: len(example.boxes)] = example.boxes
+    label = np.int32(UNKNOWN if example.label is None else min(example.label, np.iinfo(np.int32).max))
     return Loaded(image, label, np.uint32(zlib.crc32(image.tobytes())), mask, ignore, boxes)
 
 
-def takes_key(method: Method) -> bool:
-    """Whether a method is called with a key."""
-    return "key" in inspect.signature(method).parameters
+def key_of(method: Method, key: jax.Array) -> dict[str, jax.Array]:
+    """The key as a method is called with it: not where it takes none, or has one bound."""
+    takes = "key" in inspect.signature(method).parameters and "key" not in getattr(method, "keywords", {})
+    return {"key": key} if takes else {}
 
 
-def _own(key, example):
+def own_key(key: jax.Array, example: Loaded) -> jax.Array:
+    """The key of an image, by its pixels."""
     return jax.random.fold_in(key, example.seed)
 
 
@@ -251,12 +259,12 @@ def _explainer(method, cut, target, key):
     """From an image to its map at the image's resolution, the maximum 1."""
 
     def explain(image):
-        found = method(cut, image, target, *((key,) if takes_key(method) else ()))
+        found = method(cut, image, target, **key_of(method, key))
         if not isinstance(found, jax.Array) or found.ndim != 2:
             shape = checks.shapes(found)
             raise ValueError(f"{getattr(method, '__name__', method)} gives {shape}: one map [h w] is wanted")
         fine = maps.resize(found.astype(jnp.float32), image.shape[:2])
-        top = fine.max()
+        top = jnp.where(fine.max() > 0, fine.max(), jnp.abs(fine).max())
         return fine / jnp.where(top > 0, top, 1)
 
     return explain
@@ -273,7 +281,7 @@ def _can(measure, item):
 
 def _case(key, item):
     example = item.example
-    key = jax.random.fold_in(_own(key, example), 1)
+    key = jax.random.fold_in(own_key(key, example), 1)
     known = example.mask, example.ignore, example.boxes
     return Case(example.image, item.target, item.probability, *known, key, **item.ends)
 
@@ -281,11 +289,17 @@ def _case(key, item):
 def _joined(columns):
     found: dict[str, jax.Array] = {}
     for each in columns:
-        twice = set(found) & set(each)
-        if twice:
-            raise ValueError(f"two metrics give the column {sorted(twice)[0]!r}")
-        found |= each
+        if not isinstance(each, dict):
+            raise TypeError(f"a metric gives {type(each).__name__}: a dict of columns is wanted")
+        _add(found, each)
     return found
+
+
+def _add(columns, more):
+    for column in more:
+        if column in columns or column == "win":
+            raise ValueError(f"two metrics give the column {column!r}: give one of them another name for it")
+    columns.update(more)
 
 
 def _record(example, explained, saliency):
@@ -304,6 +318,10 @@ def _checked(record):
     """The record, or a ValueError where a figure is not finite."""
     if isinstance(record, Exception):
         return record
+    if record["label"] not in (None, record["target"]):
+        for row in record["rows"].values():
+            for column in measures.OF_LABELS:
+                row.pop(column, None)
     for name, row in record["rows"].items():
         for column, value in row.items():
             if not np.isfinite(value).all():

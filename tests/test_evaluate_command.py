@@ -84,11 +84,23 @@ def test_mistakes_get_one_line(data, capsys, options, says):
     assert not list(pathlib.Path().glob("found/images/*"))
 
 
+def test_a_reference_that_is_a_control_and_how_many(data, capsys):
+    call = ["evaluate", data, "--out", "found", "--methods", "grad_cam", "--metrics", "drop", "--limit", "2"]
+    assert main([*call, "--reference", "all ones"]) == 0
+    assert "2 images" in capsys.readouterr().out
+    assert pathlib.Path("found/differences.png").exists()
+    # A table of another choice does not stand beside a picture of this one.
+    assert main([*call, "--reference", "Grad-CAM"]) == 0
+    assert not pathlib.Path("found/differences.png").exists()
+
+
 def test_methods_from_their_text():
     found = reports.methods_of("grad_cam, smooth_grad_cam_pp:n_samples=3:std=0.2,grad_cam_pp:score=log_softmax")
     assert list(found) == ["Grad-CAM", "Smooth Grad-CAM++, n_samples 3, std 0.2", "Grad-CAM++, score log_softmax"]
     assert found["Smooth Grad-CAM++, n_samples 3, std 0.2"].keywords == {"n_samples": 3, "std": 0.2}
     assert found["Grad-CAM++, score log_softmax"].keywords == {"score": jaxcam.scores.log_softmax}
+    with pytest.raises(ValueError, match="'layer_cam:std=0.1' draws no noise: give n_samples="):
+        reports.methods_of("layer_cam:std=0.1")
     with pytest.raises(ValueError, match="'grad_cam' is there twice"):
         reports.methods_of("grad_cam,grad_cam")
 
@@ -108,9 +120,9 @@ def test_pictures_and_their_mistakes():
     found = Evaluation({"a": {**seen, "rows": {"Grad-CAM": row, "random": row}}}, {}, "Grad-CAM")
     figure = plots.curves(found)
     panels = [axes for axes in figure.axes if axes.lines]
-    assert [axes.get_title() for axes in panels] == ["deletion", "own_curve"]
+    assert [axes.get_title() for axes in panels] == ["deletion, lower is better", "own_curve"]
     np.testing.assert_allclose(panels[0].lines[0].get_xydata(), [[0, 0.5], [1, 0.1]])
-    assert [line.get_linestyle() for line in panels[0].lines] == ["-", "--"]
+    assert [line.get_marker() for line in panels[0].lines] == [".", "None"]  # the control is a plain line
     assert len(plots.curves(found, methods=["random"]).axes[0].lines) == 1
     with pytest.raises(ValueError, match="no method 'CAM': choose of Grad-CAM, random"):
         plots.curves(found, methods=["CAM"])

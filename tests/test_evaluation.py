@@ -195,11 +195,12 @@ def test_several_devices(tiny, examples, whole):
 
 
 def test_what_an_image_has_not_is_not_measured(tiny, examples):
-    plain = [each._replace(mask=None, boxes=None, label=None, name=f"plain {i}") for i, each in enumerate(examples)]
+    examples = [each._replace(label=None) for each in examples]
+    plain = [each._replace(mask=None, boxes=None, name=f"plain {i}") for i, each in enumerate(examples)]
     found = jaxcam.evaluate(tiny, [*plain, *examples], METHODS, ["drop", "energy", "found"])
     assert found.estimates()["Grad-CAM"]["energy"].images == 5
     assert found.estimates()["Grad-CAM"]["average_drop"].images == 10
-    assert "Where the map lies, of 5 images that have what it takes" in str(found)
+    assert "Where the map lies; energy inside, copies found, as bright outside: of 5 images" in str(found)
     # Where there are boxes and no mask, inside is inside the boxes.
     boxed = [each._replace(mask=None) for each in examples]
     filled = []
@@ -369,3 +370,142 @@ def test_a_measure_and_a_score_of_ones_own(tiny, examples):
     found = jaxcam.evaluate(tiny, examples[:1], METHODS, [thirds])
     assert len(found.images["image 0"]["rows"]["Grad-CAM"]["deletion_curve"][0]) == 4
     assert json.loads(json.dumps(found.as_dict())) == found.as_dict()
+
+
+def test_one_score_in_all_columns(tiny, examples):
+    """Curves, their ends and the drop, by the score that is given, as the metrics called with it."""
+    score, each = jaxcam.scores.logit, examples[0]
+    names = ["drop", "deletion", "confidence"]
+    found = jaxcam.evaluate(tiny, [each], METHODS, names, score=score, target="label").images[each.name]
+    fine = jaxcam.resize(jaxcam.grad_cam(tiny, each.image, each.label), (SIDE, SIDE))
+    row = found["rows"]["Grad-CAM"]
+    curve = metrics.deletion(tiny, each.image, fine, each.label, score=score)
+    np.testing.assert_allclose(row["deletion_curve"][1], curve, rtol=1e-4, atol=1e-5)
+    O = metrics.masked_score(tiny, each.image, fine, each.label, score=score)  # noqa: E741
+    np.testing.assert_allclose(row["average_drop"], metrics.average_drop(curve[0], O), rtol=1e-4)
+    curve = metrics.confidence_curve(tiny, each.image, fine, each.label, score=score)
+    np.testing.assert_allclose(row["confidence_curve"][1], curve, rtol=1e-4, atol=1e-5)
+    assert found["rows"]["all ones"]["average_drop"] == 0
+
+
+def test_a_map_of_another_class_is_not_held_against_the_labels_place(tiny, examples):
+    found = jaxcam.evaluate(tiny, examples, METHODS, ["drop", "energy", "found"])
+    right = [r["label"] == r["predicted"] for r in found.images.values()]
+    assert 0 < sum(right) < len(right)
+    for record, rightly in zip(found.images.values(), right, strict=True):
+        assert ("energy" in record["rows"]["Grad-CAM"]) == rightly
+        assert "average_drop" in record["rows"]["Grad-CAM"]
+    assert found.estimates()["Grad-CAM"]["energy"].images == sum(right)
+
+
+def test_near_maps_and_masks_of_every_form(tiny, examples):
+    """Each differs from the next by less than what makes them one, and the last from the first by more."""
+    base = jnp.zeros((6, 6)).at[2, 2].set(1)
+
+    def near(step):
+        return lambda cut, image, target: base.at[4, 4].set(step)
+
+    methods = {"a": near(0.0), "b": near(0.8e-6), "c": near(1.6e-6)}
+    found = jaxcam.evaluate(tiny, examples[:1], methods, ["pointing", "energy"])
+    assert {"a", "b", "c"} <= set(found.images["image 0"]["rows"])
+    mask = examples[0].mask
+    kept = examples[0]._replace(label=None)
+    rows = [
+        jaxcam.evaluate(tiny, [kept._replace(mask=each)], METHODS, ["energy"]).images["image 0"]["rows"]
+        for each in (np.maximum(mask, 0), mask == 1, (mask == 1).astype(np.float32))
+    ]
+    assert rows[0] == rows[1] == rows[2]
+    assert rows[0]["all ones"]["energy"] > 0.1
+    for given, message in (
+        ({"mask": np.uint8(255) * (mask == 1)}, "0, 255; 1 is the object"),
+        ({"boxes": np.array([[7, 9, 2, 3]])}, "has no area"),
+        ({"boxes": np.array([[-50, -50, 500, 500]])}, "is outside the picture"),
+        ({"label": -1}, "label is -1"),
+        ({"label": "2"}, "label is '2'"),
+    ):
+        failed = jaxcam.evaluate(tiny, [kept._replace(**given)], METHODS, ["pointing"]).failed
+        assert message in failed["image 0"]
+    # What a crop left nothing of is not measured.
+    cropped = kept._replace(mask=np.zeros((SIDE, SIDE), np.int8), boxes=np.zeros((0, 4)))
+    assert "energy" not in jaxcam.evaluate(tiny, [cropped], METHODS, ["energy"]).images["image 0"]["rows"]["Grad-CAM"]
+
+
+def test_a_bad_image_in_the_first_place_is_as_one_in_the_last(tiny, examples):
+    grey = examples[0]._replace(image=examples[0].image[..., :1], name="grey")
+    first = jaxcam.evaluate(tiny, [grey, *examples[1:3]], METHODS, ["pointing"])
+    last = jaxcam.evaluate(tiny, [*examples[1:3], grey], METHODS, ["pointing"])
+    assert first.images == last.images and first.failed == last.failed and len(first.images) == 2
+
+    def picky(cut, case, saliency):
+        return {"own": case.mask.mean()}  # raises AttributeError where there is none
+
+    mixed = [examples[0], examples[1]._replace(mask=None), examples[2]]
+    assert list(jaxcam.evaluate(tiny, mixed, METHODS, [picky]).failed) == ["image 1"]
+
+
+def test_folders_of_others_and_torn_files(tiny, examples, tmp_path):
+    run = functools.partial(jaxcam.evaluate, tiny, examples[:2], METHODS, ["pointing"])
+    batch = functools.partial(jaxcam.explain_batch, jaxcam.grad_cam, tiny, [each.image for each in examples[:2]])
+    run(out=tmp_path / "evaluation")
+    with pytest.raises(ValueError, match="holds an evaluation"):
+        batch(out=tmp_path / "evaluation")
+    batch(out=tmp_path / "maps")
+    with pytest.raises(ValueError, match="holds maps of explain_batch"):
+        run(out=tmp_path / "maps")
+    file = tmp_path / "evaluation" / "images" / "image 0.json"
+    whole = file.read_text()
+    for torn in ("", "{", "{}", "null", "[]"):
+        file.write_text(torn)
+        with pytest.raises(ValueError, match=r"image 0\.json is torn"):
+            run(out=tmp_path / "evaluation")
+    file.write_text(whole)
+    (tmp_path / "evaluation" / "run.json").write_text('{"model": [[12, 12, 3], "float32", ""]}')
+    with pytest.raises(ValueError, match="does not describe an evaluation"):
+        run(out=tmp_path / "evaluation")
+    # A call that finished nothing says nothing of the folder's run.
+    broken = {"Smooth": functools.partial(jaxcam.grad_cam, n_samples=-1)}
+    with pytest.raises(ValueError, match="n_samples is -1"):
+        jaxcam.evaluate(tiny, examples[:1], broken, ["pointing"], out=tmp_path / "new")
+    mended = {"Smooth": functools.partial(jaxcam.grad_cam, n_samples=1)}
+    assert jaxcam.evaluate(tiny, examples[:1], mended, ["pointing"], out=tmp_path / "new").images
+
+
+def test_methods_and_measures_as_people_bind_them(tiny, examples):
+    key = jax.random.key(5)
+    methods = {
+        "bound": functools.partial(jaxcam.grad_cam, n_samples=1, key=key),
+        "keyword": lambda cut, image, target, *, key: jax.random.uniform(key, (6, 6)),
+        "jitted": jax.jit(lambda cut, image, target: jaxcam.grad_cam(cut, image, target)),
+    }
+    grey = functools.partial(measures.deletion, baseline=np.float32([0.4, 0.4, 0.4]), steps=2)
+    assert jaxcam.evaluate(tiny, examples[:1], methods, [grey]).images
+    for metric, message in (
+        (lambda cut, case, saliency: {"own": saliency[0]}, r"column 'own' has shape \[12\]: a number or a curve"),
+        (lambda cut, case, saliency: {"zero": saliency.max()}, "two metrics give the column 'zero'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jaxcam.evaluate(tiny, examples[:1], METHODS, [metric])
+    with pytest.raises(TypeError, match="a dict of columns is wanted"):
+        jaxcam.evaluate(tiny, examples[:1], METHODS, [lambda cut, case, saliency: saliency.max()])
+    with pytest.raises(TypeError, match="metric 3 is no function"):
+        jaxcam.evaluate(tiny, examples[:1], METHODS, [3])
+    with pytest.raises(TypeError, match=r"key is 0: a jax\.random\.key"):
+        jaxcam.evaluate(tiny, examples[:1], METHODS, ["pointing"], 0)
+    with pytest.raises(TypeError, match="an example is a tuple"):
+        jaxcam.evaluate(tiny, [(examples[0].image, 1)], METHODS)
+    with pytest.raises(TypeError, match="an example is a file: give load="):
+        jaxcam.evaluate(tiny, [jaxcam.Example("a.png")], METHODS)
+    one = jaxcam.Cut(tiny.params, features, lambda params, A, x: A.sum()[None])
+    with pytest.raises(ValueError, match="one output, whose softmax is 1"):
+        jaxcam.evaluate(one, examples[:1], METHODS, ["pointing"])
+
+
+def test_half_precision(tiny, examples):
+    half = jaxcam.Cut(jax.tree.map(lambda p: p.astype(jnp.bfloat16), tiny.params), features, head, "first")
+    each = examples[0]._replace(image=examples[0].image.astype(jnp.bfloat16))
+    names = ["drop", "energy"]
+    found = jaxcam.evaluate(half, [each], METHODS, names, target="label").images["image 0"]["rows"]
+    wanted = jaxcam.evaluate(tiny, [examples[0]], METHODS, names, target="label").images["image 0"]["rows"]
+    for name in ("Grad-CAM", "all ones"):
+        for column in ("average_drop", "energy"):
+            np.testing.assert_allclose(found[name][column], wanted[name][column], atol=0.1)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxcam.tables import RESAMPLES, Evaluation
+from jaxcam.tables import RESAMPLES, Evaluation, _estimates
 
 RNG = np.random.default_rng(0)
 
@@ -38,7 +38,7 @@ def test_intervals_are_those_of_a_loop_over_resamples():
     ):  # fmt: skip
         assert value == pytest.approx(np.percentile(drawn, part), abs=0.1)
     # The textbook's standard error, from the same values.
-    assert (found.high - found.low) / 2 == pytest.approx(1.96 * b.std() / np.sqrt(50), rel=0.1)
+    assert (found.high - found.low) / 2 == pytest.approx(2.01 * b.std(ddof=1) / np.sqrt(50), rel=0.1)
 
 
 def test_pairing_sees_what_intervals_of_the_means_hide():
@@ -71,7 +71,33 @@ def test_few_images_bear_no_interval():
     assert "Fewer than 10 images bear no interval." in str(few)
     assert not few.estimates()["b"]["energy"].differs
     enough = evaluation(energy=([0.5] * 10, [0.75] * 10))
-    assert "0.750 ±0.000*" in str(enough)
+    assert "0.750 ±0.000⁺" in str(enough)
+
+
+def test_a_mark_says_which_way():
+    """Better and worse by the column's own direction; of what is the same, nothing, whatever its roundings."""
+    found = evaluation(
+        energy=([0.5] * 12, [0.75] * 12), deletion=([0.5] * 12, [0.75] * 12), own=([0.5] * 12, [0.75] * 12),
+        pointing=([0.2697867137638703] * 12, [0.2697867137638703 + 4e-8] * 12),
+    )  # fmt: skip
+    cells = str(found).split()
+    assert cells.count("±0.000⁺") == 1 and cells.count("±0.000⁻") == 1 and cells.count("±0.000*") == 1
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        same = np.full(int(rng.integers(10, 200)), rng.uniform()).tolist()
+        assert not evaluation(energy=(same, same)).estimates()["b"]["energy"].differs
+
+
+def test_intervals_of_few_images_hold_what_they_say():
+    """Of 500 samples of 12 from a normal distribution, 95% of the intervals have its mean; a plain percentile's 91%."""
+    rng = np.random.default_rng(2)
+    held = [_holds(rng.normal(0, 1, 12)) for _ in range(500)]
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+def _holds(values):
+    (found,) = _estimates(values[:, None], 0)
+    return found.low <= 0 <= found.high
 
 
 def test_what_is_printed_is_the_estimates():
