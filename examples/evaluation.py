@@ -21,7 +21,7 @@ import numpy as np
 import jaxcam
 from examples import real_photographs
 from examples.digits import canvases
-from jaxcam import datasets, examples, measures, reports
+from jaxcam import datasets, examples, measures, reports, runs
 
 SEED = 4_000_000
 DIGITS_LAYER, PETS_LAYER = "block3_conv2", real_photographs.LAYER
@@ -110,8 +110,7 @@ def main():
     reports.write(found, options.out, cut, rows, by_name.__getitem__, key, shown=lambda i: classes[i])
     print(found.markdown())
     if options.json is not None:
-        kept = {name: value for name, value in found.as_dict().items() if name != "images"}
-        options.json.write_text(json.dumps(kept, indent=1) + "\n")
+        runs.replace(options.json, (json.dumps(reports.estimates_of(found), indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -388,7 +388,7 @@ def _evaluate(options):
         found, options.out, cut, methods, lambda name: load(by_name[name]), key, shown=lambda i: _classes(model)[i]
     )
     if options.json:
-        print(json.dumps(found.as_dict()))
+        print(json.dumps(reports.estimates_of(found)))
     else:
         print(found)
         print(f"\n{', '.join(map(str, written))}")

@@ -105,7 +105,7 @@ def write(
       shown: a class as a reader knows it.
     """
     tables = {"table.md": found.markdown() + "\n", "table.txt": f"{found}\n"}
-    tables["table.json"] = json.dumps(found.as_dict(), indent=1) + "\n"
+    tables["table.json"] = json.dumps(estimates_of(found), indent=1) + "\n"
     for name, text in tables.items():
         runs.replace(out / name, text.encode())
     pictures = {}
@@ -120,6 +120,11 @@ def write(
         else:  # one of other methods or images would not belong to these tables
             (out / name).unlink(missing_ok=True)
     return [out / name for name in [*tables, *pictures]]
+
+
+def estimates_of(found: Evaluation) -> dict[str, Any]:
+    """All but the figures of single images, which are in the run's folder."""
+    return {name: value for name, value in found.as_dict().items() if name != "images"}
 
 
 def _differences(found, cut, methods, load, key, shown):
