@@ -62,6 +62,15 @@ class _Item(NamedTuple):
     saliency: np.ndarray
 
 
+class _Map(NamedTuple):
+    """A method's map of example number `of`, and the first method with the same map."""
+
+    of: int
+    name: str
+    same: str
+    item: _Item
+
+
 class Scorer:
     """What an evaluation measures, compiled once for each shape of image.
 
@@ -112,46 +121,45 @@ class Scorer:
         A record has `label`, `target`, `predicted`, `probability`, `rank` and `rows`, the columns of each method; a
         column is a float, or a list of those of a curve.
         """
-        names = list(self.methods) if names is None else list(names)
+        found, maps_of = self._explained(examples, list(self.methods if names is None else names))
+        firsts = [each for each in maps_of if each.name == each.same]
+        if self.of_map:
+            columns = self._all(self.measuring, [each.item for each in firsts])
+            by_map = {(each.of, each.name): value for each, value in zip(firsts, columns, strict=True)}
+            for each in maps_of:
+                _add(found[each.of]["rows"][each.name], by_map[each.of, each.same])
+        if self.of_method:
+            for name in dict.fromkeys(each.name for each in maps_of):
+                its = [each for each in maps_of if each.name == name]
+                for each, value in zip(its, self._all(self._runner(name), [each.item for each in its]), strict=True):
+                    _add(found[each.of]["rows"][name], value)
+        return [_checked(each) for each in found]
+
+    def _explained(self, examples, names):
+        """Records without columns, or a ValueError, for each example; and all the maps."""
         # Masks and boxes, of which there are many shapes, are for what measures.
         plain = [example._replace(mask=None, ignore=None, boxes=None) for example in examples]
         explained = jax.tree.map(np.asarray, self._runner(tuple(names))(plain))
         found: list[Any] = []
-        items, first = [], []
+        maps_of: list[_Map] = []
         for i, example in enumerate(examples):
-            wrong = self._wrong_label(example.label, explained["classes"][i])
+            each = jax.tree.map(lambda leaf: leaf[i], explained)  # noqa: B023
+            saliency = dict(zip(names, each.pop("maps"), strict=True))
+            wrong = self._wrong_label(example.label, each["classes"])
+            broken = [name for name, m in saliency.items() if not np.isfinite(m).all()]
+            if broken and wrong is None:
+                wrong = f"{broken[0]}: the map is not finite: the method is not defined for this image and layer"
             if wrong is not None:
                 found.append(ValueError(wrong))
                 continue
-            each = jax.tree.map(lambda leaf: leaf[i], explained)  # noqa: B023
-            saliency = dict(zip(names, each.pop("maps"), strict=True))
-            broken = [name for name, m in saliency.items() if not np.isfinite(m).all()]
-            if broken:
-                error = f"{broken[0]}: the map is not finite: the method is not defined for this image and layer"
-                found.append(ValueError(error))
-                continue
             found.append(_record(example, each, saliency))
-            distinct_here: list[str] = []
+            firsts: list[str] = []
             for name, m in saliency.items():
-                alike = (other for other in distinct_here if np.abs(saliency[other] - m).max() <= SAME)
-                same = next(alike, name)
-                if same == name:
-                    distinct_here.append(name)
-                first.append((i, name, same))
-                items.append(_Item(example, each["target"], each["probability"], each["ends"], saliency[same]))
-        distinct = [n for n, (_, name, same) in enumerate(first) if name == same]
-        columns = {}
-        if self.of_map:
-            for n, value in zip(distinct, self._all(self.measuring, [items[n] for n in distinct]), strict=True):
-                columns[first[n][0], first[n][1]] = value
-            for i, name, same in first:
-                _add(found[i]["rows"][name], columns[i, same])
-        if self.of_method:
-            for name in names:
-                at = [n for n, (_, each, _) in enumerate(first) if each == name]
-                for n, value in zip(at, self._all(self._runner(name), [items[n] for n in at]), strict=True):
-                    _add(found[first[n][0]]["rows"][name], value)
-        return [_checked(each) for each in found]
+                same = next((first for first in firsts if np.abs(saliency[first] - m).max() <= SAME), name)
+                firsts += [name] if same == name else []
+                item = _Item(example, each["target"], each["probability"], each["ends"], saliency[same])
+                maps_of.append(_Map(i, name, same, item))
+        return found, maps_of
 
     def _wrong_label(self, label, classes):
         if label == UNKNOWN:
