@@ -25,6 +25,7 @@ from jaxcam.cut import Cut, activations
 
 Array = jax.Array
 Columns = dict[str, Array]
+ROUNDING = 1e-6
 Score = Callable[[Any, Any], Array]
 Baseline = Array | np.ndarray | float
 Again = Callable[[Array], Array]
@@ -211,6 +212,9 @@ def _of_masked(cut, case, saliency, baseline):
 
 
 def _drops(case, masked):
+    # Of two programs the one rounds otherwise than the other: what is the same is neither a drop nor an increase.
+    same = jnp.abs(masked - case.probability) <= ROUNDING * jnp.maximum(1, jnp.abs(case.probability))
+    masked = jnp.where(same, case.probability, masked)
     return {
         "average_drop": faithfulness.average_drop(case.probability, masked),
         "increase": faithfulness.increase(case.probability, masked),

@@ -113,7 +113,7 @@ def test_the_controls_are_always_there_and_all_ones_games_the_drop(whole):
     assert whole.methods == [*METHODS, *evaluation.CONTROLS]
     for record in whole.images.values():
         ones = record["rows"]["all ones"]
-        assert ones["average_drop"] == 0
+        assert ones["average_drop"] == ones["increase"] == ones["average_gain"] == 0
         assert ones["adcc"] == 0
         assert ones["complexity"] == 1
 
