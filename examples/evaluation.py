@@ -93,6 +93,9 @@ def main():
     parser.add_argument("--samples", type=int, nargs="+", default=[5, 50], help="of the smoothed rows (default: 5 50)")
     parser.add_argument("--metrics", type=reports.names_of, default=list(measures.MEASURES), help="(default: all)")
     parser.add_argument("--no-score-cam", action="store_true", help="which takes a forward pass for each channel")
+    parser.add_argument(
+        "--reference", default="Grad-CAM", help="which the others are compared with (default: Grad-CAM)"
+    )
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the estimates there as well")
     options = parser.parse_args()
     cut, data, classes = digits(options.weights) if options.data == "digits" else pets(parser)
@@ -105,7 +108,8 @@ def main():
     data = real_photographs.spread(data, options.limit)
     load = loaded if options.data == "pets" else None
     key = jax.random.key(0)
-    found = jaxcam.evaluate(cut, data, rows, options.metrics, key, target="label", load=load, out=options.out)
+    how = {"target": "label", "reference": options.reference, "load": load, "out": options.out}
+    found = jaxcam.evaluate(cut, data, rows, options.metrics, key, **how)
     by_name = {each.name: each if load is None else load(each) for each in data}
     reports.write(found, options.out, cut, rows, by_name.__getitem__, key, shown=lambda i: classes[i])
     print(found.markdown())
