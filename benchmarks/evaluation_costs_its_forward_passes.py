@@ -56,7 +56,7 @@ def measure(*, small: bool = False) -> dict:
         model, layer, repeats, passes_at_a_time = jaxcam.vgg_digits(top="average"), "block3_conv2", 1, 5
     else:
         build = functools.partial(jaxcam.vgg16, top="average", classes=3)
-        model, layer, repeats, passes_at_a_time = build(rngs=nnx.Rngs(0)), "block5_conv3", 3, 60
+        model, layer, repeats, passes_at_a_time = build(rngs=nnx.Rngs(0)), "block5_conv3", 2, 60
     cut = jaxcam.cut(model, layer)
     height, width, _ = model.image_shape
     rng = np.random.default_rng(0)
