@@ -22,7 +22,10 @@ def test_every_way_has_its_example():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("title", [title for title, blocks in BLOCKS.items() if blocks])
+LONG = {"Keras 3": pytest.mark.long}
+
+
+@pytest.mark.parametrize("title", [pytest.param(t, marks=LONG.get(t, ())) for t, blocks in BLOCKS.items() if blocks])
 def test_the_examples_run(title, capsys):
     """And say what is written behind them: printed lines begin with the comment, maps have the shape."""
     (code,) = BLOCKS[title]

@@ -56,7 +56,7 @@ def examples():
 
 @pytest.fixture(scope="module")
 def whole(tiny, examples):
-    return jaxcam.evaluate(tiny, examples, METHODS, MEASURED, target="label")
+    return jaxcam.evaluate(tiny, examples, METHODS, ["adcc", "pointing", "found"], target="label")
 
 
 def close(a, b, tolerance=2e-5):
@@ -66,7 +66,9 @@ def close(a, b, tolerance=2e-5):
         np.testing.assert_allclose(a[column], b[column], atol=tolerance, rtol=tolerance, err_msg=column)
 
 
-def test_columns_are_the_metrics_called_one_by_one(tiny, examples, whole):
+@pytest.mark.long
+def test_columns_are_the_metrics_called_one_by_one(tiny, examples):
+    whole = jaxcam.evaluate(tiny, examples[:2], METHODS, MEASURED, target="label")
     for each in examples[:2]:
         record = whole.images[each.name]
         outputs = np.asarray(head(tiny.params, features(tiny.params, each.image), each.image))
@@ -356,6 +358,7 @@ def test_mistakes(tiny, examples):
     assert "and the example has none" in unlabelled.failed["image 0"]
 
 
+@pytest.mark.long
 def test_a_measure_and_a_score_of_ones_own(tiny, examples):
     def peak(cut, case, saliency):
         return {"peak": saliency.max(), "row": (saliency.max(1).argmax()).astype(jnp.float32)}
@@ -398,6 +401,7 @@ def test_a_map_of_another_class_is_not_held_against_the_labels_place(tiny, examp
     assert found.estimates()["Grad-CAM"]["energy"].images == sum(right)
 
 
+@pytest.mark.long
 def test_near_maps_and_masks_of_every_form(tiny, examples):
     """Each differs from the next by less than what makes them one, and the last from the first by more."""
     base = jnp.zeros((6, 6)).at[2, 2].set(1)
@@ -430,6 +434,7 @@ def test_near_maps_and_masks_of_every_form(tiny, examples):
     assert "energy" not in jaxcam.evaluate(tiny, [cropped], METHODS, ["energy"]).images["image 0"]["rows"]["Grad-CAM"]
 
 
+@pytest.mark.long
 def test_a_bad_image_in_the_first_place_is_as_one_in_the_last(tiny, examples):
     grey = examples[0]._replace(image=examples[0].image[..., :1], name="grey")
     first = jaxcam.evaluate(tiny, [grey, *examples[1:3]], METHODS, ["pointing"])
@@ -470,6 +475,7 @@ def test_folders_of_others_and_torn_files(tiny, examples, tmp_path):
     assert jaxcam.evaluate(tiny, examples[:1], mended, ["pointing"], out=tmp_path / "new").images
 
 
+@pytest.mark.long
 def test_methods_and_measures_as_people_bind_them(tiny, examples):
     key = jax.random.key(5)
     methods = {
@@ -500,6 +506,7 @@ def test_methods_and_measures_as_people_bind_them(tiny, examples):
         jaxcam.evaluate(one, examples[:1], METHODS, ["pointing"])
 
 
+@pytest.mark.long
 def test_half_precision(tiny, examples):
     half = jaxcam.Cut(jax.tree.map(lambda p: p.astype(jnp.bfloat16), tiny.params), features, head, "first")
     each = examples[0]._replace(image=examples[0].image.astype(jnp.bfloat16))

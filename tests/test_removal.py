@@ -169,6 +169,7 @@ def masks(h, w):
 impute = jax.jit(imputation.impute)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(24, 31), (9, 4)])
 def test_impute(shape):
     rng = np.random.default_rng(0)
@@ -191,6 +192,7 @@ def test_impute_one_pixel_images():
         assert imputation.impute(image, jnp.array([[gone]]), KEY, noise=0.0).tolist() == image.tolist()
 
 
+@pytest.mark.long
 def test_the_noise_is_on_removed_pixels_alone():
     image, gone = jnp.zeros([50, 60, 2]), np.random.default_rng(0).uniform(size=(50, 60)) < 0.5
     found = np.asarray(impute(image, gone, KEY, noise=0.2))
@@ -198,6 +200,7 @@ def test_the_noise_is_on_removed_pixels_alone():
     assert abs(found[gone].std() - 0.2) < 0.01 and abs(found[gone].mean()) < 0.01
 
 
+@pytest.mark.long
 def test_impute_under_vmap():
     images, gone = np.stack([case(0)[0], case(1)[0]]), np.stack([case(2)[1] > 8, case(3)[1] > 20])
     found = jax.vmap(functools.partial(impute, noise=0.0), (0, 0, None))(images, gone, KEY)
