@@ -24,19 +24,23 @@ def run(*arguments):
     return done.stdout
 
 
+@pytest.mark.long
 def test_inside_jit():
     assert run("examples.inside_jit").count("map (64, 64)") == 3
 
 
+@pytest.mark.long
 def test_classes_and_batches():
     assert "(10, 16, 16)" in run("examples.classes_and_batches")
 
 
+@pytest.mark.long
 def test_a_map_in_a_loss_goes_down():
     words = run("examples.map_in_a_loss", "--steps", "8").split()
     assert float(words[words.index("after") - 1]) < float(words[words.index("before,") - 1])
 
 
+@pytest.mark.long
 def test_filters_and_neurons(tmp_path):
     run("examples.filters_and_neurons", "--out", tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["filters.png", "neurons.png"]
@@ -50,6 +54,7 @@ def test_activations(tmp_path):
     assert (tmp_path / "activations.png").exists()
 
 
+@pytest.mark.long
 def test_family(tmp_path):
     assert "closed form is exact" in run("examples.family", "--out", tmp_path, "--only", "Grad-CAM", "Guided backprop")
     assert (tmp_path / "family.png").exists()
@@ -62,6 +67,7 @@ def test_real_photographs(tmp_path, assets):
     assert (tmp_path / "real_photographs.png").exists()
 
 
+@pytest.mark.long
 def test_pets_table(tmp_path, assets):
     printed = run("examples.pets_table", "--limit", "3", "--json", tmp_path / "pets.json")
     assert "| CAM | " in printed and "(0.960)" in printed
@@ -116,9 +122,9 @@ def test_benchmarks_are_listed():
         pytest.param("cut_is_free", marks=pytest.mark.long),
         pytest.param("evaluation_costs_its_forward_passes", marks=pytest.mark.long),
         pytest.param("exact_on_smooth_heads", marks=pytest.mark.long),
-        "exact_where_affine_is_free",
+        pytest.param("exact_where_affine_is_free", marks=pytest.mark.long),
         pytest.param("memory_does_not_grow_with_samples", marks=pytest.mark.long),
-        "smoothing_costs_its_forward_passes",
+        pytest.param("smoothing_costs_its_forward_passes", marks=pytest.mark.long),
     ],
 )
 def test_benchmarks(name):
