@@ -9,7 +9,7 @@ passes that cannot be avoided. For an image they are
 - for each map that is another: 9 between the ends of deletion, 9 of insertion, 4 and 4 of ROAD, 9 of the confidence;
 - for ADCC, 1 for the masked image of each method, of which the drop is had as well, and n more for each smoothed one.
 
-Maps that are the same to 1e-5 count once: under this head CAM, Grad-CAM, XGrad-CAM and HiResCAM are one map, and the
+Maps that are the same to 1e-6 count once: under this head CAM, Grad-CAM, XGrad-CAM and HiResCAM are one map, and the
 exact Grad-CAM++ is its closed form. Above the floor lie the heads' derivatives, sorting pixels, ROAD's imputation, the
 metrics of masks and boxes. Score-CAM is not among the twelve: it would add 2 x 512 passes an image, its own and those
 of ADCC, more than twice all the others.

@@ -69,7 +69,7 @@ def evaluate(
     """Methods and controls on labelled images: each image's figures, their means, and what may be said of them.
 
     The controls, all ones, a centre Gaussian, random, the mean activation and Grad-CAM+, are always in the tables. Maps
-    of an image that are the same to 1e-5 of their maximum are measured once. An image that fails (a file that
+    of an image that are the same to 1e-6 of their maximum are measured once. An image that fails (a file that
     cannot be read, a label out of range, a mask of another size, a map that is not finite) gets one line on the
     logger "jaxcam", and the others go on.
 
@@ -157,8 +157,7 @@ def evaluate(
             """Examples that have not all rows yet, with their names, digests and what there is of them."""
             for number, given in enumerate(examples):
                 name = _name(given, number)
-                if name in names:
-                    _check_names([name, name])
+                _check_new(name, names)
                 names[name] = None
                 digest = _digest(given) if folder is not None else ""
                 there = folder.read(name, digest) if folder is not None else None
@@ -344,9 +343,13 @@ def _check_example(given):
 def _check_names(names):
     seen: set[str] = set()
     for name in names:
-        if name in seen:
-            raise ValueError(f"two examples are called {name!r}: give each a name of its own")
+        _check_new(name, seen)
         seen.add(name)
+
+
+def _check_new(name, seen):
+    if name in seen:
+        raise ValueError(f"two examples are called {name!r}: give each a name of its own")
 
 
 def _name(example, number):
