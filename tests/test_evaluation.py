@@ -516,3 +516,31 @@ def test_half_precision(tiny, examples):
     for name in ("Grad-CAM", "all ones"):
         for column in ("average_drop", "energy"):
             np.testing.assert_allclose(found[name][column], wanted[name][column], atol=0.1)
+
+
+def test_what_is_drawn_is_by_the_pixels(tiny, examples):
+    """Not by the label or the name: an image again draws the same, and another of its label something else."""
+
+    def drawn(cut, case, saliency):
+        return {"drawn": jax.random.normal(case.key)}
+
+    again = examples[0]._replace(label=(examples[0].label + 1) % CLASSES, name="again")
+    other = examples[1]._replace(label=examples[0].label, name="other")
+    found = jaxcam.evaluate(tiny, [examples[0], again, other], METHODS, [drawn]).images
+    first, second, third = (found[name]["rows"]["Grad-CAM"]["drawn"] for name in ("image 0", "again", "other"))
+    assert first == second != third
+
+
+def test_rows_that_another_run_wrote_in_the_meantime_stay(tiny, examples, tmp_path):
+    run = functools.partial(jaxcam.evaluate, tiny, examples[:1], metrics=["pointing"], out=tmp_path)
+    busy = []
+
+    def load_beside(given):
+        if not busy:
+            busy.append(given)
+            run(methods={"LayerCAM": jaxcam.layer_cam}, load=load_beside)
+        return given
+
+    run(methods=METHODS, load=load_beside)
+    rows = json.loads((tmp_path / "images" / "image 0.json").read_text())["rows"]
+    assert {"LayerCAM", *METHODS} <= set(rows)
