@@ -106,6 +106,7 @@ def test_columns_are_the_metrics_called_one_by_one(tiny, examples):
                 "spill": metrics.spill(fine, each.boxes),
             }
             close({column: row[column] for column in wanted}, wanted)
+            np.testing.assert_allclose(row["insertion_curve"][1], metrics.insertion(*call), atol=2e-5)
             curve = metrics.deletion(*call)
             np.testing.assert_allclose(row["deletion_curve"][1], curve, atol=2e-5)
             np.testing.assert_allclose(row["deletion_curve"][0], np.linspace(0, 1, len(curve)), atol=1e-6)
