@@ -310,6 +310,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.long
 def test_killed_at_random_and_gone_on_with(tmp_path):
     """SIGKILL five times: all maps, none torn, and nothing that was finished is touched again."""
     environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}

@@ -167,6 +167,7 @@ def test_weights_of_ones_own(capsys, weights_and_names):
     fails(capsys, "explain", str(CANVASES[2]), *weights_and_names, "--target", "thre", says="did you mean 'three'")
 
 
+@pytest.mark.long
 def test_the_other_commands_with_weights(capsys, weights_and_names, picture):
     assert main(["layers", "--weights", "mine.npz"]) == 0
     assert "block3_conv2  16 x 16 x 64" in capsys.readouterr().out
@@ -234,6 +235,7 @@ def test_mistakes_of_validate(capsys, options, says):
     assert not list(pathlib.Path().iterdir())
 
 
+@pytest.mark.long
 def test_validate_as_json(capsys, picture):
     arguments = ["validate", picture, "--activation", "silu", "--target", "3", "--locations", "2", "--json"]
     assert main(arguments) == 0

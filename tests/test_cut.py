@@ -388,7 +388,15 @@ def test_blocks_that_are_jitted_are_told_apart_after_the_model_has_run():
         np.testing.assert_array_equal(call(params, x), before)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("nnx", "vgg"), ("nnx", "resnet"), ("linen", "densenet"), ("linen", "vit")])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("nnx", "vgg"),
+        ("nnx", "resnet"),
+        pytest.param("linen", "densenet", marks=pytest.mark.long),
+        pytest.param("linen", "vit", marks=pytest.mark.long),
+    ],
+)
 def test_dead_code_goes(kind, name):
     """The operations of the two halves, compiled apart, are those of the model; the head's alone are fewer."""
     specimen, model = built(kind, name)

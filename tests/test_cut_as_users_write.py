@@ -113,7 +113,7 @@ def test_true_is_not_one():
         close(outputs((Linen(value), variables)), Linen(value).apply(variables, X[None])[0])
 
 
-@pytest.mark.parametrize("kind", ["nnx", "linen"])
+@pytest.mark.parametrize("kind", ["nnx", pytest.param("linen", marks=pytest.mark.long)])
 def test_equal_models_share_their_functions(kind):
     """So that nothing is compiled again: the price of the caution above is not paid by everyone."""
     from test_cut import zoo

@@ -249,6 +249,7 @@ def test_kinks_are_those_of_brute_force(name, x64):
         assert_close(found, wanted)
 
 
+@pytest.mark.long
 def test_any_batch_size_gives_the_same(x64):
     shape, f = HEADS["overlapping max pool"]
     A = jax.nn.relu(normal(0, *shape))

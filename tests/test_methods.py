@@ -224,7 +224,9 @@ def test_one_trace_for_all_cuts_images_targets_and_keys(image):
         explain(cut, image / (number + 1), number, jax.random.key(number))
 
 
-@pytest.mark.parametrize("method", ["grad_cam", "grad_cam_pp", "smooth_grad_cam_pp"])
+@pytest.mark.parametrize(
+    "method", ["grad_cam", "grad_cam_pp", pytest.param("smooth_grad_cam_pp", marks=pytest.mark.long)]
+)
 def test_maps_are_differentiable(x64, method):
     """In the image and in the parameters, against central differences along random directions."""
     rng = np.random.default_rng(2)
@@ -241,6 +243,7 @@ def test_maps_are_differentiable(x64, method):
     check_grads(loss, (params, image), order=1, eps=1e-6, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.long
 def test_gradients_in_every_parameter_of_a_real_network(cut, image):
     def loss(params):
         return (jaxcam.smooth_grad_cam_pp(jaxcam.Cut(params, cut.features, cut.head), image, 3, KEY) ** 2).mean()
