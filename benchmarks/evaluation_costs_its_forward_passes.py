@@ -67,11 +67,11 @@ def measure(*, small: bool = False) -> dict:
     example = scoring.loaded(jaxcam.Example(image, 0, mask, boxes))
 
     rows = {**METHODS, **evaluation.CONTROLS}  # Grad-CAM+, the twelfth method, is a control as well
-    measured = [each for each in measures.MEASURES.values() if each is not measures.drop]  # which adcc has
+    measured = measures.named()
     scorer = scoring.Scorer(cut, jax.random.key(0), rows, measured, count=1)
     forward = jax.jit(lambda cut, x: cut.head(cut.params, cut.features(cut.params, x), x))
     (record,) = scorer([example])
-    maps = {str(row["deletion_curve"]) for row in record["rows"].values()}
+    maps = {str(row["deletion"]["deletion_curve"]) for row in record["rows"].values()}
     of_methods = 1 + SETS_OF_SAMPLES * N
     of_metrics = 2 + OF_A_MAP * len(maps) + len(rows) + N * len(SMOOTHED)
     passes = of_methods + of_metrics

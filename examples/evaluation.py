@@ -91,7 +91,7 @@ def main():
     parser.add_argument("--weights", type=pathlib.Path, help="of a digits network with gelu (default: the embedded)")
     parser.add_argument("--limit", type=int, help="images, spread over all (default: all)")
     parser.add_argument("--samples", type=int, nargs="+", default=[5, 50], help="of the smoothed rows (default: 5 50)")
-    parser.add_argument("--metrics", type=reports.names_of, default=list(measures.MEASURES), help="(default: all)")
+    parser.add_argument("--metrics", type=reports.metrics_of, default=list(measures.MEASURES), help="(default: all)")
     parser.add_argument("--no-score-cam", action="store_true", help="which takes a forward pass for each channel")
     parser.add_argument(
         "--reference", default="Grad-CAM", help="which the others are compared with (default: Grad-CAM)"

@@ -118,7 +118,7 @@ def _parser():
         metavar="M,M",
         help="with options after colons: grad_cam_pp:derivatives=closed_form (default: %(default)s)",
     )
-    evaluate.add_argument("--metrics", metavar="M,M", help="drop, adcc, deletion, ... (default: all)")
+    evaluate.add_argument("--metrics", metavar="M,M", help="likewise: drop,pointing:tolerance=15 (default: all)")
     evaluate.add_argument(
         "--target",
         dest="explained",
@@ -361,7 +361,7 @@ def _evaluate(options):
     from jaxcam import datasets, examples, reports
 
     methods = reports.methods_of(options.methods)
-    metrics = None if options.metrics is None else reports.names_of(options.metrics)
+    metrics = None if options.metrics is None else reports.metrics_of(options.metrics)
     _check_names(options)
     names = _names(options)
     kind = options.format or reports.format_of(options.data)

@@ -27,14 +27,14 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from jaxcam import checks, chunks, controls, progress, runs, scores
+from jaxcam import checks, chunks, controls, measures, progress, runs, scores
 from jaxcam import methods as named
 from jaxcam.batches import check_name
 from jaxcam.composition import Score
 from jaxcam.cut import Cut
 from jaxcam.examples import Example, MaskFile
-from jaxcam.measures import MEASURES, OF_BOXES, OF_MASKS, Measure
-from jaxcam.scoring import Method, Scorer, loaded
+from jaxcam.measures import OF_BOXES, OF_MASKS, Measure
+from jaxcam.scoring import OF_THE_MAP, Method, Scorer, joined, loaded
 from jaxcam.tables import Evaluation
 
 CONTROLS: dict[str, Method] = {
@@ -78,8 +78,9 @@ def evaluate(
       examples: `jaxcam.Example`s, as `jaxcam.datasets` lists them; any iterable, read once.
       methods: by name, functions `(cut, image, target, [key]) -> [h' w']`, options bound by `functools.partial`; or a
         sequence of functions, which are named as they are called.
-      metrics: names of `jaxcam.measures.MEASURES`, or functions of that form; where absent all of those. What needs a
-        mask or boxes is measured where an image has them.
+      metrics: names of `jaxcam.measures.MEASURES`, or functions of that form, options bound by `functools.partial`,
+        which then stand in the names of the columns: "pointing, tolerance 15"; where absent all of those names. What
+        needs a mask or boxes is measured where an image has them.
       key: what is random is drawn from it; `jax.random.key(0)` where absent. What is drawn for an image depends on its
         pixels, and not on its place among the others.
       target: the class that is explained: "predicted", or the "label"; an image whose label is not predicted is then
@@ -90,7 +91,8 @@ def evaluate(
       load: from an element of `examples` to an `Example` of arrays of the model's size, such as
         `functools.partial(jaxcam.datasets.load, shape=(224, 224))`; where absent they are that already.
       out: a folder for the figures of each image, `images/NAME.json`, and for `run.json`, which describes the run. The
-        same call goes on with what is missing; methods may be added. What failed is tried again.
+        same call goes on with what is missing; methods and metrics may be added, and those that are there are not
+        computed again. What failed is tried again.
       memory: the memory knob, as in `jaxcam.explain_batch`.
       mesh: divides the images over all its devices, whatever its axes are called.
 
@@ -114,7 +116,7 @@ def evaluate(
     """
     checks.check_cut(cut)
     rows = with_controls(methods)
-    measured = _checked_measures(metrics, score)
+    measured = _scored(measures.named(metrics), score)
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}: choose one of {', '.join(TARGETS)}")
     if reference is None:
@@ -128,8 +130,8 @@ def evaluate(
     scorer = Scorer(
         cut, key, rows, measured, count=total or 2**20, target=target, score=score, memory=memory, mesh=mesh
     )
-    settings = {"target": target, "score": score, "key": key, "load": load, "metrics": measured}
-    folder = None if out is None else _Folder(pathlib.Path(out), cut, rows, settings)
+    settings = {"target": target, "score": score, "key": key, "load": load}
+    folder = None if out is None else _Folder(pathlib.Path(out), cut, settings, {"method": rows, "metric": measured})
     images: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     errors: list[Exception] = []  # of the model, methods and metrics: the call itself may be wrong
@@ -141,7 +143,7 @@ def evaluate(
 
         def end(name, record=None, error=None):
             if error is None:
-                images[name] = {**record, "rows": {row: record["rows"][row] for row in rows}}
+                images[name] = {**record, "rows": {row: joined(record["rows"][row], list(measured)) for row in rows}}
             else:
                 failed[name] = " ".join(str(error).split()) or type(error).__name__
                 log.warning("%s: %s", name, failed[name])
@@ -153,15 +155,20 @@ def evaluate(
             if not images and len(errors) >= FAILURES:
                 raise error
 
+        def lacks(there):
+            """The rows and metrics that an image has not yet."""
+            known = {} if there is None else there["rows"]
+            return {(r, m) for r in rows for m in (OF_THE_MAP, *measured) if m not in known.get(r, {})}
+
         def todo():
-            """Examples that have not all rows yet, with their names, digests and what there is of them."""
+            """Examples that have not all figures yet, with their names, digests and what there is of them."""
             for number, given in enumerate(examples):
                 name = _name(given, number)
                 _check_new(name, names)
                 names[name] = None
                 digest = _digest(given) if folder is not None else ""
                 there = folder.read(name, digest) if folder is not None else None
-                if there is not None and set(rows) <= set(there["rows"]):
+                if not lacks(there):
                     end(name, there)
                     continue
                 if load is None:
@@ -182,9 +189,11 @@ def evaluate(
                 yield example, (name, digest, there)
 
         for some, beside in chunks.alike(todo(), scorer.size):
-            missing = [row for row in rows if any(there is None or row not in there["rows"] for *_, there in beside)]
+            lacking = {pair for *_, there in beside for pair in lacks(there)}
+            missing = [row for row in rows if any((row, metric) in lacking for metric in (OF_THE_MAP, *measured))]
+            wanted = [metric for metric in measured if any((row, metric) in lacking for row in rows)]
             try:
-                records = scorer(some, missing)
+                records = scorer(some, missing, wanted)
             except Exception as error:  # whatever a method or a metric raises
                 records = [error] * len(some)
                 wrong(error)
@@ -193,7 +202,7 @@ def evaluate(
                     end(name, error=record)
                     continue
                 if there is not None:
-                    record["rows"] = {**there["rows"], **record["rows"]}
+                    record["rows"] = _merged(there["rows"], record["rows"])
                 if folder is not None:
                     folder.write(name, digest, record, len(images))
                 end(name, record)
@@ -202,19 +211,21 @@ def evaluate(
     if errors and not images:
         raise errors[0]
     found = Evaluation({name: images[name] for name in names if name in images}, failed, reference, target)
-    for measure in [] if metrics is None or not images else measured:
-        needs = "boxes" if measure in OF_BOXES else "a mask or boxes" if measure in OF_MASKS else None
-        columns = {column for record in images.values() for column in record["rows"][reference]}
-        if needs is not None and measure.__name__ not in columns:
-            log.warning("%s: no image has %s of the class that is explained", measure.__name__, needs)
+    columns = {column for record in images.values() for column in record["rows"][reference]}
+    for name, measure in {} if metrics is None or not images else measured.items():  # type: ignore[assignment]
+        function = measures.function(measure)
+        needs = "boxes" if function in OF_BOXES else "a mask or boxes" if function in OF_MASKS else None
+        if needs is not None and name not in columns:
+            log.warning("%s: no image has %s of the class that is explained", name, needs)
     return found
 
 
 class _Folder:
     """Where the figures of each image are kept, each file whole or not there."""
 
-    def __init__(self, out: pathlib.Path, cut: Cut, rows: Mapping[str, Method], settings: Mapping[str, Any]):
-        self.out, self.cut, self.rows, self.settings = out, cut, rows, settings
+    def __init__(self, out: pathlib.Path, cut: Cut, settings: Mapping[str, Any], growing: Mapping[str, Mapping]):
+        """Settings are to be the same; what is growing, kinds of things by name, may be added to."""
+        self.out, self.cut, self.settings, self.growing = out, cut, settings, growing
         self.is_open = False
         runs.sweep(out)
         runs.sweep(out / "images")
@@ -235,7 +246,10 @@ class _Folder:
             "jaxcam": importlib.metadata.version("jaxcam-saliency"),
             **runs.of_model(self.cut, sample),
             **described,
-            "methods": {name: runs.described(method) for name, method in self.rows.items()},
+            **{
+                f"{kind}s": {name: runs.described(each) for name, each in things.items()}
+                for kind, things in self.growing.items()
+            },
         }
         here = json.loads(json.dumps(here))
         if not file.exists() or not any((self.out / "images").glob("*.json")):  # nothing was finished
@@ -245,18 +259,18 @@ class _Folder:
             return
         try:
             there = dict(json.loads(file.read_text()))
-            known = dict(there.pop("methods"))
+            grown = {f"{kind}s": dict(there[f"{kind}s"]) | here[f"{kind}s"] for kind in self.growing}
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{file} does not describe an evaluation: choose another folder") from error
-        differs = runs.differences(there, {name: value for name, value in here.items() if name != "methods"})
-        methods = here["methods"]
-        differs += [f"another method {name!r}" for name in known if known[name] != methods.get(name, known[name])]
+        differs = runs.differences({**there, **grown}, {**here, **grown})
+        for kind in self.growing:
+            known, wanted = there[f"{kind}s"], here[f"{kind}s"]
+            differs += [f"another {kind} {name!r}" for name in known if known[name] != wanted.get(name, known[name])]
         if differs:
             what = "; ".join(differs)
             raise ValueError(f"{self.out} holds another run, with {what}: choose another folder, or the same settings")
-        if not set(methods) <= set(known):
-            here["methods"] = {**known, **methods}
-            runs.replace(file, json.dumps(here, indent=1).encode())
+        if any(grown[each] != there[each] for each in grown):
+            runs.replace(file, json.dumps({**here, **grown}, indent=1).encode())
 
     def read(self, name: str, digest: str) -> dict[str, Any] | None:
         """What there is of an image; a ValueError where it is of another image."""
@@ -264,7 +278,8 @@ class _Folder:
         try:
             record = dict(json.loads(path.read_text()))
             known = record.pop("example")
-            dict(record["rows"])
+            for row in dict(record["rows"]).values():
+                dict(row[OF_THE_MAP])
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
@@ -276,9 +291,9 @@ class _Folder:
     def write(self, name: str, digest: str, record: Mapping[str, Any], finished: int) -> None:
         """The figures of an image; an OSError that says how many are finished."""
         path = self._path(name)
-        there = self.read(name, digest)  # another run may have added methods in the meantime
+        there = self.read(name, digest)  # another run may have added to it in the meantime
         if there is not None:
-            record = {**record, "rows": {**there["rows"], **record["rows"]}}
+            record = {**record, "rows": _merged(there["rows"], record["rows"])}
         try:
             runs.replace(path, json.dumps({"example": digest, **record}).encode())
         except OSError as error:
@@ -287,6 +302,11 @@ class _Folder:
 
     def _path(self, name):
         return self.out / "images" / f"{name}.json"
+
+
+def _merged(there, found):
+    """What metrics found of methods: what is there, and what was found since."""
+    return {row: {**there.get(row, {}), **found.get(row, {})} for row in there | found}
 
 
 def with_controls(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
@@ -309,25 +329,14 @@ def with_controls(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str,
     return {**methods, **{name: each for name, each in CONTROLS.items() if each not in methods.values()}}
 
 
-def _checked_measures(metrics, score: Score) -> list[Measure]:
-    """The functions, each with the score where it takes one; what another of them gives as well is left out."""
-    if isinstance(metrics, str):
-        raise TypeError(f"metrics is {metrics!r}: a list of names or functions is wanted, [{metrics!r}]")
-    found: list[Measure] = []
-    for each in MEASURES if metrics is None else metrics:
-        if isinstance(each, str) and each not in MEASURES:
-            raise ValueError(f"no metric {each!r}: choose of {', '.join(MEASURES)}, or give a function")
-        if not isinstance(each, str) and not callable(each):
-            raise TypeError(f"metric {each!r} is no function: choose of {', '.join(MEASURES)}, or give a function")
-        found.append(MEASURES[each] if isinstance(each, str) else each)
-    if MEASURES["adcc"] in found:  # which runs the masked image, too
-        found = [each for each in found if each is not MEASURES["drop"]]
-    if score is not scores.probability:
-        found = [
-            functools.partial(each, score=score) if "score" in inspect.signature(each).parameters else each
-            for each in found
-        ]
-    return found
+def _scored(measured: Mapping[str, Measure], score: Score) -> dict[str, Measure]:
+    """With the score, where they take one and have none of their own."""
+
+    def scored(measure):
+        takes = "score" in inspect.signature(measure).parameters and "score" not in getattr(measure, "keywords", {})
+        return functools.partial(measure, score=score) if takes and score is not scores.probability else measure
+
+    return {name: scored(measure) for name, measure in measured.items()}
 
 
 def _check_example(given):

@@ -9,7 +9,13 @@
 A measure is `measure(cut, case, saliency) -> {column: value}`, with the map `[h w]` at the image's resolution, its
 maximum 1; a value is a scalar, or a curve `[2 points]`, its x and its y. One that explains another image, too, takes a
 fourth argument, `again(image) -> map [h w]`. A function of your own of that form is a measure as well; it is traced by
-jit. The formulas, and how each can be gamed, are in `jaxcam.metrics`.
+jit. Options are bound by `functools.partial`, and stand in the name of the measure and of its columns:
+
+    >>> import functools
+    >>> list(named([pointing, functools.partial(pointing, tolerance=15)]))
+    ['pointing', 'pointing, tolerance 15']
+
+The formulas, and how each can be gamed, are in `jaxcam.metrics`.
 """
 
 import inspect
@@ -20,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam import faithfulness, localisation, removal, scores
+from jaxcam import faithfulness, localisation, removal, runs, scores
 from jaxcam.cut import Cut, activations
 
 Array = jax.Array
@@ -199,9 +205,62 @@ OF_MASKS, OF_BOXES = (pointing, energy, mask_iou), (box_iou, found)
 OF_LABELS = ("pointing", "energy", "mask_iou", "box_iou", "localised", "found", "spill")
 
 
+def named(metrics: Sequence[str | Measure] | None = None) -> dict[str, Measure]:
+    """The measures by name, options behind it; without a `drop` that an `adcc` gives as well.
+
+    Raises:
+      TypeError: not a list, or something in it that is no function.
+      ValueError: a name that is not known; two measures of one name; a score, which is one for the whole evaluation.
+    """
+    if isinstance(metrics, str) or callable(metrics):
+        raise TypeError(f"metrics is {metrics!r}: a list of names or functions is wanted")
+    found: dict[str, Measure] = {}
+    for each in MEASURES if metrics is None else metrics:
+        if isinstance(each, str) and each not in MEASURES:
+            raise ValueError(f"no metric {each!r}: choose of {', '.join(MEASURES)}, or give a function")
+        if not isinstance(each, str) and not callable(each):
+            raise TypeError(f"metric {each!r} is no function: choose of {', '.join(MEASURES)}, or give a function")
+        measure = MEASURES[each] if isinstance(each, str) else each
+        name = own_name(measure) + options(measure)
+        if name in found and found[name] is not measure:
+            raise ValueError(f"two metrics are called {name!r}: give one of them another name")
+        if function(measure) in MEASURES.values() and "score" in getattr(measure, "keywords", {}):
+            raise ValueError(f"{name} has a score of its own: give evaluate score=, which is the whole image's too")
+        found[name] = measure
+    given = {f"drop{options(each)}" for each in found.values() if function(each) is adcc}
+    return {name: each for name, each in found.items() if name not in given}
+
+
+def function(measure: Measure) -> Measure:
+    """A measure without the options that are bound to it."""
+    return getattr(measure, "func", measure)
+
+
+def own_name(measure: Measure) -> str:
+    """What a measure is called, without its options."""
+    return getattr(function(measure), "__name__", type(measure).__name__)
+
+
+def options(measure: Measure) -> str:
+    """The options that are bound to a measure, as they stand in names: ", tolerance 15"; but for a score."""
+    bound = getattr(measure, "keywords", {}).items()
+    return "".join(f", {name} {_shown(value)}" for name, value in bound if name != "score")
+
+
+def without_options(column: str) -> str:
+    """A column's name without the options of its measure."""
+    return column.partition(", ")[0]
+
+
 def runs_the_method(measure: Measure) -> bool:
     """Whether a measure takes the method, to explain another image."""
     return "again" in inspect.signature(measure).parameters
+
+
+def _shown(value):
+    """An option's value in a name: in words where they are few."""
+    text = getattr(value, "__name__", None) or " ".join(str(np.asarray(value).tolist()).replace(",", " ").split())
+    return text if len(text) <= 40 else runs.digest(value)[:8]
 
 
 def _of_masked(cut, case, saliency, baseline):

@@ -26,6 +26,7 @@ from matplotlib.patches import Rectangle
 
 from jaxcam import maps
 from jaxcam.evaluation import CONTROLS
+from jaxcam.measures import without_options
 from jaxcam.tables import Evaluation
 from jaxcam.validation import Validation
 
@@ -220,7 +221,8 @@ def curves(found: Evaluation, *, methods: Sequence[str] | None = None) -> Figure
       ValueError: it has no curves, or not that method.
     """
     drawn = found.curves()
-    known = {column: drawn[column] for column in [*CURVES, *drawn] if column in drawn}
+    order = [column for name in CURVES for column in drawn if without_options(column) == name]
+    known = {column: drawn[column] for column in dict.fromkeys([*order, *drawn])}
     if not known:
         raise ValueError("the evaluation has no curves: measure deletion, insertion, road or confidence")
     chosen = found.methods if methods is None else methods
@@ -246,12 +248,13 @@ def curves(found: Evaluation, *, methods: Sequence[str] | None = None) -> Figure
             else:
                 look = {"color": colours[methods_drawn.index(name) % len(colours)], "linewidth": 1.4, "marker": "."}
             axes.plot(x, y, label=name.replace("$", r"\$"), markersize=4, **look)
-        title, across, up = CURVES.get(column, (column, "", ""))
-        axes.set_title(title, fontsize=9)
+        name = without_options(column)
+        title, across, up = CURVES.get(name, (name, "", ""))
+        axes.set_title(title + column.removeprefix(name), fontsize=9)
         axes.set_xlabel(across, fontsize=8)
         axes.set_ylabel(up, fontsize=8)
         axes.tick_params(labelsize=7)
-        if column in CURVES:
+        if name in CURVES:
             axes.set_ylim(bottom=0)
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
     return figure

@@ -9,7 +9,8 @@ import functools
 import inspect
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,9 +21,10 @@ from jaxcam import calls, datasets, measures, plots, runs
 from jaxcam.cut import Cut
 from jaxcam.evaluation import CONTROLS, with_controls
 from jaxcam.examples import Example
+from jaxcam.measures import Measure, without_options
 from jaxcam.methods import TITLES
 from jaxcam.scoring import Method, key_of, loaded, own_key
-from jaxcam.tables import GROUPS, Evaluation
+from jaxcam.tables import Evaluation, shown_as
 
 # What says how a data set is read, as the loaders call it.
 LOADING = ("labels", "boxes", "blacklist", "root", "inside", "ignore", "columns", "where", "split")
@@ -38,25 +40,17 @@ def methods_of(text: str) -> dict[str, Method]:
       ValueError: a method that is not known, an option that it does not take, or has no value.
     """
     found: dict[str, Method] = {}
-    for part in text.split(","):
-        name, *given = part.strip().split(":")
+    for part, name, given in _parts(text):
         if name not in TITLES:
             raise ValueError(f"no method {name!r}: choose of {', '.join(TITLES)}")
-        method, options = getattr(jaxcam, name), {}
-        taken = calls.options_of(method)
-        for pair in given:
-            option, _, value = pair.partition("=")
-            if option not in taken or not value:
-                raise ValueError(f"{name} has no option {pair!r}: choose of {', '.join(f'{each}=' for each in taken)}")
-            options[option] = getattr(jaxcam.scores, value, None) if option == "score" else _value(value)
-            if options[option] is None:
-                raise ValueError(f"no score {value!r}: choose of logit, log_softmax")
+        method = getattr(jaxcam, name)
+        options = _options(name, calls.options_of(method), given)
         samples = options.get("n_samples", inspect.signature(method).parameters.get("n_samples"))
         if {"std", "relative"} & set(options) and getattr(samples, "default", samples) == 0:
-            raise ValueError(f"{part.strip()!r} draws no noise: give n_samples= as well")
+            raise ValueError(f"{part!r} draws no noise: give n_samples= as well")
         title = ", ".join([TITLES[name], *(pair.replace("=", " ") for pair in given)])
         if title in found:
-            raise ValueError(f"{part.strip()!r} is there twice")
+            raise ValueError(f"{part!r} is there twice")
         found[title] = functools.partial(method, **options) if options else method
     return found
 
@@ -131,7 +125,8 @@ def _differences(found, cut, methods, load, key, shown):
     """The images where the method that is furthest from the reference differs most from it; None where nothing does."""
     others = [name for name in found.methods if name not in CONTROLS and name != found.reference]
     estimates = found.estimates() if len(found.apart()) < len(found.images) else {}
-    column = next((each for each in DECIDING if estimates and each in estimates[found.reference]), None)
+    columns = estimates[found.reference] if estimates else {}
+    column = next((each for name in DECIDING for each in columns if without_options(each) == name), None)
     if column is None or not others:
         return None
     drawn = [(name, found.most_different(column, name, found.reference, count=DIFFERENT)) for name in others]
@@ -146,7 +141,7 @@ def _differences(found, cut, methods, load, key, shown):
     method, names = max(drawn, key=distance)
     if distance((method, names)) == 0:
         return None
-    shown_as = next(group[column] for group in GROUPS.values() if column in group)
+    how = shown_as(column)
     examples = [load(name) for name in names]
     keys = [own_key(key, loaded(example)) for example in examples]  # as they were drawn from
     maps, figures = {}, {}
@@ -156,7 +151,7 @@ def _differences(found, cut, methods, load, key, shown):
             explain(cut, example.image, found.images[name]["target"], **key_of(explain, key))
             for example, name, key in zip(examples, names, keys, strict=True)
         ]
-        figures[each] = [f"{shown_as.title} {shown_as.number(value(name, each))}" for name in names]
+        figures[each] = [f"{how.title} {how.number(value(name, each))}" for name in names]
     titles = [f"{name}\nclass {shown(found.images[name]['target'])}" for name in names]
     return plots.differences(
         [example.image for example in examples],
@@ -165,17 +160,46 @@ def _differences(found, cut, methods, load, key, shown):
         titles=titles,
         masks=[example.mask for example in examples],
         boxes=[example.boxes for example in examples],
-        heading=f"{shown_as}: where {method} differs most from {found.reference}",
+        heading=f"{how}: where {method} differs most from {found.reference}",
     )
 
 
-def names_of(metrics: str) -> Sequence[str]:
-    """Names of metrics from a text such as "drop,energy"."""
-    names = [each.strip() for each in metrics.split(",")]
-    for name in names:
+def metrics_of(text: str) -> list[Measure]:
+    """Metrics from a text such as "drop,pointing:tolerance=15,road:shares=(0.1,0.5)".
+
+    Raises:
+      ValueError: a metric that is not known, an option that it does not take, or has no value.
+    """
+    found = []
+    for _, name, given in _parts(text):
         if name not in measures.MEASURES:
             raise ValueError(f"no metric {name!r}: choose of {', '.join(measures.MEASURES)}")
-    return names
+        measure = measures.MEASURES[name]
+        # The score is one for the whole evaluation.
+        options = _options(name, [each for each in calls.options_of(measure) if each != "score"], given)
+        found.append(functools.partial(measure, **options) if options else measure)
+    return found
+
+
+def _parts(text):
+    """What commas divide, but for those in brackets; each with its name, and with the options after it."""
+    for part in re.split(r",(?![^(\[]*[)\]])", text):
+        name, *given = part.strip().split(":")
+        yield part.strip(), name, given
+
+
+def _options(name, taken, given):
+    """Options from texts such as "n_samples=5"."""
+    options: dict[str, Any] = {}
+    for pair in given:
+        option, _, value = pair.partition("=")
+        if option not in taken or not value:
+            choices = f"choose of {', '.join(f'{each}=' for each in taken)}" if taken else "it takes none"
+            raise ValueError(f"{name} has no option {pair!r}: {choices}")
+        if option == "score" and not hasattr(jaxcam.scores, value):
+            raise ValueError(f"no score {value!r}: choose of logit, log_softmax")
+        options[option] = getattr(jaxcam.scores, value) if option == "score" else _value(value)
+    return options
 
 
 def _value(text):

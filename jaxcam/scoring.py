@@ -7,10 +7,10 @@ runs a method again, on the masked image, and is another for each method.
     >>> import jax, jaxcam
     >>> from jaxcam import measures
     >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
-    >>> scorer = Scorer(cut, jax.random.key(0), {"Grad-CAM": jaxcam.grad_cam}, [measures.drop], count=1)
+    >>> scorer = Scorer(cut, jax.random.key(0), {"Grad-CAM": jaxcam.grad_cam}, {"drop": measures.drop}, count=1)
     >>> record = scorer([loaded(jaxcam.Example(jaxcam.pretrained.digits_canvas(1)[0], label=3))])[0]
-    >>> record["predicted"], sorted(record["rows"]["Grad-CAM"])
-    (3, ['average_drop', 'average_gain', 'increase', 'zero'])
+    >>> record["predicted"], sorted(record["rows"]["Grad-CAM"]["drop"])
+    (3, ['average_drop', 'average_gain', 'increase'])
 """
 
 import inspect
@@ -33,6 +33,7 @@ Method = Callable[..., jax.Array]
 
 SAME = 1e-6  # of the maximum, some roundings: maps that differ by less are one map
 IMAGES_AT_A_TIME = 16  # on each accelerator; on a CPU one, so that a killed run loses no more
+OF_THE_MAP = "map"  # among the metrics of a record: what is said of a map without measuring it
 ENDS: dict[str, tuple[Measure, Callable[[jax.Array], jax.Array]]] = {
     "blank": (measures.deletion, jnp.zeros_like),
     "blurred": (measures.insertion, removal.blurred),
@@ -78,7 +79,7 @@ class Scorer:
       cut: a `Cut` whose outputs are `[classes]`.
       key: what is random is drawn from it.
       methods: by name, `(cut, image, target, [key]) -> [h' w']`.
-      measured: functions of the form of `jaxcam.measures`.
+      measured: by name, functions of the form of `jaxcam.measures`.
       count: of the examples in all.
       target: "predicted", or "label".
       score: `(outputs, target) -> scalar`, of the whole image.
@@ -91,7 +92,7 @@ class Scorer:
         cut: Cut,
         key: jax.Array,
         methods: Mapping[str, Method],
-        measured: Sequence[Measure],
+        measured: Mapping[str, Measure],
         *,
         count: int,
         target: str = "predicted",
@@ -99,47 +100,52 @@ class Scorer:
         memory: float | None = None,
         mesh: Mesh | None = None,
     ):
-        self.methods, self.target, self.score = methods, target, score
-        self.of_map = [each for each in measured if not measures.runs_the_method(each)]
-        self.of_method = [each for each in measured if measures.runs_the_method(each)]
+        self.methods, self.measured, self.target, self.score = methods, measured, target, score
         on_cpu = jax.default_backend() == "cpu"
         self.how: dict[str, Any] = {"memory": memory, "mesh": mesh, "count": count}
         self.how["at_most"] = 1 if on_cpu else IMAGES_AT_A_TIME
+        self.of_maps = {**self.how, "count": count * len(methods), "at_most": 1 if on_cpu else None}
         self.shared = cut, key
-        self.measuring = chunks.Runner(
-            self._measure, self.shared, **{**self.how, "count": count * len(methods), "at_most": 1 if on_cpu else None}
-        )
         self.runners: dict[Any, chunks.Runner] = {}
 
     def size(self, example: Loaded) -> int:
         """How many images of this shape are explained at a time."""
-        return self._runner(tuple(self.methods)).size(example._replace(mask=None, ignore=None, boxes=None))
+        runner = self._runner(self._explain, tuple(self.methods), tuple(self.measured))
+        return runner.size(example._replace(mask=None, ignore=None, boxes=None))
 
-    def __call__(self, examples: Sequence[Loaded], names: Sequence[str] | None = None) -> list[Any]:
-        """For each example its record, or the ValueError that says why there is none; of the methods named, or of all.
+    def __call__(
+        self, examples: Sequence[Loaded], names: Sequence[str] | None = None, metrics: Sequence[str] | None = None
+    ) -> list[Any]:
+        """For each example its record, or the ValueError that says why there is none.
 
-        A record has `label`, `target`, `predicted`, `probability`, `rank` and `rows`, the columns of each method; a
-        column is a float, or a list of those of a curve.
+        A record has `label`, `target`, `predicted`, `probability`, `rank` and `rows`, for each method what each metric
+        found, by columns; a column is a float, or a list of those of a curve. Of the methods and of the metrics that
+        are named, or of all.
         """
-        found, maps_of = self._explained(examples, list(self.methods if names is None else names))
+        names = tuple(self.methods if names is None else names)
+        metrics = tuple(self.measured if metrics is None else metrics)
+        of_method = tuple(name for name in metrics if measures.runs_the_method(self.measured[name]))
+        of_map = tuple(name for name in metrics if name not in of_method)
+        found, maps_of = self._explained(examples, names, of_map)
         firsts = [each for each in maps_of if each.name == each.same]
-        if self.of_map:
-            columns = self._all(self.measuring, [each.item for each in firsts])
+        if of_map:
+            columns = self._all(self._runner(self._measure, of_map), [each.item for each in firsts])
             by_map = {(each.of, each.name): value for each, value in zip(firsts, columns, strict=True)}
             for each in maps_of:
-                _add(found[each.of]["rows"][each.name], by_map[each.of, each.same])
-        if self.of_method:
+                found[each.of]["rows"][each.name] |= by_map[each.of, each.same]
+        if of_method:
             for name in dict.fromkeys(each.name for each in maps_of):
                 its = [each for each in maps_of if each.name == name]
-                for each, value in zip(its, self._all(self._runner(name), [each.item for each in its]), strict=True):
-                    _add(found[each.of]["rows"][name], value)
+                values = self._all(self._runner(self._measure_again, name, of_method), [each.item for each in its])
+                for each, value in zip(its, values, strict=True):
+                    found[each.of]["rows"][name] |= value
         return [_checked(each) for each in found]
 
-    def _explained(self, examples, names):
+    def _explained(self, examples, names, of_map):
         """Records without columns, or a ValueError, for each example; and all the maps."""
         # Masks and boxes, of which there are many shapes, are for what measures.
         plain = [example._replace(mask=None, ignore=None, boxes=None) for example in examples]
-        explained = jax.tree.map(np.asarray, self._runner(tuple(names))(plain))
+        explained = jax.tree.map(np.asarray, self._runner(self._explain, names, of_map)(plain))
         found: list[Any] = []
         maps_of: list[_Map] = []
         for i, example in enumerate(examples):
@@ -169,29 +175,32 @@ class Scorer:
         return None
 
     def _all(self, runner, items):
-        """The columns of each item, as JSON has them."""
+        """For each item what each metric found, as JSON has it."""
         values = []
         for some, at in chunks.alike(zip(items, range(len(items)), strict=True), runner.size):
-            found = {column: np.asarray(value).tolist() for column, value in runner(some).items()}
-            for column, value in found.items():
+            found = jax.tree.map(lambda value: np.asarray(value).tolist(), runner(some))
+            for column, value in ((c, v) for columns in found.values() for c, v in columns.items()):
                 shape = np.shape(value)[1:]
                 if shape != () and (len(shape) != 2 or shape[0] != 2):
                     raise ValueError(
                         f"column {column!r} has shape {list(shape)}: a number or a curve [2 points] is wanted"
                     )
-            values += [(n, {column: value[i] for column, value in found.items()}) for i, n in enumerate(at)]
+            for i, n in enumerate(at):
+                its = {name: {c: value[i] for c, value in columns.items()} for name, columns in found.items()}
+                values.append((n, its))
         return [value for _, value in sorted(values, key=lambda pair: pair[0])]
 
-    def _runner(self, what):
-        """The program that explains by some methods, or that measures what runs one again."""
+    def _runner(self, program, *of):
+        """A program, made once for the methods and metrics that it is of."""
+        what = program.__name__, *of
         if what not in self.runners:
-            f = self._explain(what) if isinstance(what, tuple) else self._measure_again(self.methods[what])
-            self.runners[what] = chunks.Runner(f, self.shared, **self.how)
+            how = self.of_maps if program == self._measure else self.how
+            self.runners[what] = chunks.Runner(program(*of), self.shared, **how)
         return self.runners[what]
 
-    def _explain(self, names):
+    def _explain(self, names, of_map):
         # Where the curves of every map begin or end, once for each image.
-        wanted = [getattr(measure, "func", measure) for measure in self.of_map]
+        wanted = [measures.function(self.measured[name]) for name in of_map]
         ends = {name: end for name, (measure, end) in ENDS.items() if measure in wanted}
 
         def f(shared, example):
@@ -218,18 +227,32 @@ class Scorer:
 
         return f
 
-    def _measure(self, shared, item):
-        cut, key = shared
-        columns = [measure(cut, _case(key, item), item.saliency) for measure in self.of_map if _can(measure, item)]
-        return _joined(columns)
-
-    def _measure_again(self, method):
+    def _measure(self, of_map):
         def f(shared, item):
             cut, key = shared
-            again = _explainer(method, cut, item.target, own_key(key, item.example))
-            return _joined([measure(cut, _case(key, item), item.saliency, again) for measure in self.of_method])
+            case = _case(key, item)
+            return {name: self._columns(name, item, (cut, case, item.saliency)) for name in of_map}
 
         return f
+
+    def _measure_again(self, name, of_method):
+        def f(shared, item):
+            cut, key = shared
+            again = _explainer(self.methods[name], cut, item.target, own_key(key, item.example))
+            case = _case(key, item)
+            return {each: self._columns(each, item, (cut, case, item.saliency, again)) for each in of_method}
+
+        return f
+
+    def _columns(self, name, item, given):
+        """What a metric finds, its options in the names; nothing where the example has not what it needs."""
+        measure = self.measured[name]
+        if not _can(measure, item):
+            return {}
+        columns = measure(*given)
+        if not isinstance(columns, dict):
+            raise TypeError(f"metric {name!r} gives {type(columns).__name__}: a dict of columns is wanted")
+        return {f"{column}{measures.options(measure)}": value for column, value in columns.items()}
 
 
 def loaded(example: Example) -> Loaded:
@@ -280,7 +303,7 @@ def _explainer(method, cut, target, key):
 
 def _can(measure, item):
     """Whether the example has what a measure needs."""
-    function = getattr(measure, "func", measure)
+    function = measures.function(measure)
     boxes = item.example.boxes is not None
     if function in measures.OF_BOXES:
         return boxes
@@ -294,20 +317,19 @@ def _case(key, item):
     return Case(example.image, item.target, item.probability, *known, key, **item.ends)
 
 
-def _joined(columns):
-    found: dict[str, jax.Array] = {}
-    for each in columns:
-        if not isinstance(each, dict):
-            raise TypeError(f"a metric gives {type(each).__name__}: a dict of columns is wanted")
-        _add(found, each)
-    return found
+def joined(row: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
+    """The columns of a method, of those metrics one after another.
 
-
-def _add(columns, more):
-    for column in more:
-        if column in columns or column == "win":
-            raise ValueError(f"two metrics give the column {column!r}: give one of them another name for it")
-    columns.update(more)
+    Raises:
+      ValueError: two of them give one column.
+    """
+    columns: dict[str, Any] = {}
+    for metric in (OF_THE_MAP, *metrics):
+        for column, value in row[metric].items():
+            if column in columns or measures.without_options(column) == "win":
+                raise ValueError(f"two metrics give the column {column!r}: give one of them another name for it")
+            columns[column] = value
+    return columns
 
 
 def _record(example, explained, saliency):
@@ -318,7 +340,7 @@ def _record(example, explained, saliency):
         "predicted": int(explained["predicted"]),
         "probability": float(explained["probability"]),
         "rank": None if label is None else int(explained["rank"]),
-        "rows": {name: {"zero": float(not m.any())} for name, m in saliency.items()},
+        "rows": {name: {OF_THE_MAP: {"zero": float(not m.any())}} for name, m in saliency.items()},
     }
 
 
@@ -328,10 +350,11 @@ def _checked(record):
         return record
     if record["label"] not in (None, record["target"]):
         for row in record["rows"].values():
-            for column in measures.OF_LABELS:
-                row.pop(column, None)
+            for metric, columns in row.items():
+                others = [each for each in columns if measures.without_options(each) not in measures.OF_LABELS]
+                row[metric] = {column: columns[column] for column in others}
     for name, row in record["rows"].items():
-        for column, value in row.items():
+        for column, value in joined(row, [metric for metric in row if metric != OF_THE_MAP]).items():
             if not np.isfinite(value).all():
                 return ValueError(f"{name}: {column} is {value}, not finite")
     return record

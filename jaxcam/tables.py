@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcam.measures import without_options
+
 RESAMPLES = 2000
 RESAMPLES_AT_A_TIME = 100
 LEVEL = 0.95
@@ -76,6 +78,7 @@ GROUPS: dict[str, dict[str, Column]] = {
     },
 }
 OTHERS = {"zero": Column("maps of zeros", 100)}
+COLUMNS = {name: column for group in GROUPS.values() for name, column in group.items()} | OTHERS
 ERRORS = {
     "error_1": Column("localisation error, top-1", 100, "↓"),
     "error_5": Column("top-5", 100, "↓"),
@@ -147,12 +150,7 @@ class Evaluation(NamedTuple):
           names: of the images; where absent those whose explained class is the predicted one.
         """
         values = self._values([r for r in self.images if r not in set(self.apart())] if names is None else names)
-        at = self.methods.index(self.reference) if self.reference in self.methods else 0
-        found: dict[str, dict[str, Estimate]] = {method: {} for method in self.methods}
-        for column, matrix in values.items():
-            for method, estimate in zip(self.methods, _estimates(matrix, at), strict=True):
-                found[method][column] = estimate
-        return found
+        return self._estimated(values)
 
     def curves(self) -> dict[str, dict[str, np.ndarray]]:
         """For each curve and method the mean over images whose explained class is the predicted one, `[2 points]`."""
@@ -225,9 +223,10 @@ class Evaluation(NamedTuple):
                 "All images: found where the class is among the largest outputs and the box's IoU >= 0.5",
                 "",
             ]
-            yield from drawn(["", *(str(ERRORS[each]) for each in next(iter(errors.values())))], _cells(errors, ERRORS))
+            heads = {column: shown_as(column, ERRORS) for column in next(iter(errors.values()))}
+            yield from drawn(["", *map(str, heads.values())], _cells(errors, heads))
         yield ""
-        if any("average_drop" in row for r in self.images.values() for row in r["rows"].values()):
+        if any(self._of("average_drop", names) for names in (counted, apart)):
             yield f"Win: the share of images whose drop is lower than {self.reference}'s, ties by half."
         if max(len(counted), len(apart)) < FEWEST:
             yield f"Fewer than {FEWEST} images bear no interval."
@@ -237,12 +236,14 @@ class Evaluation(NamedTuple):
 
     def _tables(self, estimates, count, drawn):
         columns = list(next(iter(estimates.values())))
-        known = {column for group in GROUPS.values() for column in group}
         zero = any(row["zero"].mean for row in estimates.values() if "zero" in row)
-        unknown = [column for column in columns if column not in known and (column != "zero" or zero)]
-        others = {"Other": {column: OTHERS.get(column, Column(column)) for column in unknown}}
-        for title, group in {**GROUPS, **others}.items():
-            here = {column: shown for column, shown in group.items() if column in columns}
+        others = [column for column in columns if without_options(column) not in COLUMNS or (column == "zero" and zero)]
+        groups = {
+            title: [column for name in group for column in columns if without_options(column) == name]
+            for title, group in GROUPS.items()
+        }
+        for title, group in {**groups, "Other": others}.items():
+            here = {column: shown_as(column) for column in group}
             if here:
                 chosen = {method: {c: row[c] for c in here} for method, row in estimates.items()}
                 yield from ["", f"{title}{_fewer(here, next(iter(chosen.values())), count)}:", ""]
@@ -250,22 +251,34 @@ class Evaluation(NamedTuple):
 
     def _errors(self):
         """Of all images, where labels are explained: the map of the label, whether it is predicted or not."""
-        names = [name for name, r in self.images.items() if r["label"] is not None and self._has(name, "localised")]
-        if not names or self.target != "label":
-            return {}
-        rank = np.array([self.images[name]["rank"] for name in names])[:, None]
-        localised = self._values(names)["localised"] > 0
+        labelled = [name for name, r in self.images.items() if r["label"] is not None]
+        wrong = {}
+        for column in self._of("localised", labelled) if self.target == "label" else []:
+            names = [name for name in labelled if self._has(name, column)]
+            rank = np.array([self.images[name]["rank"] for name in names])[:, None]
+            localised = self._values(names)[column] > 0
+            for error, top in zip(ERRORS, (1, TOP), strict=True):
+                wrong[column.replace("localised", error, 1)] = 1.0 - (localised & (rank < top))
+        return self._estimated(wrong) if wrong else {}
+
+    def _estimated(self, values: Mapping[str, np.ndarray]) -> dict[str, dict[str, Estimate]]:
+        """For each method and column its estimate; columns of as many images share the resamples."""
         at = self.methods.index(self.reference) if self.reference in self.methods else 0
-        found: dict[str, dict[str, Estimate]] = {method: {} for method in self.methods}
-        for column, top in zip(ERRORS, (1, TOP), strict=True):
-            wrong = 1.0 - (localised & (rank < top))
-            for method, estimate in zip(self.methods, _estimates(wrong, at), strict=True):
-                found[method][column] = estimate
-        return found
+        found: dict[str, list[Estimate]] = {}
+        for count in {len(matrix) for matrix in values.values()}:
+            columns = [column for column, matrix in values.items() if len(matrix) == count]
+            estimates = _estimates(np.stack([values[column] for column in columns], axis=1), at)
+            found.update(zip(columns, estimates, strict=True))
+        return {method: {column: found[column][i] for column in values} for i, method in enumerate(self.methods)}
+
+    def _of(self, name, images):
+        """The columns of that name, with any options, that some of the images have."""
+        rows = [self.images[each]["rows"][self.methods[0]] for each in images]
+        return list(dict.fromkeys(column for row in rows for column in row if without_options(column) == name))
 
     def _has(self, name, column):
-        rows = self.images[name]["rows"]
-        return column in rows[self.methods[0]] or (column == "win" and "average_drop" in rows[self.methods[0]])
+        columns = self.images[name]["rows"][self.methods[0]]
+        return column in columns or column.replace("win", "average_drop", 1) in columns
 
     def _values(self, names) -> dict[str, np.ndarray]:
         """For each column of numbers `[images methods]`, of the images that have it."""
@@ -275,10 +288,18 @@ class Evaluation(NamedTuple):
             having = [row for row in rows if column in row[self.methods[0]]]
             if not isinstance(having[0][self.methods[0]][column], list):
                 columns[column] = np.array([[row[method][column] for method in self.methods] for row in having])
-        if "average_drop" in columns and self.reference in self.methods:
-            lower = columns["average_drop"] - columns["average_drop"][:, [self.methods.index(self.reference)]]
-            columns["win"] = np.where(np.abs(lower) <= ROUNDING, 0.5, lower < 0)
+        for column in self._of("average_drop", names) if self.reference in self.methods else []:
+            lower = columns[column] - columns[column][:, [self.methods.index(self.reference)]]
+            win = column.replace("average_drop", "win", 1)
+            columns[win] = np.where(np.abs(lower) <= ROUNDING, 0.5, lower < 0)
         return columns
+
+
+def shown_as(column: str, known: Mapping[str, Column] = COLUMNS) -> Column:
+    """How a column of that name is shown, its options behind its title."""
+    name = without_options(column)
+    shown = known.get(name, Column(name))
+    return shown._replace(title=shown.title + column.removeprefix(name))
 
 
 def _fewer(columns, row, count):
@@ -294,25 +315,24 @@ def _images(count):
     return f"{count} image{'' if count == 1 else 's'}"
 
 
-def _estimates(matrix: np.ndarray, reference: int) -> list[Estimate]:
-    """For each column of `[images methods]`, by the same resamples of the images for all of them.
+def _estimates(matrix: np.ndarray, reference: int) -> list[list[Estimate]]:
+    """For each column and method of `[images columns methods]`, by the same resamples of the images for all of them.
 
     The percentile interval, expanded: at n images its tails are those of sqrt(n / (n - 1)) t, in the place of the
     normal's, as it is too narrow for few. Hesterberg, "What teachers should know about the bootstrap", 2015.
     """
-    count, methods = matrix.shape
-    difference = matrix - matrix[:, [reference]]
+    count, columns, methods = matrix.shape
+    difference = matrix - matrix[..., [reference]]
     difference[np.abs(difference) <= ROUNDING] = 0
-    both = np.concatenate([matrix, difference], axis=1)
+    both = np.stack([matrix, difference], axis=-1).reshape(count, -1)
     rng = np.random.default_rng(0)
     means = []
     for _ in range(0, RESAMPLES, RESAMPLES_AT_A_TIME):
         times = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES_AT_A_TIME)
         means.append(times @ both / count)
     low, high = np.percentile(np.concatenate(means), _tails(count), axis=0)
-    mean = both.mean(0)
-    figures = np.stack([mean, low, high]).reshape(3, 2, methods).transpose(2, 1, 0).reshape(methods, 6).tolist()
-    return [Estimate(*each, count) for each in figures]  # type: ignore[call-arg]
+    figures = np.stack([both.mean(0), low, high], axis=-1).reshape(columns, methods, 6).tolist()
+    return [[Estimate(*each, count) for each in column] for column in figures]  # type: ignore[call-arg]
 
 
 def _tails(count):

@@ -11,7 +11,7 @@ from PIL import Image
 from test_command_line import fails
 
 import jaxcam
-from jaxcam import plots, reports
+from jaxcam import measures, plots, reports
 from jaxcam.__main__ import main
 from jaxcam.tables import Evaluation
 
@@ -103,6 +103,18 @@ def test_methods_from_their_text():
         reports.methods_of("layer_cam:std=0.1")
     with pytest.raises(ValueError, match="'grad_cam' is there twice"):
         reports.methods_of("grad_cam,grad_cam")
+
+
+def test_metrics_from_their_text():
+    drop, pointing, road = reports.metrics_of("drop, pointing:tolerance=15,road:shares=(0.1,0.5)")
+    assert drop is measures.drop
+    assert (pointing.func, pointing.keywords) == (measures.pointing, {"tolerance": 15})
+    assert (road.func, road.keywords) == (measures.road, {"shares": (0.1, 0.5)})
+    assert reports.metrics_of("mask_iou:threshold=None")[0].keywords == {"threshold": None}
+    with pytest.raises(ValueError, match="pointing has no option 'tolerence=3': choose of tolerance="):
+        reports.metrics_of("pointing:tolerence=3")
+    with pytest.raises(ValueError, match="energy has no option 'score=logit': it takes none"):
+        reports.metrics_of("energy:score=logit")
 
 
 def test_layouts_are_known_by_what_they_look_like(tmp_path):

@@ -258,7 +258,6 @@ def test_a_folder_of_another_run(tiny, examples, tmp_path):
     run()
     other = jaxcam.Cut((tiny.params[0], tiny.params[1] * 2, tiny.params[2]), features, head, "first")
     for given, message in (
-        ({"metrics": ["energy"]}, "with metrics"),
         ({"cut": other}, "other params"),
         ({"target": "label"}, "target .*predicted.*, not .*label"),
         ({"key": jax.random.key(1)}, "key"),
@@ -372,7 +371,7 @@ def test_a_measure_and_a_score_of_ones_own(tiny, examples):
     assert "Other:" in str(logit)
     thirds = functools.partial(measures.deletion, steps=3)
     found = jaxcam.evaluate(tiny, examples[:1], METHODS, [thirds])
-    assert len(found.images["image 0"]["rows"]["Grad-CAM"]["deletion_curve"][0]) == 4
+    assert len(found.images["image 0"]["rows"]["Grad-CAM"]["deletion_curve, steps 3"][0]) == 4
     assert json.loads(json.dumps(found.as_dict())) == found.as_dict()
 
 
@@ -447,6 +446,87 @@ def test_a_bad_image_in_the_first_place_is_as_one_in_the_last(tiny, examples):
 
     mixed = [examples[0], examples[1]._replace(mask=None), examples[2]]
     assert list(jaxcam.evaluate(tiny, mixed, METHODS, [picky]).failed) == ["image 1"]
+
+
+def test_metrics_are_added_to_a_folder(tiny, examples, whole, tmp_path):
+    """What is there is taken as it is and not computed again, also where methods are added at the same time."""
+    run = functools.partial(jaxcam.evaluate, tiny, examples[:2], target="label", out=tmp_path)
+    run(METHODS, ["adcc"])
+    for file in (tmp_path / "images").iterdir():
+        record = json.loads(file.read_text())
+        record["rows"]["Grad-CAM"]["adcc"]["coherency"] = 0.125  # as nothing else would
+        file.write_text(json.dumps(record))
+    more = run(METHODS, ["adcc", "found"])
+    for name, record in more.images.items():
+        for method, row in record["rows"].items():
+            wanted = {column: whole.images[name]["rows"][method][column] for column in row}
+            close(row, wanted | {"coherency": 0.125} if method == "Grad-CAM" else wanted)
+    assert set(run(METHODS, ["found"]).images["image 0"]["rows"]["random"]) == {"zero", "found", "spill"}
+    both = run({**METHODS, "LayerCAM": jaxcam.layer_cam}, ["found", "pointing"]).images["image 0"]["rows"]
+    assert both["LayerCAM"].keys() == both["random"].keys() == {"zero", "found", "spill", "pointing"}
+    assert list(json.loads((tmp_path / "run.json").read_text())["metrics"]) == ["adcc", "found", "pointing"]
+    again = run(METHODS, ["adcc", "found", "pointing"])  # nothing is computed
+    assert again.images["image 1"]["rows"]["Grad-CAM"]["coherency"] == 0.125
+    # What an image has not is not looked for again.
+    blind = [examples[0]._replace(mask=None, boxes=None)]
+    with pytest.raises(ValueError, match="another image 'image 0'"):
+        jaxcam.evaluate(tiny, blind, METHODS, ["pointing"], target="label", out=tmp_path)
+
+
+def test_one_name_for_two_metrics(tiny, examples, tmp_path):
+    def own(cut, case, saliency, scale=1.0):
+        return {"own": scale * saliency.max()}
+
+    run = functools.partial(jaxcam.evaluate, tiny, examples[:1], METHODS, target="label")
+    run([own], out=tmp_path)
+    first = own
+
+    def own(cut, case, saliency):
+        return {"own": saliency.min()}
+
+    with pytest.raises(ValueError, match="another metric 'own'"):
+        run([own], out=tmp_path)
+    with pytest.raises(ValueError, match="two metrics are called 'own'"):
+        run([first, own])
+
+    def mine(cut, case, saliency):
+        return {"own": saliency.min()}
+
+    with pytest.raises(ValueError, match="two metrics give the column 'own'"):
+        run([first, mine], out=tmp_path)
+    found = run([first, functools.partial(first, scale=2.0)]).images["image 0"]["rows"]["random"]
+    assert found["own, scale 2.0"] == 2 * found["own"]
+
+
+def test_one_metric_with_several_options(tiny, examples):
+    """Each has its own columns, measured as the metric called with them."""
+    near, half = functools.partial(measures.pointing, tolerance=3), functools.partial(measures.drop, baseline=0.5)
+    given = ["pointing", near, "drop", half, functools.partial(measures.found, threshold=0.2)]
+    found = jaxcam.evaluate(tiny, examples, METHODS, given)
+    for each in examples:
+        record = found.images[each.name]
+        row = record["rows"]["HiResCAM"]
+        saliency = jaxcam.resize(jaxcam.hires_cam(tiny, each.image, record["target"]), (SIDE, SIDE))
+        masked = functools.partial(metrics.masked_score, tiny, each.image, saliency, record["target"])
+        for column, baseline in (("average_drop", 0.0), ("average_drop, baseline 0.5", 0.5)):
+            wanted = metrics.average_drop(record["probability"], masked(baseline=baseline))
+            np.testing.assert_allclose(row[column], wanted, atol=2e-5)
+        if record["target"] == each.label:
+            wanted = metrics.pointing_game(saliency, each.mask == 1, ignore=each.mask == -1, tolerance=3)
+            assert row["pointing, tolerance 3"] == wanted
+            wanted = metrics.found(saliency, each.boxes, threshold=0.2)
+            np.testing.assert_allclose(row["found, threshold 0.2"], wanted)
+        else:  # a map of another class is not held against the label's place, whatever the options
+            assert not {"pointing", "pointing, tolerance 3", "found, threshold 0.2"} & set(row)
+    assert found.estimates()["random"].keys() >= {"win", "win, baseline 0.5", "pointing, tolerance 3"}
+    bound = functools.partial(measures.drop, score=jaxcam.scores.logit)
+    with pytest.raises(ValueError, match="drop has a score of its own: give evaluate score="):
+        jaxcam.evaluate(tiny, examples, METHODS, [bound])
+    # ADCC gives the drop of its own baseline, and of no other.
+    assert list(measures.named(["drop", half, functools.partial(measures.adcc, baseline=0.5)])) == [
+        "drop",
+        "adcc, baseline 0.5",
+    ]
 
 
 def test_folders_of_others_and_torn_files(tiny, examples, tmp_path):

@@ -55,6 +55,26 @@ def test_win_counts_the_lower_drop_and_halves_ties():
     assert found.estimates()["a"]["win"].mean == 0.5
 
 
+def test_columns_with_options_stand_beside_those_without():
+    """In the group of their name, with their own Win and errors; columns of fewer images have their own resamples."""
+    values = np.random.default_rng(4).uniform(size=[4, 12, 2]).tolist()
+    names = ["average_drop", "average_drop, baseline 0.5", "energy", "localised, threshold 0.2"]
+    found = evaluation(**{name: list(zip(*column, strict=True)) for name, column in zip(names, values, strict=True)})
+    found = found._replace(target="label")
+    estimates = found.estimates()["b"]
+    for name, column in zip(names, values, strict=True):
+        alone = evaluation(**{name: list(zip(*column, strict=True))}).estimates()["b"]
+        for each in alone:
+            np.testing.assert_allclose(estimates[each], alone[each])
+    lower = [b < a for a, b in values[1]]
+    assert estimates["win, baseline 0.5"].mean == np.mean(lower) != estimates["win"].mean
+    for column in ("Average Drop, baseline 0.5 % ↓", "Win, baseline 0.5 % ↑", "box IoU ≥ 0.5, threshold 0.2 % ↑"):
+        assert column in str(found)
+    assert "localisation error, top-1, threshold 0.2 % ↓" in str(found)
+    assert "Other" not in str(found)
+    assert len(found.most_different("win, baseline 0.5", "a", "b")) == 6
+
+
 def test_localisation_errors_are_of_all_images():
     """Top-1 where the label is predicted and the box overlaps, top-5 where it is among five; whatever was apart."""
     found = evaluation(localised=([1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]))._replace(target="label")
@@ -96,7 +116,7 @@ def test_intervals_of_few_images_hold_what_they_say():
 
 
 def _holds(values):
-    (found,) = _estimates(values[:, None], 0)
+    ((found,),) = _estimates(values[:, None, None], 0)
     return found.low <= 0 <= found.high
 
 
