@@ -31,7 +31,7 @@ def example():
     return saliency, rng.random(SHAPE) < 0.4, rng.random(SHAPE) < 0.2
 
 
-BOXES = np.array([[1, 2, 5, 6], [0, 0, 0, 0], [4, 5, 9, 12], [3, 3, 3, 9]], np.int32)
+BOXES = np.array([[1, 2, 5, 6], [0, 0, 0, 0], [4, 5, 9, 12], [3, 3, 3, 9], [0, 8, 2, 11]], np.int32)
 
 MEASURES = {
     "pointing": lambda m, mask, ignore, boxes: pointing_game(m, mask, ignore=ignore),
