@@ -19,7 +19,7 @@ FLOORS = [
     "calls", "growing", "composition", "averages", "methods", "pixels", "images", "examples", "labels", "challenges",
     "datasets", "runs", "chunks", "batches", "controls", "localisation", "faithfulness", "imputation", "removal",
     "randomisation", "metrics", "measures", "scoring", "tables", "evaluation", "diagnosis", "validation", "plots",
-    "reports", "__main__",
+    "reports", "arguments", "__main__",
 ]  # fmt: skip
 
 
