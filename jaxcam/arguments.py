@@ -8,6 +8,7 @@
 import argparse
 import pathlib
 
+from jaxcam.measures import MEASURES
 from jaxcam.methods import TITLES
 
 METHODS = tuple(TITLES)
@@ -93,7 +94,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="M,M",
         help="with options after colons: grad_cam_pp:derivatives=closed_form (default: %(default)s)",
     )
-    evaluate.add_argument("--metrics", metavar="M,M", help="likewise: drop,pointing:tolerance=15 (default: all)")
+    evaluate.add_argument(
+        "--metrics",
+        metavar="M,M",
+        help=f"of {', '.join(MEASURES)}; with options likewise: pointing:tolerance=15 (default: all)",
+    )
     evaluate.add_argument(
         "--target",
         dest="explained",

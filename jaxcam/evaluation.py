@@ -13,9 +13,7 @@
 `print(found)` shows the tables. The controls are always in them: a figure says nothing without them.
 """
 
-import functools
 import importlib.metadata
-import inspect
 import json
 import logging
 import math
@@ -116,7 +114,7 @@ def evaluate(
     """
     checks.check_cut(cut)
     rows = with_controls(methods)
-    measured = _scored(measures.named(metrics), score)
+    measured = measures.named(metrics)
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}: choose one of {', '.join(TARGETS)}")
     if reference is None:
@@ -190,10 +188,9 @@ def evaluate(
 
         for some, beside in chunks.alike(todo(), scorer.size):
             lacking = {pair for *_, there in beside for pair in lacks(there)}
-            missing = [row for row in rows if any((row, metric) in lacking for metric in (OF_THE_MAP, *measured))]
-            wanted = [metric for metric in measured if any((row, metric) in lacking for row in rows)]
+            wanted = {row: [m for m in measured if (row, m) in lacking] for row in rows if row in dict(lacking)}
             try:
-                records = scorer(some, missing, wanted)
+                records = scorer(some, wanted)
             except Exception as error:  # whatever a method or a metric raises
                 records = [error] * len(some)
                 wrong(error)
@@ -226,7 +223,8 @@ class _Folder:
     def __init__(self, out: pathlib.Path, cut: Cut, settings: Mapping[str, Any], growing: Mapping[str, Mapping]):
         """Settings are to be the same; what is growing, kinds of things by name, may be added to."""
         self.out, self.cut, self.settings, self.growing = out, cut, settings, growing
-        self.is_open = False
+        self.file = out / "run.json"
+        self.here: dict[str, Any] = {}
         runs.sweep(out)
         runs.sweep(out / "images")
         sample = runs.sample_of(out)
@@ -236,11 +234,9 @@ class _Folder:
             raise ValueError(f"{out} has figures but no run.json that says of which run: choose another folder")
 
     def open(self, sample: jax.ShapeDtypeStruct) -> None:
-        """Say of which run the folder is, or find that it is of this one; a ValueError where it is of another."""
-        if self.is_open:
+        """Say of which run the folder is; a ValueError where it has figures of another."""
+        if self.here:
             return
-        self.is_open = True
-        file = self.out / "run.json"
         described = {name: runs.described(value, state=name != "load") for name, value in self.settings.items()}
         here = {
             "jaxcam": importlib.metadata.version("jaxcam-saliency"),
@@ -251,26 +247,32 @@ class _Folder:
                 for kind, things in self.growing.items()
             },
         }
-        here = json.loads(json.dumps(here))
-        if not file.exists() or not any((self.out / "images").glob("*.json")):  # nothing was finished
-            if any(self.out.glob("*.npy")):
-                raise ValueError(f"{self.out} holds maps of explain_batch: choose another folder")
-            runs.replace(file, json.dumps(here, indent=1).encode())
-            return
+        self.here = json.loads(json.dumps(here))
+        if any((self.out / "images").glob("*.json")):
+            self._agreed()
+        elif any(self.out.glob("*.npy")):
+            raise ValueError(f"{self.out} holds maps of explain_batch: choose another folder")
+        else:  # nothing was finished
+            runs.replace(self.file, json.dumps(self.here, indent=1).encode())
+
+    def _agreed(self) -> dict[str, Any] | None:
+        """What run.json is to say with this run added; None where it does, a ValueError where it is of another run."""
         try:
-            there = dict(json.loads(file.read_text()))
-            grown = {f"{kind}s": dict(there[f"{kind}s"]) | here[f"{kind}s"] for kind in self.growing}
+            there = dict(json.loads(self.file.read_text()))
+            known = {f"{kind}s": dict(there[f"{kind}s"]) for kind in self.growing}
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{file} does not describe an evaluation: choose another folder") from error
-        differs = runs.differences({**there, **grown}, {**here, **grown})
+            raise ValueError(
+                f"{self.file} does not describe an evaluation of this version of jaxcam: choose another folder"
+            ) from error
+        grown = {kinds: known[kinds] | self.here[kinds] for kinds in known}
+        differs = runs.differences({**there, **grown}, {**self.here, **grown})
         for kind in self.growing:
-            known, wanted = there[f"{kind}s"], here[f"{kind}s"]
-            differs += [f"another {kind} {name!r}" for name in known if known[name] != wanted.get(name, known[name])]
+            was, now = known[f"{kind}s"], self.here[f"{kind}s"]
+            differs += [f"another {kind} {name!r}" for name in was if was[name] != now.get(name, was[name])]
         if differs:
             what = "; ".join(differs)
             raise ValueError(f"{self.out} holds another run, with {what}: choose another folder, or the same settings")
-        if any(grown[each] != there[each] for each in grown):
-            runs.replace(file, json.dumps({**here, **grown}, indent=1).encode())
+        return None if grown == known else {**self.here, **grown}
 
     def read(self, name: str, digest: str) -> dict[str, Any] | None:
         """What there is of an image; a ValueError where it is of another image."""
@@ -291,10 +293,13 @@ class _Folder:
     def write(self, name: str, digest: str, record: Mapping[str, Any], finished: int) -> None:
         """The figures of an image; an OSError that says how many are finished."""
         path = self._path(name)
-        there = self.read(name, digest)  # another run may have added to it in the meantime
+        # Another run may have begun or added to it in the meantime.
+        there, agreed = self.read(name, digest), self._agreed()
         if there is not None:
             record = {**record, "rows": _merged(there["rows"], record["rows"])}
         try:
+            if agreed is not None:
+                runs.replace(self.file, json.dumps(agreed, indent=1).encode())
             runs.replace(path, json.dumps({"example": digest, **record}).encode())
         except OSError as error:
             reason = f"{error.strerror or error}; {finished} images are finished, and the same call goes on from there"
@@ -305,8 +310,8 @@ class _Folder:
 
 
 def _merged(there, found):
-    """What metrics found of methods: what is there, and what was found since."""
-    return {row: {**there.get(row, {}), **found.get(row, {})} for row in there | found}
+    """What metrics found of methods: what is there, as it is, and what was found since."""
+    return {row: {**found.get(row, {}), **there.get(row, {})} for row in there | found}
 
 
 def with_controls(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
@@ -327,16 +332,6 @@ def with_controls(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str,
     if taken:
         raise ValueError(f"{taken[0]!r} is the name of a control: give your method another")
     return {**methods, **{name: each for name, each in CONTROLS.items() if each not in methods.values()}}
-
-
-def _scored(measured: Mapping[str, Measure], score: Score) -> dict[str, Measure]:
-    """With the score, where they take one and have none of their own."""
-
-    def scored(measure):
-        takes = "score" in inspect.signature(measure).parameters and "score" not in getattr(measure, "keywords", {})
-        return functools.partial(measure, score=score) if takes and score is not scores.probability else measure
-
-    return {name: scored(measure) for name, measure in measured.items()}
 
 
 def _check_example(given):

@@ -18,15 +18,18 @@ jit. Options are bound by `functools.partial`, and stand in the name of the meas
 The formulas, and how each can be gamed, are in `jaxcam.metrics`.
 """
 
+import functools
 import inspect
-from collections.abc import Callable, Sequence
+import json
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam import faithfulness, localisation, removal, runs, scores
+from jaxcam import calls, faithfulness, localisation, removal, runs, scores
 from jaxcam.cut import Cut, activations
 
 Array = jax.Array
@@ -210,30 +213,47 @@ def named(metrics: Sequence[str | Measure] | None = None) -> dict[str, Measure]:
 
     Raises:
       TypeError: not a list, or something in it that is no function.
-      ValueError: a name that is not known; two measures of one name; a score, which is one for the whole evaluation.
+      ValueError: a name or an option that is not known; two measures of one name; a score, which is one for the whole
+        evaluation.
     """
-    if isinstance(metrics, str) or callable(metrics):
-        raise TypeError(f"metrics is {metrics!r}: a list of names or functions is wanted")
+    if isinstance(metrics, str | Mapping) or callable(metrics):
+        raise TypeError(f"metrics is {metrics!r}: a list of names, or of functions with their options bound, is wanted")
     found: dict[str, Measure] = {}
     for each in MEASURES if metrics is None else metrics:
         if isinstance(each, str) and each not in MEASURES:
-            raise ValueError(f"no metric {each!r}: choose of {', '.join(MEASURES)}, or give a function")
+            choices = f"choose of {', '.join(MEASURES)}, or give a function, options bound by functools.partial"
+            raise ValueError(f"no metric {each!r}: {choices}")
         if not isinstance(each, str) and not callable(each):
             raise TypeError(f"metric {each!r} is no function: choose of {', '.join(MEASURES)}, or give a function")
         measure = MEASURES[each] if isinstance(each, str) else each
         name = own_name(measure) + options(measure)
+        taken = inspect.signature(function(measure)).parameters
+        unknown = [option for option in bound(measure) if option not in taken]
+        if unknown and not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+            choices = ", ".join(calls.options_of(function(measure))) or "none"
+            raise ValueError(f"{own_name(measure)} has no option {unknown[0]!r}: it takes {choices}")
+        if function(measure) in MEASURES.values() and "score" in bound(measure):
+            raise ValueError(f"{name} has a score of its own: give evaluate score=, which is the whole image's too")
         if name in found and found[name] is not measure:
             raise ValueError(f"two metrics are called {name!r}: give one of them another name")
-        if function(measure) in MEASURES.values() and "score" in getattr(measure, "keywords", {}):
-            raise ValueError(f"{name} has a score of its own: give evaluate score=, which is the whole image's too")
         found[name] = measure
-    given = {f"drop{options(each)}" for each in found.values() if function(each) is adcc}
-    return {name: each for name, each in found.items() if name not in given}
+    given = [options(each) for each in found.values() if function(each) is adcc]
+    return {name: each for name, each in found.items() if function(each) is not drop or options(each) not in given}
 
 
 def function(measure: Measure) -> Measure:
-    """A measure without the options that are bound to it."""
-    return getattr(measure, "func", measure)
+    """A measure without jit, and without the options that are bound to it."""
+    if isinstance(measure, functools.partial):
+        return function(measure.func)
+    jitted = hasattr(measure, "__wrapped__") and not isinstance(measure, types.FunctionType)
+    return function(measure.__wrapped__) if jitted else measure  # type: ignore[attr-defined]
+
+
+def bound(measure: Measure) -> dict[str, Any]:
+    """The options that are bound to a measure, by name."""
+    if isinstance(measure, functools.partial):
+        return dict(sorted({**bound(measure.func), **measure.keywords}.items()))
+    return {} if function(measure) is measure else bound(measure.__wrapped__)  # type: ignore[attr-defined]
 
 
 def own_name(measure: Measure) -> str:
@@ -242,9 +262,8 @@ def own_name(measure: Measure) -> str:
 
 
 def options(measure: Measure) -> str:
-    """The options that are bound to a measure, as they stand in names: ", tolerance 15"; but for a score."""
-    bound = getattr(measure, "keywords", {}).items()
-    return "".join(f", {name} {_shown(value)}" for name, value in bound if name != "score")
+    """The options that are bound to a measure, as they stand in names: ", tolerance 15"."""
+    return "".join(f", {name} {_shown(value)}" for name, value in bound(measure).items())
 
 
 def without_options(column: str) -> str:
@@ -258,9 +277,9 @@ def runs_the_method(measure: Measure) -> bool:
 
 
 def _shown(value):
-    """An option's value in a name: in words where they are few."""
-    text = getattr(value, "__name__", None) or " ".join(str(np.asarray(value).tolist()).replace(",", " ").split())
-    return text if len(text) <= 40 else runs.digest(value)[:8]
+    """An option's value in a name: in words where they are few, or else eight digits of its digest."""
+    text = " ".join(str(getattr(value, "__name__", value)).replace(",", " ").split())
+    return text if len(text) <= 40 and " at 0x" not in text else runs.digest(json.dumps(runs.described(value)))[:8]
 
 
 def _of_masked(cut, case, saliency, baseline):

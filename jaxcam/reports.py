@@ -170,15 +170,17 @@ def metrics_of(text: str) -> list[Measure]:
     Raises:
       ValueError: a metric that is not known, an option that it does not take, or has no value.
     """
-    found = []
-    for _, name, given in _parts(text):
+    found: dict[str, Measure] = {}
+    for part, name, given in _parts(text):
+        if part in found:
+            raise ValueError(f"{part!r} is there twice")
         if name not in measures.MEASURES:
             raise ValueError(f"no metric {name!r}: choose of {', '.join(measures.MEASURES)}")
         measure = measures.MEASURES[name]
         # The score is one for the whole evaluation.
         options = _options(name, [each for each in calls.options_of(measure) if each != "score"], given)
-        found.append(functools.partial(measure, **options) if options else measure)
-    return found
+        found[part] = functools.partial(measure, **options) if options else measure
+    return list(found.values())
 
 
 def _parts(text):
@@ -196,6 +198,8 @@ def _options(name, taken, given):
         if option not in taken or not value:
             choices = f"choose of {', '.join(f'{each}=' for each in taken)}" if taken else "it takes none"
             raise ValueError(f"{name} has no option {pair!r}: {choices}")
+        if option in options:
+            raise ValueError(f"{name} has {option!r} twice")
         if option == "score" and not hasattr(jaxcam.scores, value):
             raise ValueError(f"no score {value!r}: choose of logit, log_softmax")
         options[option] = getattr(jaxcam.scores, value) if option == "score" else _value(value)

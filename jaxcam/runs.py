@@ -203,7 +203,7 @@ def described(value: Any, *, state: bool = True, within: tuple = ()) -> Any:
         return value
 
     def inside(each):
-        return described(each, within=(*within, value))
+        return described(each, state=state, within=(*within, value))
 
     if isinstance(value, functools.partial):
         options = {name: inside(option) for name, option in sorted(value.keywords.items())}
@@ -225,11 +225,12 @@ def described(value: Any, *, state: bool = True, within: tuple = ()) -> Any:
     if name is None:
         text = repr(value)
         if " at 0x" in text:
-            return type(value).__qualname__
+            held = vars(value) if state and hasattr(value, "__dict__") and not _in(value, within) else {}
+            return [type(value).__qualname__, {each: inside(held[each]) for each in sorted(held)}]
         return text if len(text) <= 200 else digest(text)
     name = f"{value.__module__}.{name}"
-    repeated = any(value is outer for outer in within)
-    if repeated or not isinstance(value, types.FunctionType) or (name.startswith("jaxcam.") and "<" not in name):
+    ours = name.startswith("jaxcam.") and "<" not in name
+    if ours or _in(value, within) or not isinstance(value, types.FunctionType):
         return name
     # Somebody's own, which may be another by the same name: what it does, and what it holds, tell it from that.
     defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).items()]
@@ -240,6 +241,10 @@ def described(value: Any, *, state: bool = True, within: tuple = ()) -> Any:
     # What may change while it runs, such as a cache, is not what it is.
     kept = [each for each in held if not isinstance(each, list | dict | set | types.ModuleType)] if state else []
     return [name, digest(*_done(value.__code__)), *map(inside, [*defaults, *kept])]
+
+
+def _in(value, within):
+    return any(value is outer for outer in within)
 
 
 def _done(code):

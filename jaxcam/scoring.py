@@ -33,11 +33,12 @@ Method = Callable[..., jax.Array]
 
 SAME = 1e-6  # of the maximum, some roundings: maps that differ by less are one map
 IMAGES_AT_A_TIME = 16  # on each accelerator; on a CPU one, so that a killed run loses no more
-OF_THE_MAP = "map"  # among the metrics of a record: what is said of a map without measuring it
+OF_THE_MAP = ""  # among the metrics of a record: what is said of a map without measuring it
 ENDS: dict[str, tuple[Measure, Callable[[jax.Array], jax.Array]]] = {
     "blank": (measures.deletion, jnp.zeros_like),
     "blurred": (measures.insertion, removal.blurred),
 }
+RESERVED = ("zero", "win")  # columns of every evaluation
 FEWEST_BOXES = 4
 UNKNOWN = -1  # a label that there is none of
 
@@ -82,7 +83,7 @@ class Scorer:
       measured: by name, functions of the form of `jaxcam.measures`.
       count: of the examples in all.
       target: "predicted", or "label".
-      score: `(outputs, target) -> scalar`, of the whole image.
+      score: `(outputs, target) -> scalar`, of the whole and of the masked image.
       memory: as in `jaxcam.explain_batch`.
       mesh: as in `jaxcam.explain_batch`.
     """
@@ -110,42 +111,47 @@ class Scorer:
 
     def size(self, example: Loaded) -> int:
         """How many images of this shape are explained at a time."""
-        runner = self._runner(self._explain, tuple(self.methods), tuple(self.measured))
-        return runner.size(example._replace(mask=None, ignore=None, boxes=None))
+        # Masks and boxes, of which there are many shapes, are for what measures.
+        plain = example._replace(mask=None, ignore=None, boxes=None)
+        return self._runner(self._explain, tuple(self.methods), self._ends(self.measured)).size(plain)
 
-    def __call__(
-        self, examples: Sequence[Loaded], names: Sequence[str] | None = None, metrics: Sequence[str] | None = None
-    ) -> list[Any]:
+    def __call__(self, examples: Sequence[Loaded], wanted: Mapping[str, Sequence[str]] | None = None) -> list[Any]:
         """For each example its record, or the ValueError that says why there is none.
 
         A record has `label`, `target`, `predicted`, `probability`, `rank` and `rows`, for each method what each metric
-        found, by columns; a column is a float, or a list of those of a curve. Of the methods and of the metrics that
-        are named, or of all.
+        found, by columns; a column is a float, or a list of those of a curve. `wanted` has for each method its metrics;
+        where absent all methods have all.
         """
-        names = tuple(self.methods if names is None else names)
-        metrics = tuple(self.measured if metrics is None else metrics)
-        of_method = tuple(name for name in metrics if measures.runs_the_method(self.measured[name]))
-        of_map = tuple(name for name in metrics if name not in of_method)
-        found, maps_of = self._explained(examples, names, of_map)
-        firsts = [each for each in maps_of if each.name == each.same]
-        if of_map:
-            columns = self._all(self._runner(self._measure, of_map), [each.item for each in firsts])
-            by_map = {(each.of, each.name): value for each, value in zip(firsts, columns, strict=True)}
-            for each in maps_of:
-                found[each.of]["rows"][each.name] |= by_map[each.of, each.same]
-        if of_method:
-            for name in dict.fromkeys(each.name for each in maps_of):
+        wanted = dict.fromkeys(self.methods, tuple(self.measured)) if wanted is None else wanted
+        found, maps_of = self._explained(examples, wanted)
+
+        def add(its, columns):
+            for each, value in zip(its, columns, strict=True):
+                found[each.of]["rows"][each.name] |= value
+
+        groups: dict[tuple[str, ...], list[_Map]] = {}
+        for each in maps_of:
+            of_map = tuple(name for name in wanted[each.name] if not measures.runs_the_method(self.measured[name]))
+            groups.setdefault(of_map, []).append(each)
+        for of_map, its in groups.items():
+            if of_map:
+                first = {(each.of, each.same): each.item for each in its}  # maps that are the same are measured once
+                columns = self._all(self._runner(self._measure, of_map), list(first.values()))
+                by_map = dict(zip(first, columns, strict=True))
+                add(its, [by_map[each.of, each.same] for each in its])
+        for name, metrics in wanted.items():
+            of_method = tuple(each for each in metrics if measures.runs_the_method(self.measured[each]))
+            if of_method:
                 its = [each for each in maps_of if each.name == name]
-                values = self._all(self._runner(self._measure_again, name, of_method), [each.item for each in its])
-                for each, value in zip(its, values, strict=True):
-                    found[each.of]["rows"][name] |= value
+                add(its, self._all(self._runner(self._measure_again, name, of_method), [each.item for each in its]))
         return [_checked(each) for each in found]
 
-    def _explained(self, examples, names, of_map):
+    def _explained(self, examples, wanted):
         """Records without columns, or a ValueError, for each example; and all the maps."""
-        # Masks and boxes, of which there are many shapes, are for what measures.
+        names = tuple(wanted)
+        ends = self._ends(metric for metrics in wanted.values() for metric in metrics)
         plain = [example._replace(mask=None, ignore=None, boxes=None) for example in examples]
-        explained = jax.tree.map(np.asarray, self._runner(self._explain, names, of_map)(plain))
+        explained = jax.tree.map(np.asarray, self._runner(self._explain, names, ends)(plain))
         found: list[Any] = []
         maps_of: list[_Map] = []
         for i, example in enumerate(examples):
@@ -198,11 +204,12 @@ class Scorer:
             self.runners[what] = chunks.Runner(program(*of), self.shared, **how)
         return self.runners[what]
 
-    def _explain(self, names, of_map):
-        # Where the curves of every map begin or end, once for each image.
-        wanted = [measures.function(self.measured[name]) for name in of_map]
-        ends = {name: end for name, (measure, end) in ENDS.items() if measure in wanted}
+    def _ends(self, metrics):
+        """Where the curves of every map begin or end, once for each image."""
+        wanted = [measures.function(self.measured[name]) for name in metrics]
+        return tuple(name for name, (measure, _) in ENDS.items() if measure in wanted)
 
+    def _explain(self, names, ends):
         def f(shared, example):
             cut, key = shared
             outputs = activations(cut, example.image)[1]
@@ -219,9 +226,7 @@ class Scorer:
                 "predicted": predicted,
                 "probability": self.score(outputs, target),
                 "rank": (outputs > outputs[jnp.maximum(example.label, 0)]).sum(),
-                "ends": {
-                    name: self.score(activations(cut, end(example.image))[1], target) for name, end in ends.items()
-                },
+                "ends": {name: self.score(activations(cut, ENDS[name][1](example.image))[1], target) for name in ends},
                 "maps": jnp.stack([each(example.image) for each in explain]),
             }
 
@@ -249,9 +254,19 @@ class Scorer:
         measure = self.measured[name]
         if not _can(measure, item):
             return {}
-        columns = measure(*given)
+        takes = "score" in inspect.signature(measure).parameters and "score" not in measures.bound(measure)
+        try:
+            columns = measure(*given, **({"score": self.score} if takes else {}))
+        except (TypeError, ValueError) as error:
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(f"metric {name!r}: {error}") from error
         if not isinstance(columns, dict):
             raise TypeError(f"metric {name!r} gives {type(columns).__name__}: a dict of columns is wanted")
+        for column in columns:
+            if ", " in column or column in RESERVED:
+                raise ValueError(
+                    f"metric {name!r} gives the column {column!r}: another name is wanted, without ', ', and not one "
+                    f"of {', '.join(RESERVED)}"
+                )
         return {f"{column}{measures.options(measure)}": value for column, value in columns.items()}
 
 
@@ -326,7 +341,7 @@ def joined(row: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> dict
     columns: dict[str, Any] = {}
     for metric in (OF_THE_MAP, *metrics):
         for column, value in row[metric].items():
-            if column in columns or measures.without_options(column) == "win":
+            if column in columns:
                 raise ValueError(f"two metrics give the column {column!r}: give one of them another name for it")
             columns[column] = value
     return columns

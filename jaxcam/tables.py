@@ -383,7 +383,7 @@ def _aligned(head: list[str], rows: list[list[str]]) -> Iterator[str]:
 
 
 def _piped(head: list[str], rows: list[list[str]]) -> Iterator[str]:
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    head, *rows = [[cell.replace("|", "\\|") for cell in row] for row in [head, *rows]]
     yield f"| {' | '.join(head)} |"
     yield f"|---|{'---|' * (len(head) - 1)}"
     for row in rows:

@@ -1,5 +1,6 @@
 """What the README and the docs show runs as it is written there."""
 
+import inspect
 import os
 import pathlib
 import re
@@ -8,6 +9,8 @@ os.environ["KERAS_BACKEND"] = "jax"
 
 import jax
 import pytest
+
+from jaxcam import measures, reports
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "bring_your_own_model.md").read_text()
@@ -69,6 +72,18 @@ def test_the_page_runs(page):
         assert said
         for call, shape in said:
             assert eval(call, found) == eval(shape)
+
+
+def test_metrics_have_the_options_of_the_page():
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\| (.*?) ?\| .*? \|$", (ROOT / "docs" / "evaluation.md").read_text(), re.MULTILINE
+    )
+    assert [name for name, _ in rows] == list(measures.MEASURES)
+    for name, shown in rows:
+        (measure,) = reports.metrics_of(":".join([name, *(each.strip("`") for each in re.findall("`[^`]+`", shown))]))
+        taken = inspect.signature(measures.MEASURES[name]).parameters.values()
+        options = {each.name: each.default for each in taken if each.kind is each.KEYWORD_ONLY}
+        assert {"score": options.get("score"), **measures.bound(measure)} == {"score": None, **options}
 
 
 def test_the_evaluation_runs(capsys):

@@ -113,6 +113,10 @@ def test_metrics_from_their_text():
     assert reports.metrics_of("mask_iou:threshold=None")[0].keywords == {"threshold": None}
     with pytest.raises(ValueError, match="pointing has no option 'tolerence=3': choose of tolerance="):
         reports.metrics_of("pointing:tolerence=3")
+    with pytest.raises(ValueError, match="pointing has 'tolerance' twice"):
+        reports.metrics_of("pointing:tolerance=3:tolerance=4")
+    with pytest.raises(ValueError, match="'pointing:tolerance=3' is there twice"):
+        reports.metrics_of("pointing:tolerance=3,drop,pointing:tolerance=3")
     with pytest.raises(ValueError, match="energy has no option 'score=logit': it takes none"):
         reports.metrics_of("energy:score=logit")
 
@@ -127,12 +131,12 @@ def test_layouts_are_known_by_what_they_look_like(tmp_path):
 
 
 def test_pictures_and_their_mistakes():
-    row = {"deletion_curve": [[0, 1], [0.5, 0.1]], "own_curve": [[0, 0.5, 1], [1, 2, 3]]}
+    row = {"deletion_curve, mode $x_{": [[0, 1], [0.5, 0.1]], "own_curve": [[0, 0.5, 1], [1, 2, 3]]}
     seen = {"label": 0, "target": 0, "predicted": 0, "probability": 0.5, "rank": 0}
     found = Evaluation({"a": {**seen, "rows": {"Grad-CAM": row, "random": row}}}, {}, "Grad-CAM")
     figure = plots.curves(found)
     panels = [axes for axes in figure.axes if axes.lines]
-    assert [axes.get_title() for axes in panels] == ["deletion, lower is better", "own_curve"]
+    assert [axes.get_title() for axes in panels] == [r"deletion, mode \$x_{, lower is better", "own_curve"]
     np.testing.assert_allclose(panels[0].lines[0].get_xydata(), [[0, 0.5], [1, 0.1]])
     assert [line.get_marker() for line in panels[0].lines] == [".", "None"]  # the control is a plain line
     assert len(plots.curves(found, methods=["random"]).axes[0].lines) == 1

@@ -462,6 +462,11 @@ def test_metrics_are_added_to_a_folder(tiny, examples, whole, tmp_path):
             wanted = {column: whole.images[name]["rows"][method][column] for column in row}
             close(row, wanted | {"coherency": 0.125} if method == "Grad-CAM" else wanted)
     assert set(run(METHODS, ["found"]).images["image 0"]["rows"]["random"]) == {"zero", "found", "spill"}
+    both = run({**METHODS, "LayerCAM": jaxcam.layer_cam}, ["adcc", "found", "pointing"]).images["image 0"]["rows"]
+    assert both["Grad-CAM"]["coherency"] == 0.125
+    close(
+        both["HiResCAM"], {column: whole.images["image 0"]["rows"]["HiResCAM"][column] for column in both["HiResCAM"]}
+    )
     both = run({**METHODS, "LayerCAM": jaxcam.layer_cam}, ["found", "pointing"]).images["image 0"]["rows"]
     assert both["LayerCAM"].keys() == both["random"].keys() == {"zero", "found", "spill", "pointing"}
     assert list(json.loads((tmp_path / "run.json").read_text())["metrics"]) == ["adcc", "found", "pointing"]
@@ -519,14 +524,106 @@ def test_one_metric_with_several_options(tiny, examples):
         else:  # a map of another class is not held against the label's place, whatever the options
             assert not {"pointing", "pointing, tolerance 3", "found, threshold 0.2"} & set(row)
     assert found.estimates()["random"].keys() >= {"win", "win, baseline 0.5", "pointing, tolerance 3"}
+
+
+def test_metrics_by_name():
+    """However the options are bound, they stand in the name, and always alike."""
     bound = functools.partial(measures.drop, score=jaxcam.scores.logit)
-    with pytest.raises(ValueError, match="drop has a score of its own: give evaluate score="):
-        jaxcam.evaluate(tiny, examples, METHODS, [bound])
+    for each in (bound, jax.jit(bound, static_argnames="score")):
+        with pytest.raises(ValueError, match="drop, score logit has a score of its own: give evaluate score="):
+            measures.named([each])
+    near = functools.partial(measures.pointing, tolerance=15)
+    half = functools.partial(measures.drop, baseline=0.5)
+    assert list(measures.named([jax.jit(near), "pointing"])) == ["pointing, tolerance 15", "pointing"]
+    assert measures.function(jax.jit(near)) is measures.pointing
+
+    def own(cut, case, saliency, *, a=0, b=0):
+        return {"own": saliency.max()}
+
+    def name(**options):
+        (found,) = measures.named([functools.partial(own, **options)])
+        return found
+
+    assert name(b=1, a=2) == name(a=2, b=1) == "own, a 2, b 1"
+    assert name(a=np.float32(0.1), b=(0.1, "x")) == "own, a 0.1, b (0.1 'x')"
+    assert name(a=[[1], [1, 2]], b=jnp.mean) == "own, a [[1] [1 2]], b mean"
+    assert name(a=jax.random.key(0)) != name(a=jax.random.key(1))
+    assert name(a=functools.partial(jnp.mean, axis=None)) == name(a=functools.partial(jnp.mean, axis=None))
+    assert name(a=functools.partial(jnp.mean, axis=None)) != name(a=functools.partial(jnp.mean, axis=0))
+    assert name(a=_Share(0.1)) == name(a=_Share(0.1)) != name(a=_Share(0.9))
+
+    def drop(cut, case, saliency):
+        return {"mine": saliency.max()}
+
+    assert list(measures.named([drop, "adcc"])) == ["drop", "adcc"]
+    with pytest.raises(ValueError, match="pointing has no option 'tolerence': it takes tolerance"):
+        measures.named([functools.partial(measures.pointing, tolerence=15)])
+    with pytest.raises(ValueError, match="no metric 'pointing:tolerance=15': .* options bound by functools.partial"):
+        measures.named(["pointing:tolerance=15"])
+    with pytest.raises(TypeError, match="a list of names, or of functions"):
+        measures.named({"near": near})
     # ADCC gives the drop of its own baseline, and of no other.
     assert list(measures.named(["drop", half, functools.partial(measures.adcc, baseline=0.5)])) == [
         "drop",
         "adcc, baseline 0.5",
     ]
+
+
+class _Share:
+    """An option as people make them, without a repr."""
+
+    def __init__(self, share):
+        self.share = share
+
+
+def test_an_option_that_is_an_object(tiny, examples, tmp_path):
+    def share(cut, case, saliency, *, of):
+        return {"share": (saliency > of.share).mean()}
+
+    def run(of, **how):
+        found = jaxcam.evaluate(tiny, examples[:1], METHODS, [functools.partial(share, of=_Share(of))], **how)
+        return next(value for column, value in found.images["image 0"]["rows"]["random"].items() if "share" in column)
+
+    assert run(0.1, out=tmp_path) == run(0.1) > run(0.9, out=tmp_path) == run(0.9)
+
+
+def test_runs_that_begin_in_one_folder(tiny, examples, tmp_path):
+    """The second takes a folder in which nothing is finished; the first then finds that it is another's."""
+    run = functools.partial(jaxcam.evaluate, tiny, examples[:1], METHODS, ["pointing"], out=tmp_path)
+
+    def load(given):
+        if given is examples[0]:
+            run(key=jax.random.key(1))
+        return given
+
+    with pytest.raises(ValueError, match="holds another run, with key"):
+        run(load=load)
+    assert run(key=jax.random.key(1)).images
+
+
+def test_a_metric_that_failed_does_not_take_its_name(tiny, examples, tmp_path):
+    run = functools.partial(jaxcam.evaluate, tiny, examples[:1], METHODS, out=tmp_path)
+    run(["pointing"])
+
+    def own(cut, case, saliency):
+        return {"own": saliency.meen()}
+
+    with pytest.raises(AttributeError, match="meen"):
+        run(["pointing", own])
+
+    def own(cut, case, saliency):
+        return {"own": saliency.mean()}
+
+    assert "own" in run(["pointing", own]).images["image 0"]["rows"]["random"]
+
+
+def test_the_maps_are_compiled_once(tiny, examples):
+    key = jax.random.key(0)
+    scorer = jaxcam.scoring.Scorer(tiny, key, METHODS, measures.named(["adcc", "deletion"]), count=2, memory=2**30)
+    example = jaxcam.scoring.loaded(examples[0])
+    scorer.size(example)
+    scorer([example])
+    assert len([what for what in scorer.runners if what[0] == "_explain"]) == 1
 
 
 def test_folders_of_others_and_torn_files(tiny, examples, tmp_path):
@@ -546,7 +643,7 @@ def test_folders_of_others_and_torn_files(tiny, examples, tmp_path):
             run(out=tmp_path / "evaluation")
     file.write_text(whole)
     (tmp_path / "evaluation" / "run.json").write_text('{"model": [[12, 12, 3], "float32", ""]}')
-    with pytest.raises(ValueError, match="does not describe an evaluation"):
+    with pytest.raises(ValueError, match="does not describe an evaluation of this version"):
         run(out=tmp_path / "evaluation")
     # A call that finished nothing says nothing of the folder's run.
     broken = {"Smooth": functools.partial(jaxcam.grad_cam, n_samples=-1)}
@@ -568,9 +665,14 @@ def test_methods_and_measures_as_people_bind_them(tiny, examples):
     assert jaxcam.evaluate(tiny, examples[:1], methods, [grey]).images
     for metric, message in (
         (lambda cut, case, saliency: {"own": saliency[0]}, r"column 'own' has shape \[12\]: a number or a curve"),
-        (lambda cut, case, saliency: {"zero": saliency.max()}, "two metrics give the column 'zero'"),
+        (lambda cut, case, saliency: {"zero": saliency.max()}, "gives the column 'zero': another name is wanted"),
+        (lambda cut, case, saliency: {"energy, mine": saliency.max()}, "'energy, mine': another name .* without ', '"),
+        (
+            functools.partial(measures.pointing, tolerance="15px"),
+            "metric 'pointing, tolerance 15px': '<' not supported",
+        ),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, TypeError), match=message):
             jaxcam.evaluate(tiny, examples[:1], METHODS, [metric])
     with pytest.raises(TypeError, match="a dict of columns is wanted"):
         jaxcam.evaluate(tiny, examples[:1], METHODS, [lambda cut, case, saliency: saliency.max()])
