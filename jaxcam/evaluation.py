@@ -188,7 +188,8 @@ def evaluate(
 
         for some, beside in chunks.alike(todo(), scorer.size):
             lacking = {pair for *_, there in beside for pair in lacks(there)}
-            wanted = {row: [m for m in measured if (row, m) in lacking] for row in rows if row in dict(lacking)}
+            left = {row for row, _ in lacking}
+            wanted = {row: [m for m in measured if (row, m) in lacking] for row in rows if row in left}
             try:
                 records = scorer(some, wanted)
             except Exception as error:  # whatever a method or a metric raises
