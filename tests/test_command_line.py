@@ -212,6 +212,7 @@ def test_layers(capsys):
     assert "block3_conv2  16 x 16 x 64" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_validate(capsys):
     assert main(["validate", "--locations", "2"]) == 0
     printed = capsys.readouterr().out

@@ -50,6 +50,7 @@ def test_other_orders_and_numbers_of_axes():
     assert convolves(jax.jit(f), x) and not convolves(jnp.sin, x)
 
 
+@pytest.mark.long
 def test_it_can_be_differentiated_and_batched(cut, image):
     f = lambda x: cut.features(cut.params, x).sum()
     gradient = in_order(jax.grad(f))

@@ -15,7 +15,7 @@ from flax import nnx
 import jaxcam
 
 # A few in every run; the others, which take minutes, with `-m zoo`.
-FEW = {"nnx": ("jit", "two_inputs"), "linen": ("jit", "vgg")}
+FEW = {"nnx": ("jit", "two_inputs"), "linen": ("jit",)}
 FLAX = [
     pytest.param(kind, name, marks=() if name in FEW[kind] else pytest.mark.zoo)
     for kind, specimens in (("nnx", zoo.NNX), ("linen", zoo.LINEN))
@@ -355,6 +355,7 @@ def test_tokens_become_maps():
         jaxcam.cut(model, layer, grid=(side, side), image_shape=specimen.image_shape)
 
 
+@pytest.mark.long
 def test_several_threads_cut_one_model():
     specimen, model = built("nnx", "resnet")
     names = list(jaxcam.layers(model, specimen.image_shape))

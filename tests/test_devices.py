@@ -44,7 +44,7 @@ def test_samples_divided_over_devices(cut, image):
         np.testing.assert_allclose(b, a, rtol=0, atol=1e-6 * np.abs(a).max())
 
 
-@pytest.mark.parametrize("n_samples", [1, 21])
+@pytest.mark.parametrize("n_samples", [1, pytest.param(21, marks=pytest.mark.long)])
 def test_a_sample_too_many_counts_for_nothing(x64, n_samples):
     """Against a loop, with weights as far apart as e^600, and the gradient through image and closure with it."""
     image = jnp.linspace(0.0, 1.0, 6)

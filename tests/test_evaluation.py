@@ -448,6 +448,7 @@ def test_a_bad_image_in_the_first_place_is_as_one_in_the_last(tiny, examples):
     assert list(jaxcam.evaluate(tiny, mixed, METHODS, [picky]).failed) == ["image 1"]
 
 
+@pytest.mark.long
 def test_metrics_are_added_to_a_folder(tiny, examples, whole, tmp_path):
     """What is there is taken as it is and not computed again, also where methods are added at the same time."""
     run = functools.partial(jaxcam.evaluate, tiny, examples[:2], target="label", out=tmp_path)
@@ -503,6 +504,7 @@ def test_one_name_for_two_metrics(tiny, examples, tmp_path):
     assert found["own, scale 2.0"] == 2 * found["own"]
 
 
+@pytest.mark.long
 def test_one_metric_with_several_options(tiny, examples):
     """Each has its own columns, measured as the metric called with them."""
     near, half = functools.partial(measures.pointing, tolerance=3), functools.partial(measures.drop, baseline=0.5)

@@ -259,6 +259,7 @@ def test_any_batch_size_gives_the_same(x64):
         assert_close(brute_force(f, A, batch_size=batch_size), wanted, 1e-12)
 
 
+@pytest.mark.long
 def test_under_jit_vmap_and_grad(x64):
     shape, f = HEADS["dense, gelu"]
     A = jnp.stack([normal(seed, *shape) for seed in range(3)])

@@ -172,7 +172,7 @@ def test_noise_in_the_images_own_units():
     np.testing.assert_allclose(own, share, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["smooth_grad_cam_pp", "average_maps"])
+@pytest.mark.parametrize("name", [pytest.param("smooth_grad_cam_pp", marks=pytest.mark.long), "average_maps"])
 def test_a_grown_map_is_that_of_its_samples(name):
     params, x, target = case()
     method = jaxcam.smooth_grad_cam_pp if name == "smooth_grad_cam_pp" else jaxcam.average_maps(jaxcam.layer_cam)
@@ -187,7 +187,7 @@ def test_a_grown_map_is_that_of_its_samples(name):
     assert int(call(n_samples=27, standard_error=0.0).n_samples) == 24
 
 
-@pytest.mark.parametrize("name", ["smooth_grad_cam_pp", "average_maps"])
+@pytest.mark.parametrize("name", [pytest.param("smooth_grad_cam_pp", marks=pytest.mark.long), "average_maps"])
 def test_the_standard_error_is_the_spread_over_keys(name):
     params, x, target = case()
     method = jaxcam.smooth_grad_cam_pp if name == "smooth_grad_cam_pp" else jaxcam.average_maps(jaxcam.layer_cam)

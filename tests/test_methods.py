@@ -225,7 +225,12 @@ def test_one_trace_for_all_cuts_images_targets_and_keys(image):
 
 
 @pytest.mark.parametrize(
-    "method", ["grad_cam", "grad_cam_pp", pytest.param("smooth_grad_cam_pp", marks=pytest.mark.long)]
+    "method",
+    [
+        pytest.param("grad_cam", marks=pytest.mark.long),
+        "grad_cam_pp",
+        pytest.param("smooth_grad_cam_pp", marks=pytest.mark.long),
+    ],
 )
 def test_maps_are_differentiable(x64, method):
     """In the image and in the parameters, against central differences along random directions."""
@@ -287,6 +292,7 @@ def test_the_papers_own_call(digits, cut, image):
         jaxcam.grad_cam_plus_smooth(digits, image, "block3_conv2", region=True)
 
 
+@pytest.mark.long
 def test_the_noise_axis_can_be_sharded(cut, image):
     """Maps by key over 8 host devices equal those of one."""
     mesh = jax.make_mesh((8,), ("key",))

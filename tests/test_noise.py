@@ -70,6 +70,7 @@ def test_even_chunks():
     assert [even_chunks(count, 8) for count in (1, 5, 8, 9, 10, 50)] == [1, 5, 8, 5, 5, 8]
 
 
+@pytest.mark.long
 def test_gradients_pass_through_the_average():
     square = lambda x, A: (3 * x.sum(), A)
     f = lambda x: mean_over_noise(jnp.square, square, x, KEY, n_samples=6, std=0.1, batch_size=2)[1].sum()

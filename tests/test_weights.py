@@ -654,6 +654,7 @@ def hub(cache):
     return done.stdout.splitlines()
 
 
+@pytest.mark.long
 def test_imagenet_weights_come_from_the_hubs_cache(tmp_path):
     repository, commit = tmp_path / "models--timm--vgg16.tv_in1k", "0123456789" * 4
     snapshot = repository / "snapshots" / commit
@@ -666,6 +667,7 @@ def test_imagenet_weights_come_from_the_hubs_cache(tmp_path):
     assert bytes.fromhex(fc1) == weights(classes=1000)["fc1/kernel"].tobytes()
 
 
+@pytest.mark.long
 def test_without_network_and_cache_it_says_how_to_give_a_file(tmp_path):
     (line,) = hub(tmp_path)
     assert line.startswith("OSError the weights timm/vgg16.tv_in1k are not in the Hugging Face cache and cannot be")
