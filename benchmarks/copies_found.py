@@ -21,7 +21,7 @@ import optax
 
 import jaxcam
 from examples.digits import canvases
-from jaxcam import localisation, metrics
+from jaxcam import metrics
 
 LAYER = "block3_conv2"
 SEED = 3_000_000
@@ -85,7 +85,7 @@ def methods(cut, pooled):
 @jax.jit
 def measured(saliency, boxes):
     """Pointing game, share of copies found, share of the rest that is as bright."""
-    inside = localisation.inside(boxes, saliency.shape).any(0)
+    inside = metrics.inside(boxes, saliency.shape).any(0)
     return [
         metrics.pointing_game(saliency, inside),
         metrics.found(saliency, boxes),

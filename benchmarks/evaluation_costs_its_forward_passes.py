@@ -24,7 +24,9 @@ from flax import nnx
 
 import jaxcam
 from benchmarks import timing
-from jaxcam import evaluation, measures, scoring
+from jaxcam import evaluation
+from jaxcam._base import types
+from jaxcam.evaluation import _loaded, _scorer, measures
 
 BOUND = 1.25
 PHOTOGRAPHS = 150
@@ -37,7 +39,7 @@ SMOOTHED = {
     for std, numerator in ((0.15, "second"), (0.15, "first"), (0.3, "second"))
 }
 SETS_OF_SAMPLES = 2  # one for each std
-METHODS: dict[str, scoring.Method] = {
+METHODS: dict[str, types.Method] = {
     "CAM": jaxcam.cam,
     "Grad-CAM": jaxcam.grad_cam,
     "Grad-CAM++, closed form": functools.partial(jaxcam.grad_cam_pp, derivatives="closed_form"),
@@ -64,11 +66,11 @@ def measure(*, small: bool = False) -> dict:
     mask[height // 4 : height // 2, width // 4 :] = 1
     boxes = np.array([[height // 4, width // 4, height // 2, width]])
     image = rng.uniform(0, 1, model.image_shape).astype(np.float32)
-    example = scoring.loaded(jaxcam.Example(image, 0, mask, boxes))
+    example = _loaded.loaded(jaxcam.Example(image, 0, mask, boxes))
 
     rows = {**METHODS, **evaluation.CONTROLS}  # Grad-CAM+, the twelfth method, is a control as well
     measured = measures.named()
-    scorer = scoring.Scorer(cut, jax.random.key(0), rows, measured, count=1)
+    scorer = _scorer.Scorer(cut, jax.random.key(0), rows, measured, count=1)
     forward = jax.jit(lambda cut, x: cut.head(cut.params, cut.features(cut.params, x), x))
     (record,) = scorer([example])
     maps = {str(row["deletion"]["deletion_curve"]) for row in record["rows"].values()}

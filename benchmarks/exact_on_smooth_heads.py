@@ -24,8 +24,9 @@ from flax import nnx
 
 import jaxcam
 from benchmarks import timing
-from jaxcam import linearity, plans
+from jaxcam.derivatives import _plan as plans
 from jaxcam.derivatives import brute_force, exact
+from jaxcam.derivatives import certificate as linearity
 
 BOUNDS = {"exact / floor": 2, "memory, GB": 6}
 AT_LEAST = {"brute force / exact": 15}

@@ -21,7 +21,10 @@ import numpy as np
 import jaxcam
 from examples import real_photographs
 from examples.digits import canvases
-from jaxcam import datasets, examples, measures, reports, runs
+from jaxcam import datasets
+from jaxcam.cli import _evaluate as reports
+from jaxcam.evaluation import measures
+from jaxcam.runtime import _store as runs
 
 SEED = 4_000_000
 DIGITS_LAYER, PETS_LAYER = "block3_conv2", real_photographs.LAYER
@@ -78,7 +81,7 @@ def pets(parser):
 
 def loaded(example: jaxcam.Example) -> jaxcam.Example:
     """A photograph of 224 x 224 with its mask, and the box that the mask just fits into."""
-    found = examples.load(example, SHAPE)
+    found = datasets.load(example, SHAPE)
     rows, columns = np.nonzero(np.asarray(found.mask) == 1)
     return found._replace(boxes=np.array([[rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]], np.float32))
 

@@ -19,7 +19,7 @@ from flax import nnx
 
 import jaxcam
 import jaxcam.plots
-from jaxcam import images
+from jaxcam.datasets import images
 
 LAYER = "block5_conv3"
 

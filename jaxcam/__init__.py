@@ -3,42 +3,42 @@
 from importlib.metadata import version as _version
 
 # Networks that come apart, and their weights.
-from jaxcam import checkpoints as checkpoints
-from jaxcam import layouts as layouts
+from jaxcam.pretrained import checkpoints as checkpoints
+from jaxcam.pretrained import layouts as layouts
 from jaxcam import pretrained as pretrained
-from jaxcam import vgg as vgg
+from jaxcam.networks import vgg as vgg
 from jaxcam.pretrained import digits as digits
 from jaxcam.pretrained import vgg11 as vgg11
 from jaxcam.pretrained import vgg13 as vgg13
 from jaxcam.pretrained import vgg16 as vgg16
 from jaxcam.pretrained import vgg19 as vgg19
-from jaxcam.vgg import VGG as VGG
-from jaxcam.vgg import vgg_digits as vgg_digits
+from jaxcam.networks import VGG as VGG
+from jaxcam.networks import vgg_digits as vgg_digits
 
 # A model and a layer to features and head.
-from jaxcam.cut import Cut as Cut
-from jaxcam.cut import Cuts as Cuts
-from jaxcam.cut import cut as cut
-from jaxcam.cut import layers as layers
+from jaxcam.cutting import Cut as Cut
+from jaxcam.cutting import Cuts as Cuts
+from jaxcam.cutting import cut as cut
+from jaxcam.cutting import layers as layers
 
 # A proof of when the closed form is exact.
-from jaxcam.linearity import certify as certify
+from jaxcam.derivatives import certify as certify
 
 # Noise, scores, derivatives, weights and maps: the steps, each a room of its own.
-from jaxcam import compat as compat
+from jaxcam.formulas import compat as compat
 from jaxcam import derivatives as derivatives
-from jaxcam import linearity as linearity
-from jaxcam import maps as maps
-from jaxcam import noise as noise
-from jaxcam import scores as scores
-from jaxcam import weights as weights
-from jaxcam.maps import fuse as fuse
-from jaxcam.maps import normalize as normalize
-from jaxcam.maps import resize as resize
-from jaxcam.maps import select as select
+from jaxcam.derivatives import certificate as certificate
+from jaxcam.formulas import maps as maps
+from jaxcam.perturbations import noise as noise
+from jaxcam.formulas import scores as scores
+from jaxcam.formulas import weights as weights
+from jaxcam.formulas.maps import fuse as fuse
+from jaxcam.formulas.maps import normalize as normalize
+from jaxcam.formulas.maps import resize as resize
+from jaxcam.formulas.maps import select as select
 
 # One mechanism, and the named methods that it makes.
-from jaxcam.composition import gradient_cam as gradient_cam
+from jaxcam.methods import gradient_cam as gradient_cam
 from jaxcam.methods import cam as cam
 from jaxcam.methods import grad_cam as grad_cam
 from jaxcam.methods import grad_cam_plus as grad_cam_plus
@@ -50,39 +50,44 @@ from jaxcam.methods import hires_cam as hires_cam
 from jaxcam.methods import layer_cam as layer_cam
 from jaxcam.methods import score_cam as score_cam
 from jaxcam.methods import grad_cam_plus_smooth as grad_cam_plus_smooth
-from jaxcam.averages import average_maps as average_maps
-from jaxcam.growing import Smoothed as Smoothed
+from jaxcam.methods import average_maps as average_maps
+from jaxcam.perturbations import Smoothed as Smoothed
 
 # In the input's space, and other rules for the backward pass of a relu.
-from jaxcam import pixels as pixels
-from jaxcam import rules as rules
-from jaxcam.pixels import deconvnet as deconvnet
-from jaxcam.pixels import guided_backprop as guided_backprop
-from jaxcam.pixels import guided_grad_cam as guided_grad_cam
-from jaxcam.pixels import input_gradient as input_gradient
-from jaxcam.pixels import integrated_gradients as integrated_gradients
-from jaxcam.pixels import saliency as saliency
-from jaxcam.pixels import smooth_grad as smooth_grad
-from jaxcam.pixels import square_grad as square_grad
-from jaxcam.pixels import var_grad as var_grad
+from jaxcam.methods import pixels as pixels
+from jaxcam.tracing import rules as rules
+from jaxcam.methods import deconvnet as deconvnet
+from jaxcam.methods import guided_backprop as guided_backprop
+from jaxcam.methods import guided_grad_cam as guided_grad_cam
+from jaxcam.methods import input_gradient as input_gradient
+from jaxcam.methods import integrated_gradients as integrated_gradients
+from jaxcam.methods import saliency as saliency
+from jaxcam.methods import smooth_grad as smooth_grad
+from jaxcam.methods import square_grad as square_grad
+from jaxcam.methods import var_grad as var_grad
 
 # Many images: to a memory budget, over devices, to files that a killed run goes on with.
-from jaxcam import batches as batches
-from jaxcam.batches import Explained as Explained
-from jaxcam.batches import explain_batch as explain_batch
+from jaxcam import analysis as analysis
+from jaxcam import runtime as runtime
+from jaxcam.runtime import Explained as Explained
+from jaxcam.runtime import explain_batch as explain_batch
 
 # Which map is better: metrics, controls beside the methods, and an evaluation of all of them on labelled images.
-from jaxcam import controls as controls
+from jaxcam.methods import controls as controls
 from jaxcam import datasets as datasets
-from jaxcam import measures as measures
+from jaxcam.evaluation import measures as measures
 from jaxcam import metrics as metrics
 from jaxcam.evaluation import evaluate as evaluate
-from jaxcam.examples import Example as Example
-from jaxcam.tables import Evaluation as Evaluation
+from jaxcam.datasets import Example as Example
+from jaxcam.evaluation import Evaluation as Evaluation
 
 # What is known about a map, and the closed form against the exact derivatives.
-from jaxcam.diagnosis import Diagnosis as Diagnosis
-from jaxcam.diagnosis import diagnose as diagnose
-from jaxcam.validation import validate as validate
+from jaxcam.analysis import Diagnosis as Diagnosis
+from jaxcam.analysis import diagnose as diagnose
+from jaxcam.analysis import validate as validate
+
+# Names of earlier versions.
+linearity = certificate
+batches = runtime
 
 __version__ = _version("jaxcam-saliency")

@@ -10,7 +10,8 @@ os.environ["KERAS_BACKEND"] = "jax"
 import jax
 import pytest
 
-from jaxcam import measures, reports
+from jaxcam.cli import _evaluate as reports
+from jaxcam.evaluation import measures
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "bring_your_own_model.md").read_text()

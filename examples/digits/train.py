@@ -1,6 +1,6 @@
 """Train the embedded default: a small VGG on canvases of handwritten digits.
 
-    python -m examples.digits.train --out jaxcam/digits        (about half an hour on 2 cores)
+    python -m examples.digits.train --out jaxcam/pretrained/digits        (about half an hour on 2 cores)
     python -m examples.digits.train --out /tmp/digits --canvases 256 --epochs 1 --test 100       (a quick look)
     python -m examples.digits.train --out build/gelu --activation gelu       (the same network with a smooth head)
 

@@ -1,0 +1,1 @@
+"""What every package needs: types, checks, numerics and a progress bar; it knows no model."""

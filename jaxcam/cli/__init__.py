@@ -1,0 +1,3 @@
+"""The command line, a file for each command."""
+
+from jaxcam.cli._main import main as main

@@ -1,0 +1,85 @@
+"""TODO."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["features", "head", "layer", "reads_input"]
+)
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A model in two parts, on one example without a batch axis.
+
+    A cut is a pytree whose leaves are the parameters. Pass it to a jitted function as an argument: closed over, the
+    parameters become constants of the program, which for VGG-16 takes a gigabyte and seconds to compile.
+
+    Attributes:
+      params: any pytree; what the two functions take first.
+      features: `(params, x) -> A`, with `A` of shape `[*spatial k]`: channels last, any number of spatial axes.
+      head: `(params, A, x) -> outputs`. It takes the input too, for layers that a skip connection bypasses.
+      layer: the layer's name, for messages and titles.
+      reads_input: whether the head needs the input beside A, as it does where a connection goes round the layer; None
+        where that is not known.
+    """
+
+    params: Any
+    features: Callable[[Any, Any], jax.Array] = field(repr=False)
+    head: Callable[[Any, Any, Any], Any] = field(repr=False)
+    layer: str = ""
+    reads_input: bool | None = None
+
+    def __repr__(self) -> str:
+        known = {None: "", True: ", the head reads the input", False: ", the head does not read the input"}
+        return f"Cut(layer={self.layer!r}, {_size(self.params):,} parameters{known[self.reads_input]})"
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["tapped", "layers"])
+@dataclass(frozen=True, eq=False)
+class Cuts:
+    """A model that can be added to at several layers, on one example: one backward pass reaches all of them.
+
+    The derivatives of the outputs in what is added to a layer are those of the head of a `Cut` at that layer in A, of
+    every order; but the heads are one program here. A pytree like a `Cut`, whose leaves are the parameters.
+
+    Attributes:
+      params: any pytree; what the function takes first.
+      tapped: `(params, deltas, x) -> (activations, outputs)`: the model, with `deltas[layer]` added to the layer's
+        value. Deltas and activations are dicts by layer, `[*spatial k]` each. A layer that is missing in `deltas` has
+        nothing added to it, so `{}` gives the model as it is; an activation has its delta in it.
+      layers: the layers' names, in the order that they were given in. The activations are in it too, but JAX sorts the
+        keys of what goes through its transformations.
+
+    Example:
+      >>> import jax, jaxcam
+      >>> cuts = jaxcam.cut(jaxcam.digits(), ["block2_conv2", "block3_conv2"])
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> activations, outputs = cuts.tapped(cuts.params, {}, image)
+      >>> zeros = jax.tree.map(jax.numpy.zeros_like, activations)
+      >>> gradients = jax.grad(lambda deltas: cuts.tapped(cuts.params, deltas, image)[1][3])(zeros)
+      >>> {layer: gradients[layer].shape for layer in cuts.layers}
+      {'block2_conv2': (32, 32, 32), 'block3_conv2': (16, 16, 64)}
+    """
+
+    params: Any
+    tapped: Callable[[Any, Mapping[str, jax.Array], Any], tuple[dict[str, jax.Array], Any]] = field(repr=False)
+    layers: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Cuts(layers={self.layers!r}, {_size(self.params):,} parameters)"
+
+
+def _size(params):
+    return sum(leaf.size for leaf in jax.tree.leaves(params) if hasattr(leaf, "size"))
+
+
+def activations(cut: Cut | Cuts, image: Any) -> tuple[dict[Any, jax.Array], Any]:
+    """The activations of one example by layer, and the model's outputs."""
+    if isinstance(cut, Cuts):
+        return cut.tapped(cut.params, {}, image)
+    A = cut.features(cut.params, image)
+    return {cut.layer: A}, cut.head(cut.params, A, image)

@@ -1,0 +1,11 @@
+"""The score's derivatives at every location of the feature map, and a proof of when the closed form is exact."""
+
+from jaxcam.derivatives._closed_form import closed_form as closed_form
+from jaxcam.derivatives._closed_form import score_is_affine as score_is_affine
+from jaxcam.derivatives._exact import brute_force as brute_force
+from jaxcam.derivatives._exact import exact as exact
+from jaxcam.derivatives._link import LINKS as LINKS
+from jaxcam.derivatives._link import Derivatives as Derivatives
+from jaxcam.derivatives._link import through_link as through_link
+from jaxcam.derivatives.certificate import Certificate as Certificate
+from jaxcam.derivatives.certificate import certify as certify

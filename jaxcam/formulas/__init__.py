@@ -1,0 +1,1 @@
+"""The papers' equations on arrays: scores, channel weights and maps; no model is known here."""

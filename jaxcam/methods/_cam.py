@@ -1,0 +1,305 @@
+"""The named methods: each joins cut, noise, derivatives, weights and map in a few lines.
+
+Every method is `method(cut, image, target=None, [key], *, options)` on **one example without a batch axis**, and
+returns the map at the layer's resolution, `[*spatial]`, at least 0. `target=None` is the class of the largest output.
+For more examples, classes or keys use `jax.vmap`: what they share is computed once.
+
+    >>> import functools, jax, jaxcam
+    >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+    >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+    >>> jaxcam.smooth_grad_cam_pp(cut, image, None, jax.random.key(0), n_samples=5, std=0.3).shape
+    (16, 16)
+    >>> ten = jax.vmap(functools.partial(jaxcam.grad_cam_pp, cut, image))(jax.numpy.arange(10))
+    >>> ten.shape
+    (10, 16, 16)
+
+The gradient-weighted ones are all but CAM and Score-CAM. They take the options of `jaxcam.gradient_cam`: each can be
+smoothed by noise (`n_samples`, `std`, and a key), as Smooth Grad-CAM++ smooths Grad-CAM++, or grown until its standard
+error is small (`standard_error`), and each takes `Cuts` of several layers.
+
+    >>> several = jaxcam.cut(jaxcam.digits(), ["block2_conv2", "block3_conv2"])
+    >>> {layer: found.shape for layer, found in jaxcam.layer_cam(several, image).items()}
+    {'block2_conv2': (32, 32), 'block3_conv2': (16, 16)}
+    >>> jaxcam.grad_cam(cut, image, 3, jax.random.key(0), n_samples=8, std=0.2).shape
+    (16, 16)
+
+The methods are jitted; inside another `jit` they are part of it. Options are static, but for `std`: bind them with
+`functools.partial` before `jit`. Values can be checked only outside: a NaN image or a target out of range raises there,
+while under jit such a target makes a map of NaN.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcam._base.types import Image, Target
+from jaxcam.cutting import Cut, Cuts
+from jaxcam.derivatives import certificate as linearity
+from jaxcam.formulas import compat as peers
+from jaxcam.formulas import maps, scores, weights
+from jaxcam.methods._call import method
+from jaxcam.methods._gradient_cam import weighted_map
+from jaxcam.methods._score_cam import _clean
+
+# As the papers print them.
+TITLES = {
+    "cam": "CAM",
+    "grad_cam": "Grad-CAM",
+    "grad_cam_plus": "Grad-CAM+",
+    "grad_cam_pp": "Grad-CAM++",
+    "smooth_grad_cam_pp": "Smooth Grad-CAM++",
+    "counterfactual_grad_cam": "Counterfactual Grad-CAM",
+    "xgrad_cam": "XGrad-CAM",
+    "hires_cam": "HiResCAM",
+    "layer_cam": "LayerCAM",
+    "score_cam": "Score-CAM",
+}
+
+
+@method()
+def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | None = None) -> jax.Array:
+    """CAM: relu(sum_k w_k A^k), w_k the weights of the linear layer after global average pooling.
+
+    Args:
+      cut: a network whose head is global average pooling and one linear layer; `VGG(..., top="average")` cut at its
+        last convolution, for one.
+      image: one example, floats.
+      target: the class; None for the one with the largest output.
+      select: as in `jaxcam.select`.
+
+    Returns:
+      `[*spatial]`. The paper has no relu; here, as for the other methods, what speaks against the class is zero.
+
+    Raises:
+      ValueError: the head is not affine in A. Where it is affine but not the same at every location (a flattened
+        activation and a dense layer) the map is NaN: CAM is not defined there, and Grad-CAM is.
+
+    Zhou et al., "Learning deep features for discriminative localization", CVPR 2016, equations 1 and 2.
+
+    Example:
+      >>> import jaxcam
+      >>> model = jaxcam.vgg_digits(top="average")
+      >>> jaxcam.cam(jaxcam.cut(model, "block3_conv2"), jax.numpy.ones([64, 64, 3]), 7).shape
+      (16, 16)
+    """
+    A, target, valid = _clean(cut, image, target)
+
+    def u(A):
+        return scores.logit(cut.head(cut.params, A, image), target)
+
+    if not linearity.certify(u, A).affine_everywhere:
+        raise ValueError(
+            "CAM needs a head that is global average pooling and one linear layer: "
+            f"the head after {cut.layer or 'this cut'!r} is not affine. Grad-CAM extends CAM to any head"
+        )
+    gradient = jax.grad(u)(A)
+    first = gradient[(slice(0, 1),) * (A.ndim - 1)]
+    uniform = jnp.abs(gradient - first).max() <= 1e-3 * jnp.abs(first).max()
+    return jnp.where(valid & uniform, maps.saliency(A, weights.cam(gradient), select=select), jnp.nan)
+
+
+@method(options_of=weighted_map, several=True)
+def grad_cam(cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any) -> Any:
+    """Grad-CAM: relu(sum_k w_k A^k), w_k the mean over space of the derivative of Y.
+
+    Args, options, result and errors: as `jaxcam.gradient_cam`.
+
+    Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", ICCV 2017,
+    equations 1 and 2.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> jaxcam.grad_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
+      (16, 16)
+    """
+    return weighted_map(cut, image, target, key, weigh=lambda A, Y1: weights.grad_cam(Y1), order=1, **options)
+
+
+@method(options_of=weighted_map, several=True)
+def grad_cam_plus(
+    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
+) -> Any:
+    """Grad-CAM+: w_k = mean over space of relu(Y1); the simpler rule that Grad-CAM++ has to beat.
+
+    Args, options, result and errors: as `jaxcam.gradient_cam`.
+
+    Lerma & Lucas, "Grad-CAM++ is equivalent to Grad-CAM with positive gradients", 2022.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> jaxcam.grad_cam_plus(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
+      (16, 16)
+    """
+    return weighted_map(cut, image, target, key, weigh=lambda A, Y1: weights.grad_cam_plus(Y1), order=1, **options)
+
+
+@method(options_of=weighted_map, several=True)
+def grad_cam_pp(
+    cut: Cut | Cuts,
+    image: Image,
+    target: Target = None,
+    key: jax.Array | None = None,
+    *,
+    link: str = "exp",
+    numerator: str = "second",
+    compat: str | None = None,
+    **options: Any,
+) -> Any:
+    """Grad-CAM++: w_k = sum over space of alpha * relu(Y1), alpha = Y2 / (2 Y2 + S_k Y3), S_k = sum over space of A^k.
+
+    Args, options, result and errors: as `jaxcam.gradient_cam`, and with another default:
+
+      link: Y = e^u for "exp", u for "identity".
+      numerator: "second", Y2 in alpha's numerator, or "first", Y1, as equation 7 of the Smooth Grad-CAM++ paper is
+        printed; the maps differ.
+      compat: the map as another library really computes it, deviations and normalisation included, to explain a
+        difference: one of "pytorch-grad-cam", "tf-keras-vis", "xplique", "torch-cam", "original"; see `jaxcam.compat`.
+        It goes with no option but `score`.
+
+    Chattopadhay et al., "Grad-CAM++: improved visual explanations for deep convolutional networks", WACV 2018,
+    equations 5, 10 and 11.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+      >>> jaxcam.grad_cam_pp(cut, image, score=jaxcam.scores.log_softmax).shape
+      (16, 16)
+    """
+    if compat is not None:
+        score = options.pop("score", scores.logit)
+        if options or key is not None or (link, numerator) != ("exp", "second"):
+            raise ValueError(f"compat={compat!r} is what that library computes: it goes with no option but score")
+        if isinstance(cut, Cuts):
+            raise TypeError(f"compat={compat!r} takes one layer: the cut is at {', '.join(cut.layers)}")
+        A, target, valid = _clean(cut, image, target)
+        u, g = jax.value_and_grad(lambda A: score(cut.head(cut.params, A, image), target))(A)
+        return jnp.where(valid, peers.grad_cam_pp(compat, A, u, g), jnp.nan)
+
+    def weigh(A, Y1, Y2, Y3):
+        return weights.grad_cam_pp(A, Y1, Y2, Y3, numerator=numerator)
+
+    return weighted_map(cut, image, target, key, weigh=weigh, order=3, link=link, **options)
+
+
+@method(options_of=weighted_map, several=True)
+def smooth_grad_cam_pp(
+    cut: Cut | Cuts,
+    image: Image,
+    target: Target = None,
+    key: jax.Array | None = None,
+    *,
+    n_samples: int = 5,
+    std: jax.Array | float = 0.3,
+    link: str = "exp",
+    numerator: str = "second",
+    **options: Any,
+) -> Any:
+    """Smooth Grad-CAM++: Grad-CAM++ with D_p, the means over noisy inputs of Y_p, in the place of Y_p.
+
+    alpha = D2 / (2 D2 + S_k D3); w_k = sum over space of alpha * relu(D1); S_k and the A of the map are those of the
+    clean image. Sample m enters the means with its own factor e^(u_m), as the formula says.
+
+    Args, options, result and errors: as `jaxcam.grad_cam_pp`, and with other defaults:
+
+      n_samples: how many noisy copies; 0 for no noise, which is Grad-CAM++.
+      std: the noise's standard deviation, as a share of the image's range.
+
+    Omeiza et al., "Smooth Grad-CAM++: an enhanced inference level visualization technique for deep convolutional neural
+    network models", 2019, equations 5 to 8.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+      >>> jaxcam.smooth_grad_cam_pp(cut, image, None, jax.random.key(0), n_samples=20, std=0.15).shape
+      (16, 16)
+    """
+
+    def weigh(A, D1, D2, D3):
+        return weights.grad_cam_pp(A, D1, D2, D3, numerator=numerator)
+
+    how = {"n_samples": n_samples, "std": std, "link": link, **options}
+    return weighted_map(cut, image, target, key, weigh=weigh, order=3, **how)
+
+
+@method(options_of=weighted_map, several=True)
+def counterfactual_grad_cam(
+    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
+) -> Any:
+    """Counterfactual Grad-CAM: Grad-CAM of the negated derivative, what would have to go for another class.
+
+    Args, options, result and errors: as `jaxcam.gradient_cam`.
+
+    Selvaraju et al., "Grad-CAM", ICCV 2017, "Counterfactual explanations".
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> jaxcam.counterfactual_grad_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
+      (16, 16)
+    """
+    return weighted_map(
+        cut, image, target, key, weigh=lambda A, Y1: weights.counterfactual_grad_cam(Y1), order=1, **options
+    )
+
+
+@method(options_of=weighted_map, several=True)
+def xgrad_cam(
+    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
+) -> Any:
+    """XGrad-CAM: w_k = sum over space of (A^k / S_k) Y1, S_k = sum over space of A^k.
+
+    Args, options, result and errors: as `jaxcam.gradient_cam`.
+
+    Fu et al., "Axiom-based Grad-CAM: towards accurate visualization and explanation of CNNs", BMVC 2020.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> jaxcam.xgrad_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
+      (16, 16)
+    """
+    return weighted_map(cut, image, target, key, weigh=weights.xgrad_cam, order=1, **options)
+
+
+@method(options_of=weighted_map, several=True)
+def hires_cam(
+    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
+) -> Any:
+    """HiResCAM: relu(sum_k Y1 A^k), location by location.
+
+    Args, options, result and errors: as `jaxcam.gradient_cam`.
+
+    Draelos & Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks",
+    2020.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> jaxcam.hires_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
+      (16, 16)
+    """
+    return weighted_map(cut, image, target, key, weigh=lambda A, Y1: weights.hires_cam(Y1), order=1, **options)
+
+
+@method(options_of=weighted_map, several=True)
+def layer_cam(
+    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
+) -> Any:
+    """LayerCAM: relu(sum_k relu(Y1) A^k), location by location; made for layers before the last.
+
+    Args, options, result and errors: as `jaxcam.gradient_cam`.
+
+    Jiang et al., "LayerCAM: exploring hierarchical class activation maps for localization", TIP 2021.
+
+    Example:
+      >>> import jaxcam
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> jaxcam.layer_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
+      (16, 16)
+    """
+    return weighted_map(cut, image, target, key, weigh=lambda A, Y1: weights.layer_cam(Y1), order=1, **options)

@@ -1,0 +1,11 @@
+"""Figures of maps, evaluations and validations."""
+
+from jaxcam.plots._evaluation import curves as curves
+from jaxcam.plots._evaluation import differences as differences
+from jaxcam.plots._maps import compare as compare
+from jaxcam.plots._maps import family as family
+from jaxcam.plots._maps import filters as filters
+from jaxcam.plots._maps import neurons as neurons
+from jaxcam.plots._maps import overlay as overlay
+from jaxcam.plots._maps import save as save
+from jaxcam.plots._validation import validation as validation

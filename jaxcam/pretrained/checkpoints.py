@@ -1,0 +1,135 @@
+"""Named arrays out of a file of weights, of whichever format the file's content shows it to be.
+
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "weights.npz"
+    ...     np.savez(path, **{"fc1/kernel": np.zeros([4, 2]), "fc1/bias": np.ones(2, np.float16)})
+    ...     arrays = read(path)
+    >>> {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
+    {'fc1/kernel': ((4, 2), 'float64'), 'fc1/bias': ((2,), 'float32')}
+
+Nothing in a file is executed. A PyTorch file is a pickle, which is a program; `_unpickle` reads the few instructions
+that a state dict is made of and makes plain Python values and `_Tensor`s of them. It calls nothing, imports nothing
+and sets no attribute, so a file that asks for anything else is refused by name.
+"""
+
+import io
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import BinaryIO
+
+import numpy as np
+
+from jaxcam.pretrained._torch_pickle import (
+    PREFIXES,
+    _float32,
+    _read_legacy_torch,
+    _read_torch,
+)
+
+HDF5, ZIP, PICKLE = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x80"
+FORMATS = "safetensors, HDF5 (.h5), .keras, .npz and PyTorch (.pth)"
+
+
+def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The named arrays of a file of weights.
+
+    The format is found from the content, never from the file's name: safetensors; HDF5, where a name is the path of a
+    dataset; `.keras`, which holds HDF5; `.npz`; and PyTorch's two formats, zip and the older one, where a state dict
+    may lie under "state_dict", "model_state_dict" or "model". A "module." or "model." before every name is taken off.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The arrays in the file's order, as the file has them, but float16 and bfloat16 as float32.
+
+    Raises:
+      OSError: there is no such file, it cannot be read, or it is a folder.
+      ValueError: in one line that begins with the path: the file is empty, cut short, damaged or of another format; it
+        holds something that is not an array of weights; it wants to run something.
+    """
+    with open(path, "rb") as file:
+        start = file.read(16)
+        kind, reader = _format(start, path)
+        file.seek(0)
+        try:
+            arrays = reader(file)
+        except (
+            ValueError, OSError, EOFError, KeyError, IndexError, TypeError, OverflowError, MemoryError, RuntimeError,
+            struct.error, zipfile.BadZipFile, zlib.error,
+        ) as error:  # fmt: skip
+            # What parsers raise on a damaged file is theirs to choose: it becomes one line, with the path.
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{os.fspath(path)}: cannot be read as {kind}: {reason:.300}") from error
+    for prefix in PREFIXES:
+        if arrays and all(name.startswith(prefix) for name in arrays):
+            arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    if not arrays:
+        raise ValueError(f"{os.fspath(path)}: a {kind} file without arrays")
+    return arrays
+
+
+def _format(start, path) -> tuple[str, Callable[[BinaryIO], dict[str, np.ndarray]]]:
+    if start.startswith(HDF5):
+        return "HDF5", _read_hdf5
+    if start.startswith(ZIP):
+        return "zip", _read_zip
+    if start.startswith(PICKLE):
+        return "PyTorch", _read_legacy_torch
+    if start[8:9] == b"{":  # after the header's length; the header is JSON
+        return "safetensors", _read_safetensors
+    found = f"it begins with {start[:8]!r}" if start else "it is empty"
+    raise ValueError(f"{os.fspath(path)}: not a file of weights: {found}; formats known: {FORMATS}")
+
+
+def _read_safetensors(file):
+    import ml_dtypes  # noqa: F401  # gives numpy its bfloat16
+    import safetensors
+
+    try:
+        with safetensors.safe_open(file.name, framework="np") as tensors:
+            return {name: _float32(tensors.get_tensor(name)) for name in tensors.keys()}
+    except (safetensors.SafetensorError, AttributeError) as error:  # AttributeError: a type that numpy does not have
+        raise ValueError(error) from error
+
+
+def _read_hdf5(file):
+    import h5py
+
+    arrays = {}
+
+    def visit(name, item):
+        if isinstance(name, bytes):  # h5py's way with what is not UTF-8
+            raise ValueError(f"{name!r:.40} is not text")
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub":
+            # Such a dataset's values lie in any file that it cares to name.
+            if item.external or item.is_virtual:
+                raise ValueError(f"{name} takes its values from another file")
+            arrays[name] = _float32(np.asarray(item[()]))
+
+    with h5py.File(file, "r") as content:
+        content.visititems(visit)
+    return arrays
+
+
+def _read_zip(file):
+    if not zipfile.is_zipfile(file):  # its table of contents is at the end
+        raise ValueError("the archive is cut short")
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        if "model.weights.h5" in names:
+            return _read_hdf5(io.BytesIO(archive.read("model.weights.h5")))
+        pickles = [name for name in names if name.endswith("/data.pkl")]
+        if pickles:
+            return _read_torch(archive, pickles[0].removesuffix("data.pkl"))
+        if not all(name.endswith(".npy") for name in names):
+            some = ", ".join(names[:3])
+            raise ValueError(f"it holds {some}, ...: neither model.weights.h5, nor data.pkl, nor .npy alone")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: _float32(arrays[name]) for name in arrays}

@@ -1,0 +1,33 @@
+"""Programs that JAX has traced: read, split at a mark, and rewritten."""
+
+from jaxcam.tracing._channels_last import convolves as convolves
+from jaxcam.tracing._channels_last import for_loops as for_loops
+from jaxcam.tracing._channels_last import in_order as in_order
+from jaxcam.tracing._jaxpr import binder as binder
+from jaxcam.tracing._jaxpr import called as called
+from jaxcam.tracing._jaxpr import inner_jaxpr as inner_jaxpr
+from jaxcam.tracing._jaxpr import inner_jaxprs as inner_jaxprs
+from jaxcam.tracing._jaxpr import live as live
+from jaxcam.tracing._jaxpr import scan_sizes as scan_sizes
+from jaxcam.tracing._jaxpr import shapes_of as shapes_of
+from jaxcam.tracing._jaxpr import source as source
+from jaxcam.tracing._jaxpr import typed_as as typed_as
+from jaxcam.tracing._marks import Mark as Mark
+from jaxcam.tracing._marks import computed as computed
+from jaxcam.tracing._marks import mark as mark
+from jaxcam.tracing._marks import marks as marks
+from jaxcam.tracing._primitives import ARITHMETIC as ARITHMETIC
+from jaxcam.tracing._primitives import BILINEAR as BILINEAR
+from jaxcam.tracing._primitives import CALLS as CALLS
+from jaxcam.tracing._primitives import ELEMENTWISE as ELEMENTWISE
+from jaxcam.tracing._primitives import LINEAR as LINEAR
+from jaxcam.tracing._primitives import PIECEWISE_LINEAR as PIECEWISE_LINEAR
+from jaxcam.tracing._primitives import RULES as RULES
+from jaxcam.tracing._primitives import STEPS as STEPS
+from jaxcam.tracing._split import Split as Split
+from jaxcam.tracing._split import Tap as Tap
+from jaxcam.tracing._split import split_at as split_at
+from jaxcam.tracing._split import tap as tap
+from jaxcam.tracing._steps import Block as Block
+from jaxcam.tracing._steps import Flat as Flat
+from jaxcam.tracing._steps import Step as Step

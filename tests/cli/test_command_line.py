@@ -1,0 +1,267 @@
+"""The command line as its user sees it: what it writes, prints and answers, and with which exit code."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxcam
+import jaxcam.datasets.images
+from jaxcam.cli import main
+
+CANVASES = [pathlib.Path(jaxcam.__file__).parent / "pretrained" / "digits" / f"canvas{i}.png" for i in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A photograph of another size and form than the network's."""
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8)).save(path)
+    return str(path)
+
+
+def fails(capsys, *arguments, says):
+    try:
+        code = main(list(arguments))
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1 and says in lines[0], captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_the_demo(capsys):
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    for word in ("class '", "probability 0.", "layer block3_conv2", "Smooth Grad-CAM++", "jaxcam_demo.png"):
+        assert word in printed
+    with Image.open("jaxcam_demo.png") as drawn:
+        assert drawn.width > drawn.height > 200
+    assert [file.name for file in pathlib.Path().iterdir()] == ["jaxcam_demo.png"], "nothing is left beside it"
+
+
+def test_the_demo_as_a_process():
+    done = subprocess.run([sys.executable, "-m", "jaxcam", "--json"], capture_output=True, text=True, check=True)
+    record = json.loads(done.stdout)
+    assert record["map_shape"] == [16, 16] and record["probability"] > 0.5
+
+
+def test_nothing_is_overwritten_without_force(capsys):
+    assert main([]) == 0
+    before = pathlib.Path("jaxcam_demo.png").read_bytes()
+    capsys.readouterr()
+    fails(capsys, says="jaxcam_demo.png is there already; --force overwrites it")
+    assert pathlib.Path("jaxcam_demo.png").read_bytes() == before
+    assert main(["--force"]) == 0
+
+
+def test_several_pictures(capsys, picture):
+    pathlib.Path("maps").mkdir()
+    arguments = [
+        "explain",
+        str(CANVASES[0]),
+        str(CANVASES[1]),
+        picture,
+        "--out",
+        "maps",
+        "--method",
+        "grad_cam",
+        "--json",
+    ]
+    assert main(arguments) == 0
+    records = json.loads(capsys.readouterr().out)
+    names = [f"{stem}.grad_cam.png" for stem in ("canvas0", "canvas1", "photo")]
+    assert [pathlib.Path(record["output"]).name for record in records] == names
+    assert sorted(file.name for file in pathlib.Path("maps").iterdir()) == names
+    assert all(0 <= record["probability"] <= 1 and record["layer"] == "block3_conv2" for record in records)
+
+
+def test_a_bad_picture_does_not_stop_the_others(capsys):
+    pathlib.Path("torn.png").write_bytes(CANVASES[0].read_bytes()[:3000])
+    pathlib.Path("notes.txt").write_text("not a picture")
+    fails_with = main(["explain", "torn.png", str(CANVASES[0]), "notes.txt", "absent.png", "--json"])
+    captured = capsys.readouterr()
+    records = json.loads(captured.out)
+    assert fails_with == 2
+    assert ["error" in record for record in records] == [True, False, True, True]
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 3 and all(line.startswith("jaxcam: ") for line in lines)
+    assert pathlib.Path("canvas0.smooth_grad_cam_pp.png").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--method", "smooth_grad_cam_pp", "--samples", "3", "--std", "0.1", "--seed", "4", "--score", "log_softmax"],
+        ["--method", "grad_cam_pp", "--filters", "3,7", "--target", "3"],
+        ["--method", "grad_cam", "--subset", "0,0 5,5", "--region", "--link", "exp"],
+        ["--layer", "block2_conv2", "--subset", "4,4 9,9"],
+    ],
+)
+def test_options(capsys, options):
+    assert main(["explain", str(CANVASES[1]), *options]) == 0
+    assert "probability" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--layer", "conv9"], "no layer 'conv9': choose one of block1_conv1"),
+        (["--layer", "fc1"], "a map needs at least one spatial axis"),
+        (["--target", "cat"], "no class 'cat': choose a number in 0..9 or a name: '0', '1'"),
+        (["--method", "lime"], "invalid choice: 'lime'"),
+        (["--method", "cam"], "CAM needs a head that is global average pooling"),
+        (["--samples", "-1"], "n_samples is -1"),
+        (["--samples", "many"], "invalid int value: 'many'"),
+        (["--std", "-0.5"], "std is -0.5"),
+        (["--method", "cam", "--samples", "3"], "--samples does not go with --method cam"),
+        (["--method", "grad_cam", "--std", "0.1"], "--std goes with --samples: --method grad_cam draws no noise"),
+        (["--filters", "a,b"], "'a,b' is not a list of integers"),
+        (["--filters", "64"], "filter 64 is outside the layer: it has 64, 0..63"),
+        (["--subset", "1,2,3"], "is not a list of points"),
+        (["--subset", "99,0"], "is outside the layer: coordinates are 0..15 x 0..15"),
+        (["--region"], "a region is two opposite corners"),
+        (["--link", "identity"], "alpha is 0/0 and the map is zero"),
+        (["--out", "nowhere"], "--out nowhere does not exist: make the folder first"),
+    ],
+)
+def test_mistakes_get_one_line(capsys, options, says):
+    fails(capsys, "explain", str(CANVASES[0]), *options, says=says)
+    assert not list(pathlib.Path().iterdir())
+
+
+NUMERALS = "zero one two three four five six seven eight nine".split()
+
+
+@pytest.fixture
+def weights_and_names(digits):
+    """The digits network as a user's own file, and a file of names for its classes."""
+    np.savez("mine.npz", **jaxcam.pretrained.to_arrays(digits))
+    pathlib.Path("names.txt").write_text("\n".join(NUMERALS) + "\n")
+    return ["--weights", "mine.npz", "--classes", "names.txt"]
+
+
+def test_weights_of_ones_own(capsys, weights_and_names):
+    named = ["explain", str(CANVASES[1]), "--method", "grad_cam", "--json", "--force"]
+    assert main([*named, *weights_and_names, "--target", "Three"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert (record["class"], record["target"], record["layer"]) == ("three", 3, "block3_conv2")
+    drawn = pathlib.Path(record["output"]).read_bytes()
+    assert main([*named, "--target", "3"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["probability"] == record["probability"]
+    assert pathlib.Path(record["output"]).read_bytes() != drawn, "the title has the name"
+    assert main([*named, "--weights", "mine.npz"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["class"] == "3", "a number where there are no names"
+    fails(capsys, "explain", str(CANVASES[2]), *weights_and_names, "--target", "thre", says="did you mean 'three'")
+
+
+@pytest.mark.long
+def test_the_other_commands_with_weights(capsys, weights_and_names, picture):
+    assert main(["layers", "--weights", "mine.npz"]) == 0
+    assert "block3_conv2  16 x 16 x 64" in capsys.readouterr().out
+    assert main(["validate", picture, *weights_and_names, "--target", "nine", "--locations", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["target"] == 9
+    fails(capsys, "validate", "--weights", "mine.npz", "--force", says="with --weights, give an IMAGE")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--weights", "absent.h5"], "absent.h5: No such file or directory"),
+        (["--weights", "names.txt"], "names.txt: not a file of weights"),
+        (
+            ["--weights", "mine.npz", "--classes", "imagenet"],
+            "--classes imagenet has 1000 names: the network has 10",
+        ),
+        (["--classes", "names.txt"], "--classes goes with --weights"),
+        (["--weights", "imagenet", "--target", "tigre cat"], "no class 'tigre cat': did you mean 'tiger cat'"),
+        (["--target", "99"], "no class 99: there are 10, from 0"),
+        (["--weights", "mine.npz", "--classes", "absent.txt"], "absent.txt: No such file or directory"),
+    ],
+)
+def test_mistakes_of_weights(capsys, weights_and_names, options, says):
+    fails(capsys, "explain", str(CANVASES[0]), *options, says=says)
+
+
+def test_two_inputs_of_one_name(capsys, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.png").write_bytes(CANVASES[0].read_bytes())
+    fails(capsys, "explain", "a/x.png", "b/x.png", says="a/x.png and b/x.png would both be written to x.smooth")
+
+
+def test_an_option_before_the_command_counts(capsys):
+    assert main(["--json", "layers"]) == 0
+    assert json.loads(capsys.readouterr().out)["block3_conv2"] == [16, 16, 64]
+
+
+def test_layers(capsys):
+    assert main(["layers"]) == 0
+    assert "block3_conv2  16 x 16 x 64" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_validate(capsys):
+    assert main(["validate", "--locations", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "the closed form is exact here" in printed and "at 2 locations" in printed
+    assert pathlib.Path("jaxcam_validate.png").stat().st_size > 10_000
+    fails(capsys, "validate", says="jaxcam: jaxcam_validate.png is there already; --force overwrites it")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--layer", "fc1"], "layer 'fc1' has no map: choose a convolution or a pooling"),
+        (["--layer", "conv9"], "no layer 'conv9': choose one of block1_conv1"),
+        (["--activation", "swish"], "invalid choice: 'swish'"),
+        (["--locations", "0"], "locations is 0: an integer of at least 1 is wanted"),
+        (["absent.png"], "absent.png"),
+    ],
+)
+def test_mistakes_of_validate(capsys, options, says):
+    fails(capsys, "validate", *options, says=says)
+    assert not list(pathlib.Path().iterdir())
+
+
+@pytest.mark.long
+def test_validate_as_json(capsys, picture):
+    arguments = ["validate", picture, "--activation", "silu", "--target", "3", "--locations", "2", "--json"]
+    assert main(arguments) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["activation"] == "silu" and record["target"] == 3 and not record["certificate"]["locally_affine"]
+    assert record["comparisons"][1]["errors"]["Y2"] > 0 and record["finite_differences"][0]["kept"] == 2
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16", "1"])
+def test_pictures_of_every_form(tmp_path, mode):
+    grey = np.linspace(0, 255, 40 * 60).reshape(40, 60)
+    if mode == "I;16":
+        Image.fromarray((257 * grey).astype(np.uint16)).save("x.tif")
+    else:
+        Image.fromarray(grey.astype(np.uint8)).convert(mode).save("x.tif")
+    found = jaxcam.datasets.images.read("x.tif")
+    assert found.shape == (40, 60, 3) and found.dtype == np.float32 and 0 <= found.min() < found.max() <= 1
+    if mode != "1":
+        np.testing.assert_allclose(found[..., 1], grey / 255, atol=0.02)
+
+
+def test_diagnose(capsys):
+    assert main(["diagnose", "--target", "3"]) == 0
+    report = capsys.readouterr().out
+    assert "block3_conv2, class 3: score" in report and "the closed form is exact" in report
+    assert main(["diagnose", "--activation", "gelu", "--score", "log_softmax", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["certificate"]["locally_affine"] is False and record["class"] in "0123456789"

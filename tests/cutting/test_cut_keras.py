@@ -1,0 +1,179 @@
+"""Keras 3 models on the JAX backend come apart as Flax models do."""
+
+import os
+import threading
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxcam
+from tests import zoo
+
+keras = pytest.importorskip("keras")
+
+
+@pytest.fixture(autouse=True)
+def _promotion():
+    with jax.numpy_rank_promotion("allow"):  # Keras's own dense layers need it
+        yield
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.zoo if name == "resnet" else ()) for name in zoo.KERAS]
+)
+def test_it_comes_apart_at_every_layer(name):
+    specimen = zoo.KERAS[name]
+    model = specimen.build()
+    weights = [np.array(weight.value) for weight in model.weights]
+    classes = [type(layer) for layer in model._flatten_layers()]
+    # Keras knows the shape of its images, but for subclassed models.
+    names = jaxcam.layers(model, specimen.image_shape if name == "subclassed" else None)
+    assert len(names) >= 8
+    cuts = {layer: jaxcam.cut(model, layer) for layer in names}
+    x = jax.random.uniform(jax.random.key(0), specimen.image_shape)
+
+    @jax.jit
+    def parts(cuts, x):
+        found = {}
+        for layer, cut in cuts.items():
+            A = cut.features(cut.params, x)
+            slope = jax.grad(lambda A, cut=cut: cut.head(cut.params, A, x).sum())(A)
+            found[layer] = A, cut.head(cut.params, A, x), slope
+        return found
+
+    wanted = model(x[None], training=False)[0]
+    for layer, (A, outputs, slope) in parts(cuts, x).items():
+        assert A.shape == slope.shape == names[layer]
+        np.testing.assert_allclose(outputs, wanted, rtol=1e-5, atol=1e-5, err_msg=layer)
+    assert [type(layer) for layer in model._flatten_layers()] == classes
+    for before, after in zip(weights, model.weights, strict=True):
+        np.testing.assert_array_equal(before, after.value)
+    layer = [layer for layer, shape in names.items() if len(shape) == 3][-1]
+    assert jaxcam.grad_cam_pp(jaxcam.cut(model, layer, image_shape=x.shape), x, 3).ndim == 2
+
+
+def test_a_model_in_use_by_another_thread_is_not_disturbed():
+    specimen = zoo.KERAS["sequential"]
+    model = specimen.build()
+    x = jax.random.uniform(jax.random.key(0), specimen.image_shape)
+    wanted = np.array(model(x[None], training=False))
+    stop, found = threading.Event(), []
+
+    def use():
+        while not stop.is_set():
+            with jax.numpy_rank_promotion("allow"):
+                found.append(np.array(model(x[None], training=False)))
+
+    user = threading.Thread(target=use)
+    user.start()
+    try:
+        for layer in jaxcam.layers(model):
+            cut = jaxcam.cut(model, layer)
+            cut.head(cut.params, cut.features(cut.params, x), x)
+    finally:
+        stop.set()
+        user.join()
+    assert found
+    for outputs in found:
+        np.testing.assert_allclose(outputs, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_what_keras_models_cannot_be():
+    with pytest.raises(ValueError, match="the Keras model 'empty' is not built: call it on an image first"):
+        jaxcam.cut(keras.Sequential([keras.layers.Dense(2)], name="empty"), "dense")
+    image, mask = keras.Input((8, 8, 3)), keras.Input((8, 8, 1))
+    y = keras.layers.Conv2D(4, 3, name="conv")(image * mask)
+    model = keras.Model([image, mask], keras.layers.GlobalAveragePooling2D()(y))
+    with pytest.raises(ValueError, match="image_shape is needed"):
+        jaxcam.layers(model)
+    ones = jnp.ones((8, 8, 1))
+    x = jax.random.uniform(jax.random.key(0), (8, 8, 3))
+    cut = jaxcam.cut(model, "conv", inputs=(ones,))
+    wanted = model([x[None], ones[None]])[0]
+    np.testing.assert_allclose(cut.head(cut.params, cut.features(cut.params, x), x), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("structure", [list, dict])
+def test_inputs_by_name(structure):
+    image, mask = keras.Input((8, 8, 3), name="image"), keras.Input((8, 8, 1), name="mask")
+    y = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, name="conv")(image * mask))
+    inputs = [mask, image] if structure is list else {"mask": mask, "image": image}
+    model = keras.Model(inputs, y)
+    given = jax.random.uniform(jax.random.key(1), (8, 8, 1))
+    x = jax.random.uniform(jax.random.key(0), (8, 8, 3))
+    cut = jaxcam.cut(model, "conv", inputs={"mask": given})
+    wanted = model([given[None], x[None]] if structure is list else {"mask": given[None], "image": x[None]})[0]
+    np.testing.assert_allclose(cut.head(cut.params, cut.features(cut.params, x), x), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_layers_of_one_name_are_told_apart():
+    class Block(keras.layers.Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.conv = keras.layers.Conv2D(3, 3, padding="same", name="conv")
+
+        def call(self, x):
+            return keras.ops.relu(self.conv(x))
+
+    class Net(keras.Model):
+        """Its call takes no flag of training."""
+
+        def __init__(self):
+            super().__init__()
+            self.blocks = [Block(name="block") for _ in range(3)]
+
+        def call(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return keras.ops.mean(x, (1, 2))
+
+    model = Net()
+    x = jax.random.uniform(jax.random.key(1), (8, 8, 3))
+    wanted = model(x[None])[0]
+    names = jaxcam.layers(model, x.shape)
+    assert list(names) == ["block/conv", "block", "block_1/conv", "block_1", "block_2/conv", "block_2"]
+    h = x[None]
+    for name, block in zip(("block", "block_1", "block_2"), model.blocks, strict=True):
+        h = block(h)
+        cut = jaxcam.cut(model, name)
+        A = cut.features(cut.params, x)
+        np.testing.assert_allclose(A, h[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(cut.head(cut.params, A, x), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_cut_outlives_what_keras_does_with_the_model():
+    """Keras gives its arrays away when it predicts, and orders its weights by what is trainable."""
+    layers = keras.layers
+    dense = [layers.Dense(3, use_bias=False, name=name) for name in ("one", "two")]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *dense, layers.GlobalAveragePooling2D()])
+    dense[0].trainable = False
+    x = jax.random.uniform(jax.random.key(1), (8, 8, 3))
+    wanted = model(x[None], training=False)[0]
+    cut = jaxcam.cut(model, "two")
+    dense[0].trainable, dense[1].trainable = True, False
+    model.predict(np.array(x)[None], verbose=0)
+    np.testing.assert_allclose(cut.head(cut.params, cut.features(cut.params, x), x), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_several_layers_in_one_backward_pass():
+    layers = keras.layers
+    x = keras.Input((8, 8, 3))
+    stem = layers.Conv2D(4, 3, activation="relu", name="stem")(x)
+    sides = [layers.Conv2D(4, 3, padding="same", activation="tanh", name=name)(stem) for name in ("left", "right")]
+    y = layers.GlobalAveragePooling2D()(layers.Multiply()(sides))
+    model = keras.Model(x, layers.Dense(3)(y))
+    image = jax.random.uniform(jax.random.key(1), (8, 8, 3))
+    cuts = jaxcam.cut(model, ["right", "stem", "left"])
+    A, outputs = cuts.tapped(cuts.params, {}, image)
+    np.testing.assert_allclose(outputs, model(image[None])[0], rtol=1e-5, atol=1e-6)
+    zeros = jax.tree.map(jnp.zeros_like, A)
+    slopes = jax.jit(jax.grad(lambda deltas: jnp.sin(cuts.tapped(cuts.params, deltas, image)[1]).sum()))(zeros)
+    for layer in cuts.layers:
+        cut = jaxcam.cut(model, layer)
+        np.testing.assert_allclose(A[layer], cut.features(cut.params, image), rtol=1e-5, atol=1e-6)
+        alone = jax.grad(lambda A, cut=cut: jnp.sin(cut.head(cut.params, A, image)).sum())(A[layer])
+        np.testing.assert_allclose(slopes[layer], alone, rtol=1e-4, atol=1e-6, err_msg=layer)
