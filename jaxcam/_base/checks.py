@@ -1,7 +1,7 @@
-"""What bad input gets: one line with the value, what is wanted, and the choices.
+"""Checks of arguments that need no model: an image, a key, a count, the options of noise.
 
-What shapes tell is raised while tracing, in the rooms that read the shapes. Here is what only values tell, for calls
-outside jit; a traced value passes.
+Shape errors are raised at trace time by the code that reads the shapes. These checks need concrete values, so they run
+only outside `jit`; traced values are not checked.
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# The options that are functions, with an example of each for the message.
 FUNCTIONS = {
     "score": "jaxcam.scores.logit",
     "select": "jaxcam.select(filters=[3, 7])",
@@ -18,10 +19,15 @@ FUNCTIONS = {
 
 
 def checked_image(image: Any) -> jax.Array:
-    """The image as an array; a TypeError or ValueError where it is not floats, is empty, or is not finite."""
+    """The image as an array.
+
+    Raises:
+      TypeError: the image is not floats.
+      ValueError: the image is empty, or not finite.
+    """
     given, image = image, jnp.asarray(image)
     if not jnp.issubdtype(image.dtype, jnp.floating):
-        raise TypeError(f"image is {image.dtype}: floats in the model's range are wanted, image / 255 for 0..1")
+        raise TypeError(f"expected an image of floats in the model's range, got {image.dtype}: image / 255 gives 0..1")
     if image.size == 0:
         raise ValueError(f"image has shape {image.shape}: it has no elements")
     if not isinstance(given, jax.core.Tracer) and getattr(given, "is_fully_addressable", True):
@@ -32,47 +38,71 @@ def checked_image(image: Any) -> jax.Array:
     return image
 
 
+def is_key(value: Any) -> bool:
+    """Whether a value is a `jax.random.key`, or an array of them."""
+    return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def check_key(key: Any) -> None:
+    """Raises a TypeError if `key` is not a `jax.random.key`."""
+    if not is_key(key):
+        raise TypeError(f"expected a jax.random.key, such as jax.random.key(0), got key={key!r}")
+
+
 def check_noise(n_samples: Any, std: Any, key: Any) -> None:
-    """A TypeError or ValueError where the noise cannot be drawn."""
+    """Raises a TypeError or ValueError if the noise cannot be drawn."""
     check_count("n_samples", n_samples, at_least=0)
     if not isinstance(std, jax.core.Tracer):
         if std is None or isinstance(std, str) or np.ndim(std) != 0:
-            raise TypeError(f"std is {std!r}: one number is wanted; use jax.vmap for several")
+            raise TypeError(f"expected one number for std, got {std!r}: use jax.vmap for several")
         if not 0 <= float(std) <= float(jnp.finfo(jnp.float32).max):
-            raise ValueError(f"std is {std}: at least 0 and finite is wanted")
+            raise ValueError(f"expected a finite std of at least 0, got {std}")
     if n_samples > 0 and key is None:
-        raise ValueError(f"n_samples is {n_samples}, so a key is needed: jax.random.key(0)")
-    typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if n_samples > 0 and not typed:
-        raise TypeError(f"key is {key!r}: a jax.random.key is wanted, jax.random.key(0) for one")
+        raise ValueError(f"n_samples={n_samples} needs a key: jax.random.key(0)")
+    if n_samples > 0:
+        check_key(key)
 
 
 def check_functions(options: dict[str, Any]) -> None:
-    """A TypeError where score, select or weigh is no function."""
-    for name, wanted in FUNCTIONS.items():
+    """Raises a TypeError if `score`, `select` or `weigh` is given and is not a function."""
+    for name, example in FUNCTIONS.items():
         value = options.get(name)
         if value is not None and not callable(value):
-            raise TypeError(f"{name} is {value!r}: a function is wanted, such as {wanted}")
+            raise TypeError(f"expected a function for {name}, such as {example}, got {value!r}")
 
 
 def check_standard_error(standard_error: Any, n_samples: Any) -> None:
-    """A TypeError or ValueError where it is no bound, or there are too few samples to grow."""
+    """Raises a TypeError or ValueError if `standard_error` is not a bound, or `n_samples` allows no growth."""
     if isinstance(standard_error, bool) or not isinstance(standard_error, int | float | np.floating):
-        raise TypeError(f"standard_error is {standard_error!r}: a number is wanted, a share of the map's maximum")
+        raise TypeError(f"expected a number for standard_error, a share of the map's maximum, got {standard_error!r}")
     if not standard_error >= 0:
-        raise ValueError(f"standard_error is {standard_error}: a share of the map's maximum, at least 0, is wanted")
+        raise ValueError(f"expected standard_error of at least 0, a share of the map's maximum, got {standard_error}")
     if n_samples < 16:
-        raise ValueError(f"n_samples is {n_samples}: standard_error= grows the samples up to it, at least 16")
+        raise ValueError(f"expected n_samples of at least 16 with standard_error=, got {n_samples}")
 
 
 def check_count(name: str, value: Any, *, at_least: int) -> None:
-    """A ValueError where an option is not an integer, or too small."""
+    """Raises a ValueError if an option is not an integer of at least `at_least`."""
     if isinstance(value, jax.core.Tracer):
-        raise ValueError(f"{name} is traced: it has to be static, as in jax.jit(functools.partial(method, {name}=5))")
+        raise ValueError(f"{name} is traced: it must be static, as in jax.jit(functools.partial(method, {name}=5))")
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < at_least:
-        raise ValueError(f"{name} is {value!r}: an integer of at least {at_least} is wanted")
+        raise ValueError(f"expected an integer of at least {at_least} for {name}, got {value!r}")
 
 
-def shapes(outputs: Any) -> str:
-    """A pytree of shapes as a reader writes it."""
-    return str(jax.tree.map(lambda leaf: list(leaf.shape), outputs))
+def broadcast_baseline(baseline: Any, image: jax.Array) -> jax.Array:
+    """The baseline in the image's shape and type.
+
+    Raises:
+      ValueError: the baseline is not one number, one number for each channel, or an image.
+    """
+    array = jnp.asarray(baseline).astype(image.dtype)
+    if array.shape not in ((), image.shape[-1:], image.shape):
+        raise ValueError(
+            f"expected a baseline that is one number, {image.shape[-1:]} or {image.shape}, got shape {array.shape}"
+        )
+    return jnp.broadcast_to(array.reshape((1,) * (image.ndim - array.ndim) + array.shape), image.shape)
+
+
+def describe_shapes(tree: Any) -> str:
+    """The shapes of a pytree's leaves, as text."""
+    return str(jax.tree.map(lambda leaf: list(leaf.shape), tree))

@@ -1,4 +1,4 @@
-"""A progress bar on long work, for people at a terminal; nothing where the output goes to a file."""
+"""A progress bar for long work at a terminal; nothing is drawn where stderr is a file."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -8,7 +8,13 @@ FLOPS_WORTH_A_BAR = 3e11  # some seconds on a few cores
 
 @contextlib.contextmanager
 def bar(label: str, total: int | None, *, flops: float) -> Iterator[Callable[[], None] | None]:
-    """A bar on stderr, and what advances it by one: None where the work is too short for a bar; total may be None."""
+    """Draws a bar on stderr and yields the function that advances it by one.
+
+    Args:
+      label: the text before the bar.
+      total: the number of steps; None if it is not known.
+      flops: the floating-point operations of the work. Below some seconds of work None is yielded and nothing drawn.
+    """
     if flops < FLOPS_WORTH_A_BAR:
         yield None
         return

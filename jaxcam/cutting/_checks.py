@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcam._base.checks import shapes
+from jaxcam._base.checks import describe_shapes
 from jaxcam.cutting._cut import Cut, Cuts, activations
 from jaxcam.formulas import scores
 
@@ -30,11 +30,13 @@ def check_target(cut: Cut, image: jax.Array, target: Any, score: Any = scores.lo
     vector = isinstance(outputs, jax.ShapeDtypeStruct) and outputs.ndim == 1
     if not vector and score in (scores.logit, scores.log_softmax):
         raise ValueError(
-            f"the head gives {shapes(outputs)} for an image {list(image.shape)}: outputs [classes] are wanted, of one "
-            "image without a batch axis; for others give a score=, such as lambda outputs, target: outputs[0][target]"
+            f"expected outputs [classes] for one image without a batch axis, got {describe_shapes(outputs)} for an image "
+            f"{list(image.shape)}; for others give a score=, such as lambda outputs, target: outputs[0][target]"
         )
     if target is None and not vector:
-        raise ValueError(f"target=None needs outputs [classes]: this head gives {shapes(outputs)}; give a target")
+        raise ValueError(
+            f"target=None needs outputs [classes]: this head gives {describe_shapes(outputs)}; give a target"
+        )
     if target is None or not vector or isinstance(target, jax.core.Tracer):
         return
     if hasattr(target, "dtype") and jnp.issubdtype(target.dtype, jax.dtypes.prng_key):

@@ -204,7 +204,7 @@ class Scorer:
             if self.score is scores.probability and getattr(outputs, "shape", None) == (1,):
                 raise ValueError("the model has one output, whose softmax is 1 whatever it sees: give score=")
             if not hasattr(outputs, "ndim") or outputs.ndim != 1:
-                raise ValueError(f"the model's outputs are {checks.shapes(outputs)}: [classes] are wanted")
+                raise ValueError(f"the model's outputs are {checks.describe_shapes(outputs)}: [classes] are wanted")
             predicted = outputs.argmax().astype(jnp.int32)
             target = predicted if self.target == "predicted" else example.label
             explain = [_explainer(self.methods[name], cut, target, own_key(key, example)) for name in names]
@@ -270,7 +270,7 @@ def _explainer(method, cut, target, key):
     def explain(image):
         found = method(cut, image, target, **key_of(method, key))
         if not isinstance(found, jax.Array) or found.ndim != 2:
-            shape = checks.shapes(found)
+            shape = checks.describe_shapes(found)
             raise ValueError(f"{getattr(method, '__name__', method)} gives {shape}: one map [h w] is wanted")
         fine = maps.resize(found.astype(jnp.float32), image.shape[:2])
         top = jnp.where(fine.max() > 0, fine.max(), jnp.abs(fine).max())

@@ -650,7 +650,7 @@ def test_folders_of_others_and_torn_files(tiny, examples, tmp_path):
         run(out=tmp_path / "evaluation")
     # A call that finished nothing says nothing of the folder's run.
     broken = {"Smooth": functools.partial(jaxcam.grad_cam, n_samples=-1)}
-    with pytest.raises(ValueError, match="n_samples is -1"):
+    with pytest.raises(ValueError, match="for n_samples, got -1"):
         jaxcam.evaluate(tiny, examples[:1], broken, ["pointing"], out=tmp_path / "new")
     mended = {"Smooth": functools.partial(jaxcam.grad_cam, n_samples=1)}
     assert jaxcam.evaluate(tiny, examples[:1], mended, ["pointing"], out=tmp_path / "new").images

@@ -44,7 +44,7 @@ def test_a_map(explained, image):
         (lambda x: x[None], ValueError, r"\(1, 64, 64, 3\): \[64 64 3\] is wanted, without a batch axis"),
         (lambda x: x[..., :1], ValueError, r"\(64, 64, 1\): \[64 64 3\] is wanted"),
         (lambda x: x[:, :, 0], ValueError, r"\(64, 64\): \[64 64 3\] is wanted"),
-        (lambda x: (255 * x).astype(np.uint8), TypeError, "image is uint8: floats"),
+        (lambda x: (255 * x).astype(np.uint8), TypeError, "expected an image of floats .* got uint8"),
         (lambda x: np.where(x > 0.5, np.nan, x), ValueError, "values that are NaN or infinite"),
         (lambda x: np.where(x > 0.5, np.inf, x), ValueError, "values that are NaN or infinite"),
     ],
@@ -79,7 +79,7 @@ def test_outputs_that_need_a_score_of_ones_own(method):
 
 
 def test_options_are_static(cut, image):
-    with pytest.raises(ValueError, match=r"n_samples is traced: it has to be static.*functools.partial"):
+    with pytest.raises(ValueError, match=r"n_samples is traced: it must be static.*functools.partial"):
         jax.jit(jaxcam.smooth_grad_cam_pp)(cut, image, 3, KEY, n_samples=4)
 
 
@@ -117,15 +117,15 @@ def test_targets_that_are_no_class(explained, image):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"n_samples": -1}, ValueError, "n_samples is -1: an integer of at least 0"),
-        ({"n_samples": 2.5}, ValueError, "n_samples is 2.5: an integer"),
-        ({"std": -0.1}, ValueError, "std is -0.1: at least 0"),
-        ({"std": float("nan")}, ValueError, "std is nan: at least 0"),
-        ({"std": float("inf")}, ValueError, "std is inf: at least 0 and finite"),
-        ({"std": "0.1"}, TypeError, "std is '0.1': one number"),
+        ({"n_samples": -1}, ValueError, "expected an integer of at least 0 for n_samples, got -1"),
+        ({"n_samples": 2.5}, ValueError, "expected an integer of at least 0 for n_samples, got 2.5"),
+        ({"std": -0.1}, ValueError, "expected a finite std of at least 0, got -0.1"),
+        ({"std": float("nan")}, ValueError, "expected a finite std of at least 0, got nan"),
+        ({"std": float("inf")}, ValueError, "expected a finite std of at least 0, got inf"),
+        ({"std": "0.1"}, TypeError, "expected one number for std, got '0.1'"),
         ({"samples": 3}, TypeError, "smooth_grad_cam_pp has no option 'samples': choose of target, key, n_samples"),
-        ({"key": None}, ValueError, r"n_samples is 5, so a key is needed: jax.random.key\(0\)"),
-        ({"key": 0}, TypeError, "key is 0: a jax.random.key is wanted"),
+        ({"key": None}, ValueError, r"n_samples=5 needs a key: jax.random.key\(0\)"),
+        ({"key": 0}, TypeError, "expected a jax.random.key, .* got key=0"),
         ({"numerator": "third"}, ValueError, "numerator is 'third': choose one of second, first"),
         ({"link": "log"}, ValueError, "link is 'log': choose one of identity, exp"),
         ({"derivatives": "guess"}, ValueError, "derivatives is 'guess': choose one of"),

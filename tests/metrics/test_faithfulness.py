@@ -173,7 +173,11 @@ def test_adcc_by_hand():
             ValueError,
             r"baseline has .* \(3,\)",
         ),
-        (lambda cut, image: masked(np.ones((2, 2, 3), np.uint8), np.ones((2, 2))), TypeError, "image is uint8"),
+        (
+            lambda cut, image: masked(np.ones((2, 2, 3), np.uint8), np.ones((2, 2))),
+            TypeError,
+            "expected an image of floats .* got uint8",
+        ),
         (lambda cut, image: masked_score(cut, image, COARSE, None), TypeError, "target is None: give the class"),
         (lambda cut, image: masked_score(cut, image, COARSE, 10), ValueError, "target 10 is out of range"),
         (lambda cut, image: masked_score("no", image, COARSE, 1), TypeError, "str is not a Cut"),

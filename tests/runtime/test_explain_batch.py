@@ -132,7 +132,7 @@ def test_failures_are_one_line_each_and_the_others_go_on(tiny, tmp_path, caplog)
         maps, failed = jaxcam.explain_batch(weighted, tiny, images, targets, KEY, batch_size=3, out=tmp_path / "out")
     assert list(maps) == ["0", "1", "9"]
     wanted = {"2": "torn.png is not", "3": "3 values that are NaN", "4": "shape", "5": "target 2 is out of range"}
-    wanted |= {"6": "not finite", "7": "image is int32", "8": "none.png"}
+    wanted |= {"6": "not finite", "7": "floats in the model's range, got int32", "8": "none.png"}
     assert set(failed) == set(wanted) and all(text in failed[name] for name, text in wanted.items())
     assert len(caplog.records) == 7 and not any("\n" in record.getMessage() for record in caplog.records)
     for name in maps:
