@@ -30,8 +30,8 @@ def check_target(cut: Cut, image: jax.Array, target: Any, score: Any = scores.lo
     vector = isinstance(outputs, jax.ShapeDtypeStruct) and outputs.ndim == 1
     if not vector and score in (scores.logit, scores.log_softmax):
         raise ValueError(
-            f"expected outputs [classes] for one image without a batch axis, got {describe_shapes(outputs)} for an image "
-            f"{list(image.shape)}; for others give a score=, such as lambda outputs, target: outputs[0][target]"
+            f"expected outputs [classes] for one image without a batch axis, got {describe_shapes(outputs)} for an "
+            f"image {list(image.shape)}; for others give a score=, such as lambda outputs, target: outputs[0][target]"
         )
     if target is None and not vector:
         raise ValueError(

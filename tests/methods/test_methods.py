@@ -70,7 +70,7 @@ def test_an_image_may_be_closed_over(cut, image):
 def test_outputs_that_need_a_score_of_ones_own(method):
     cut = jaxcam.Cut((), lambda p, x: x, lambda p, A, x: (A.mean((0, 1)), A))
     x = jax.random.uniform(KEY, (4, 5, 3))
-    with pytest.raises(ValueError, match=r"the head gives \(\[3\], \[4, 5, 3\]\) for an image \[4, 5, 3\]: .* score="):
+    with pytest.raises(ValueError, match=r"got \(\[3\], \[4, 5, 3\]\) for an image \[4, 5, 3\]; .* score="):
         method(cut, x, 1)
     score = lambda outputs, target: outputs[0][target]
     assert jaxcam.grad_cam(cut, x, 1, score=score).shape == (4, 5)
