@@ -1,43 +1,49 @@
-"""Class activation maps as pure JAX functions: Grad-CAM, Grad-CAM++, Smooth Grad-CAM++ and CAM."""
+"""Class activation maps as pure JAX functions: Grad-CAM, Grad-CAM++, Smooth Grad-CAM++ and CAM.
 
+The names stand in the order of the pipeline: networks and their weights, a model cut into two functions, derivatives,
+channel weights and maps, methods, many images, and measurements of maps. Each package has a face, its `__init__`.
+"""
+
+import importlib as _importlib
 from importlib.metadata import version as _version
+from typing import Any as _Any
 
-# Networks that come apart, and their weights.
+# Networks that come apart at their layers, and trained parameters.
+from jaxcam.networks import vgg as vgg
+from jaxcam.networks import VGG as VGG
+from jaxcam.networks import vgg_digits as vgg_digits
+from jaxcam import pretrained as pretrained
 from jaxcam.pretrained import checkpoints as checkpoints
 from jaxcam.pretrained import layouts as layouts
-from jaxcam import pretrained as pretrained
-from jaxcam.networks import vgg as vgg
 from jaxcam.pretrained import digits as digits
 from jaxcam.pretrained import vgg11 as vgg11
 from jaxcam.pretrained import vgg13 as vgg13
 from jaxcam.pretrained import vgg16 as vgg16
 from jaxcam.pretrained import vgg19 as vgg19
-from jaxcam.networks import VGG as VGG
-from jaxcam.networks import vgg_digits as vgg_digits
 
-# A model and a layer to features and head.
+# A model and a layer to `features` and `head`.
 from jaxcam.cutting import Cut as Cut
 from jaxcam.cutting import Cuts as Cuts
 from jaxcam.cutting import cut as cut
 from jaxcam.cutting import layers as layers
 
-# A proof of when the closed form is exact.
-from jaxcam.derivatives import certify as certify
-
-# Noise, scores, derivatives, weights and maps: the steps, each a room of its own.
-from jaxcam.formulas import compat as compat
+# The score's derivatives at every location, and a proof of when the closed form is exact.
 from jaxcam import derivatives as derivatives
 from jaxcam.derivatives import certificate as certificate
+from jaxcam.derivatives import certify as certify
+
+# The papers' equations on arrays: scores, channel weights, maps; and the noise that derivatives are averaged over.
+from jaxcam.formulas import compat as compat
 from jaxcam.formulas import maps as maps
-from jaxcam.perturbations import noise as noise
 from jaxcam.formulas import scores as scores
 from jaxcam.formulas import weights as weights
 from jaxcam.formulas.maps import fuse as fuse
 from jaxcam.formulas.maps import normalize as normalize
 from jaxcam.formulas.maps import resize as resize
 from jaxcam.formulas.maps import select as select
+from jaxcam.perturbations import noise as noise
 
-# One mechanism, and the named methods that it makes.
+# One mechanism, and the named methods that are made of it.
 from jaxcam.methods import gradient_cam as gradient_cam
 from jaxcam.methods import cam as cam
 from jaxcam.methods import grad_cam as grad_cam
@@ -53,9 +59,9 @@ from jaxcam.methods import grad_cam_plus_smooth as grad_cam_plus_smooth
 from jaxcam.methods import average_maps as average_maps
 from jaxcam.perturbations import Smoothed as Smoothed
 
-# In the input's space, and other rules for the backward pass of a relu.
-from jaxcam.methods import pixels as pixels
+# Methods in the input's space, and other backward rules for a relu.
 from jaxcam.tracing import rules as rules
+from jaxcam.methods import pixels as pixels
 from jaxcam.methods import deconvnet as deconvnet
 from jaxcam.methods import guided_backprop as guided_backprop
 from jaxcam.methods import guided_grad_cam as guided_grad_cam
@@ -66,28 +72,37 @@ from jaxcam.methods import smooth_grad as smooth_grad
 from jaxcam.methods import square_grad as square_grad
 from jaxcam.methods import var_grad as var_grad
 
-# Many images: to a memory budget, over devices, to files that a killed run goes on with.
-from jaxcam import analysis as analysis
+# Many images: memory, devices, and folders that a stopped run goes on with.
 from jaxcam import runtime as runtime
 from jaxcam.runtime import Explained as Explained
 from jaxcam.runtime import explain_batch as explain_batch
 
-# Which map is better: metrics, controls beside the methods, and an evaluation of all of them on labelled images.
-from jaxcam.methods import controls as controls
+# Which map is better: metrics, controls, and an evaluation of methods on labeled examples.
 from jaxcam import datasets as datasets
-from jaxcam.evaluation import measures as measures
 from jaxcam import metrics as metrics
-from jaxcam.evaluation import evaluate as evaluate
 from jaxcam.datasets import Example as Example
 from jaxcam.evaluation import Evaluation as Evaluation
+from jaxcam.evaluation import evaluate as evaluate
+from jaxcam.evaluation import measures as measures
+from jaxcam.methods import controls as controls
 
-# What is known about a map, and the closed form against the exact derivatives.
+# Questions about a model and its maps.
+from jaxcam import analysis as analysis
 from jaxcam.analysis import Diagnosis as Diagnosis
 from jaxcam.analysis import diagnose as diagnose
 from jaxcam.analysis import validate as validate
 
-# Names of earlier versions.
+# Names that say more, or that earlier versions had.
+channel_weights = weights
 linearity = certificate
 batches = runtime
 
 __version__ = _version("jaxcam-saliency")
+
+_LAZY_PACKAGES = ("plots",)  # they import libraries that most programs do not need
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _LAZY_PACKAGES:
+        return _importlib.import_module(f"jaxcam.{name}")
+    raise AttributeError(f"module 'jaxcam' has no attribute {name!r}")
