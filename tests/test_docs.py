@@ -1,4 +1,4 @@
-"""What the README and the docs show runs as it is written there."""
+"""The code of the README and of the docs runs as written."""
 
 import inspect
 import os
@@ -31,16 +31,16 @@ LONG = {"Keras 3": pytest.mark.long}
 
 @pytest.mark.parametrize("title", [pytest.param(t, marks=LONG.get(t, ())) for t, blocks in BLOCKS.items() if blocks])
 def test_the_examples_run(title, capsys):
-    """And say what is written behind them: printed lines begin with the comment, maps have the shape."""
+    """They print what their comments say, and the maps have the stated shapes."""
     (code,) = BLOCKS[title]
     if title == "Keras 3":
         pytest.importorskip("keras")
-    found = {}
+    session = {}
     with jax.numpy_rank_promotion("allow"):  # a user's session, not the tests' strictness
-        exec(compile(code, title, "exec"), found)
+        exec(compile(code, title, "exec"), session)
     shapes = re.findall(r"^saliency = .*# \[([\d ]+)\]", code, flags=re.MULTILINE)
     assert len(shapes) == 1
-    assert found["saliency"].shape == tuple(int(size) for size in shapes[0].split())
+    assert session["saliency"].shape == tuple(int(size) for size in shapes[0].split())
     printed = capsys.readouterr().out.splitlines()
     said = re.findall(r"^print\(.*\)  # (.*)", code, flags=re.MULTILINE)
     for line, words in zip(printed, said, strict=True):
@@ -49,30 +49,30 @@ def test_the_examples_run(title, capsys):
 
 
 def test_the_readme_runs():
-    """Its blocks follow each other, in one session."""
+    """All blocks run in one session."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert len(blocks) >= 2
-    found = {}
+    session = {}
     with jax.numpy_rank_promotion("allow"):
         for block in blocks:
-            exec(compile(block, "README.md", "exec"), found)
-    assert found["saliency"].ndim == 2
+            exec(compile(block, "README.md", "exec"), session)
+    assert session["saliency"].ndim == 2
     ((call, said),) = re.findall(r"^(jaxcam\.layers\(.*?\))  # (\{.*\})$", "\n".join(blocks), flags=re.MULTILINE)
-    assert eval(call, found) == eval(said)
+    assert eval(call, session) == eval(said)
 
 
 @pytest.mark.parametrize("page", ["methods.md", "many_images.md"])
 def test_the_page_runs(page):
-    """Its blocks follow each other, and the shapes are those that are said."""
+    """All blocks run in one session, and the shapes are those of the comments."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)
-    found: dict = {}
+    session: dict = {}
     with jax.numpy_rank_promotion("allow"):
         for block in blocks:
-            exec(compile(block, page, "exec"), found)
+            exec(compile(block, page, "exec"), session)
         said = re.findall(r"^(.*\.shape)\b.*  # (\([\d, ]+\))", "\n".join(blocks), flags=re.MULTILINE)
         assert said
         for call, shape in said:
-            assert eval(call, found) == eval(shape)
+            assert eval(call, session) == eval(shape)
 
 
 def test_metrics_have_the_options_of_the_page():
@@ -81,16 +81,16 @@ def test_metrics_have_the_options_of_the_page():
     )
     assert [name for name, _ in rows] == list(measures.MEASURES)
     for name, shown in rows:
-        (measure,) = reports.metrics_of(":".join([name, *(each.strip("`") for each in re.findall("`[^`]+`", shown))]))
+        (measure,) = reports.metrics_of(":".join([name, *(text.strip("`") for text in re.findall("`[^`]+`", shown))]))
         taken = inspect.signature(measures.MEASURES[name]).parameters.values()
-        options = {each.name: each.default for each in taken if each.kind is each.KEYWORD_ONLY}
+        options = {p.name: p.default for p in taken if p.kind is p.KEYWORD_ONLY}
         assert {"score": options.get("score"), **measures.bound(measure)} == {"score": None, **options}
 
 
 def test_the_evaluation_runs(capsys):
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "evaluation.md").read_text(), flags=re.DOTALL)
-    found: dict = {}
+    session: dict = {}
     with jax.numpy_rank_promotion("allow"):
-        exec(compile(block, "evaluation.md", "exec"), found)
+        exec(compile(block, "evaluation.md", "exec"), session)
     assert "3 images, 100.0% classified rightly" in capsys.readouterr().out
-    assert found["found"].estimates()["all ones"]["average_drop"].mean == 0
+    assert session["evaluation"].estimates()["all ones"]["average_drop"].mean == 0
