@@ -24,7 +24,7 @@ from examples.digits import canvases
 from jaxcam import datasets
 from jaxcam.cli import _evaluate as reports
 from jaxcam.evaluation import measures
-from jaxcam.runtime import _store as runs
+from jaxcam.runtime import replace
 
 SEED = 4_000_000
 DIGITS_LAYER, PETS_LAYER = "block3_conv2", real_photographs.LAYER
@@ -117,7 +117,7 @@ def main():
     reports.write(found, options.out, cut, rows, by_name.__getitem__, key, shown=lambda i: classes[i])
     print(found.markdown())
     if options.json is not None:
-        runs.replace(options.json, (json.dumps(reports.estimates_of(found), indent=1) + "\n").encode())
+        replace(options.json, (json.dumps(reports.estimates_of(found), indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ from jaxcam.evaluation import measures
 from jaxcam.evaluation._loaded import loaded
 from jaxcam.evaluation._result import Evaluation
 from jaxcam.evaluation._scorer import OF_THE_MAP, Scorer, joined
-from jaxcam.evaluation._store import _digest, _Folder, _merged
+from jaxcam.evaluation._store import RecordFolder, example_digest, merge_rows
 from jaxcam.evaluation.measures import OF_BOXES, OF_MASKS, Measure
 from jaxcam.formulas import scores
 from jaxcam.methods import controls, grad_cam_plus
-from jaxcam.runtime import alike, check_name
+from jaxcam.runtime import check_name, group_by_shape
 
 CONTROLS: dict[str, Method] = {
     "Grad-CAM+": grad_cam_plus,
@@ -129,7 +129,8 @@ def evaluate(
         cut, key, rows, measured, count=total or 2**20, target=target, score=score, memory=memory, mesh=mesh
     )
     settings = {"target": target, "score": score, "key": key, "load": load}
-    folder = None if out is None else _Folder(pathlib.Path(out), cut, settings, {"method": rows, "metric": measured})
+    growing: dict[str, Mapping[str, Any]] = {"methods": rows, "metrics": measured}
+    folder = None if out is None else RecordFolder(pathlib.Path(out), cut, settings, growing)
     images: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     errors: list[Exception] = []  # of the model, methods and metrics: the call itself may be wrong
@@ -164,7 +165,7 @@ def evaluate(
                 name = _name(given, number)
                 _check_new(name, names)
                 names[name] = None
-                digest = _digest(given) if folder is not None else ""
+                digest = example_digest(given) if folder is not None else ""
                 there = folder.read(name, digest) if folder is not None else None
                 if not lacks(there):
                     end(name, there)
@@ -186,7 +187,7 @@ def evaluate(
                     folder.open(jax.ShapeDtypeStruct(example.image.shape, example.image.dtype))
                 yield example, (name, digest, there)
 
-        for some, beside in alike(todo(), scorer.size):
+        for some, beside in group_by_shape(todo(), scorer.size):
             lacking = {pair for *_, there in beside for pair in lacks(there)}
             left = {row for row, _ in lacking}
             wanted = {row: [m for m in measured if (row, m) in lacking] for row in rows if row in left}
@@ -200,7 +201,7 @@ def evaluate(
                     end(name, error=record)
                     continue
                 if there is not None:
-                    record["rows"] = _merged(there["rows"], record["rows"])
+                    record["rows"] = merge_rows(there["rows"], record["rows"])
                 if folder is not None:
                     folder.write(name, digest, record, len(images))
                 end(name, record)

@@ -30,7 +30,7 @@ from jaxcam.evaluation._loaded import UNKNOWN, Loaded, own_key
 from jaxcam.evaluation.measures import Case, Measure
 from jaxcam.formulas import maps, scores
 from jaxcam.perturbations import blurred
-from jaxcam.runtime import Runner, alike
+from jaxcam.runtime import Runner, group_by_shape
 
 SAME = 1e-6  # of the maximum, some roundings: maps that differ by less are one map
 IMAGES_AT_A_TIME = 16  # on each accelerator; on a CPU one, so that a killed run loses no more
@@ -101,7 +101,7 @@ class Scorer:
         """How many images of this shape are explained at a time."""
         # Masks and boxes, of which there are many shapes, are for what measures.
         plain = example._replace(mask=None, ignore=None, boxes=None)
-        return self._runner(self._explain, tuple(self.methods), self._ends(self.measured)).size(plain)
+        return self._runner(self._explain, tuple(self.methods), self._ends(self.measured)).chunk_size(plain)
 
     def __call__(self, examples: Sequence[Loaded], wanted: Mapping[str, Sequence[str]] | None = None) -> list[Any]:
         """For each example its record, or the ValueError that says why there is none.
@@ -171,7 +171,7 @@ class Scorer:
     def _all(self, runner, items):
         """For each item what each metric found, as JSON has it."""
         values = []
-        for some, at in alike(zip(items, range(len(items)), strict=True), runner.size):
+        for some, at in group_by_shape(zip(items, range(len(items)), strict=True), runner.chunk_size):
             found = jax.tree.map(lambda value: np.asarray(value).tolist(), runner(some))
             for column, value in ((c, v) for columns in found.values() for c, v in columns.items()):
                 shape = np.shape(value)[1:]

@@ -1,6 +1,5 @@
-"""TODO."""
+"""The results folder of an evaluation: what was measured of each image in `images/NAME.json`, and the run."""
 
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -12,117 +11,162 @@ import jax
 from jaxcam.cutting import Cut
 from jaxcam.datasets import Example, MaskFile
 from jaxcam.evaluation._scorer import OF_THE_MAP
-from jaxcam.runtime import described as description_of
-from jaxcam.runtime import differences, digest, of_model, replace, sample_of, seen, sweep
+from jaxcam.runtime import (
+    content_digest,
+    content_or_stamp,
+    describe,
+    describe_differences,
+    describe_model,
+    prepare_folder,
+    read_run,
+    recorded_sample,
+    refuse_if_any,
+    replace,
+    saying_how_many,
+)
 
 
-class _Folder:
-    """Where the figures of each image are kept, each file whole or not there."""
+class RecordFolder:
+    """The folder of `evaluate`: a record an image, each file whole or absent.
 
-    def __init__(self, out: pathlib.Path, cut: Cut, settings: Mapping[str, Any], growing: Mapping[str, Mapping]):
-        """Settings are to be the same; what is growing, kinds of things by name, may be added to."""
+    Args:
+      out: the folder.
+      cut: a `Cut`.
+      settings: by name, what must be the same in every run that writes to the folder.
+      growing: "methods" and "metrics", each by name. A later run may add to them.
+
+    Raises:
+      ValueError: the folder holds the results of another run.
+    """
+
+    def __init__(
+        self,
+        out: pathlib.Path,
+        cut: Cut,
+        settings: Mapping[str, Any],
+        growing: Mapping[str, Mapping[str, Any]],
+    ):
         self.out, self.cut, self.settings, self.growing = out, cut, settings, growing
         self.file = out / "run.json"
-        self.here: dict[str, Any] = {}
-        sweep(out)
-        sweep(out / "images")
-        sample = sample_of(out)
+        self.run: dict[str, Any] = {}
+        prepare_folder(out)
+        prepare_folder(out / "images")
+        sample = recorded_sample(out)
         if sample is not None:
             self.open(sample)
-        elif any((out / "images").glob("*.json")):
+        elif self._has_records():
             raise ValueError(f"{out} has figures but no run.json that says of which run: choose another folder")
+        else:
+            self._check_no_maps()
 
     def open(self, sample: jax.ShapeDtypeStruct) -> None:
-        """Say of which run the folder is; a ValueError where it has figures of another."""
-        if self.here:
+        """Records the run, or checks that the folder's records are of this run; at the first call only.
+
+        Args:
+          sample: the shape and type of an image that the model takes.
+
+        Raises:
+          ValueError: the folder holds the results of another run.
+        """
+        if self.run:
             return
-        described = {name: description_of(value, state=name != "load") for name, value in self.settings.items()}
-        here = {
-            "jaxcam": importlib.metadata.version("jaxcam-saliency"),
-            **of_model(self.cut, sample),
-            **described,
+        run = {
+            **describe_model(self.cut, sample),
+            **{name: describe(value, with_state=name != "load") for name, value in self.settings.items()},
             **{
-                f"{kind}s": {name: description_of(each) for name, each in things.items()}
-                for kind, things in self.growing.items()
+                kind: {name: describe(function) for name, function in functions.items()}
+                for kind, functions in self.growing.items()
             },
         }
-        self.here = json.loads(json.dumps(here))
-        if any((self.out / "images").glob("*.json")):
-            self._agreed()
-        elif any(self.out.glob("*.npy")):
-            raise ValueError(f"{self.out} holds maps of explain_batch: choose another folder")
-        else:  # nothing was finished
-            replace(self.file, json.dumps(self.here, indent=1).encode())
+        self.run = json.loads(json.dumps(run))
+        if self._has_records():
+            self._grown_run()
+        else:
+            self._check_no_maps()
+            replace(self.file, json.dumps(self.run, indent=1).encode())
 
-    def _agreed(self) -> dict[str, Any] | None:
-        """What run.json is to say with this run added; None where it does, a ValueError where it is of another run."""
+    def _has_records(self):
+        return any((self.out / "images").glob("*.json"))
+
+    def _check_no_maps(self):
+        if any(self.out.glob("*.npy")):
+            raise ValueError(f"{self.out} holds maps of explain_batch: choose another folder")
+
+    def _grown_run(self) -> dict[str, Any] | None:
+        """The recorded run with this run's methods and metrics, or None if it has them; a ValueError if it is another.
+
+        The file is read again each time, because another run may have added to it.
+        """
         try:
-            there = dict(json.loads(self.file.read_text()))
-            known = {f"{kind}s": dict(there[f"{kind}s"]) for kind in self.growing}
+            recorded = read_run(self.file)
+            known = {kind: dict(recorded[kind]) for kind in self.growing}
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"{self.file} does not describe an evaluation of this version of jaxcam: choose another folder"
             ) from error
-        grown = {kinds: known[kinds] | self.here[kinds] for kinds in known}
-        differs = differences({**there, **grown}, {**self.here, **grown})
+        grown = {kind: known[kind] | self.run[kind] for kind in known}
+        differences = describe_differences({**recorded, **grown}, {**self.run, **grown})
         for kind in self.growing:
-            was, now = known[f"{kind}s"], self.here[f"{kind}s"]
-            differs += [f"another {kind} {name!r}" for name in was if was[name] != now.get(name, was[name])]
-        if differs:
-            what = "; ".join(differs)
-            raise ValueError(f"{self.out} holds another run, with {what}: choose another folder, or the same settings")
-        return None if grown == known else {**self.here, **grown}
+            changed = [name for name in known[kind] if known[kind][name] != grown[kind][name]]
+            differences += [f"another {kind.removesuffix('s')} {name!r}" for name in changed]
+        refuse_if_any(differences, self.out)
+        return None if grown == known else {**self.run, **grown}
 
     def read(self, name: str, digest: str) -> dict[str, Any] | None:
-        """What there is of an image; a ValueError where it is of another image."""
+        """The record of an image, or None if it has none yet.
+
+        Args:
+          name: of the image.
+          digest: of the example, by `example_digest`.
+
+        Raises:
+          ValueError: the record is of another image of that name, or not a record.
+        """
         path = self._path(name)
         try:
             record = dict(json.loads(path.read_text()))
-            known = record.pop("example")
+            recorded_digest = record.pop("example")
             for row in dict(record["rows"]).values():
                 dict(row[OF_THE_MAP])
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} is torn, or not of an evaluation: remove it, or choose another folder") from error
-        if known != digest:
+        if recorded_digest != digest:
             raise ValueError(f"{self.out} holds another run, with another image {name!r}: choose another folder")
         return record
 
     def write(self, name: str, digest: str, record: Mapping[str, Any], finished: int) -> None:
-        """The figures of an image; an OSError that says how many are finished."""
-        path = self._path(name)
-        # Another run may have begun or added to it in the meantime.
-        there, agreed = self.read(name, digest), self._agreed()
-        if there is not None:
-            record = {**record, "rows": _merged(there["rows"], record["rows"])}
-        try:
-            if agreed is not None:
-                replace(self.file, json.dumps(agreed, indent=1).encode())
-            replace(path, json.dumps({"example": digest, **record}).encode())
-        except OSError as error:
-            reason = f"{error.strerror or error}; {finished} images are finished, and the same call goes on from there"
-            raise OSError(error.errno, reason, str(path)) from error
+        """Writes the record of an image; an OSError says how many are finished."""
+        # Another run may have written to the folder since this one read it.
+        recorded, grown_run = self.read(name, digest), self._grown_run()
+        if recorded is not None:
+            record = {**record, "rows": merge_rows(recorded["rows"], record["rows"])}
+        with saying_how_many(finished, "images", self._path(name)):
+            if grown_run is not None:
+                replace(self.file, json.dumps(grown_run, indent=1).encode())
+            replace(self._path(name), json.dumps({"example": digest, **record}).encode())
 
     def _path(self, name):
         return self.out / "images" / f"{name}.json"
 
 
-def _merged(there, found):
-    """What metrics found of methods: what is there, as it is, and what was found since."""
-    return {row: {**found.get(row, {}), **there.get(row, {})} for row in there | found}
+def merge_rows(recorded: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """For each method what each metric measured; what is recorded stays as it is."""
+    methods = {**recorded, **measured}
+    return {method: {**measured.get(method, {}), **recorded.get(method, {})} for method in methods}
 
 
-def _digest(example):
-    """Of what an example is made of, arrays by their values and files by what is in them."""
+def example_digest(example: Any) -> str:
+    """A digest of what an example is made of: arrays by their values, and files by their content."""
     if not isinstance(example, Example):
-        return digest(seen(example))
+        return content_digest(content_or_stamp(example))
     mask = example.mask
-    parts = [*mask] if isinstance(mask, MaskFile) else [mask]
-    return digest(*map(_held, [example.image, example.boxes, *parts]), example.label)
+    parts = [example.image, example.boxes, *(mask if isinstance(mask, MaskFile) else [mask])]
+    return content_digest(*map(_file_content_or_stamp, parts), example.label)
 
 
-def _held(part):
+def _file_content_or_stamp(part):
     if isinstance(part, str | os.PathLike) and os.path.isfile(part):
         return pathlib.Path(part).read_bytes()
-    return seen(part)
+    return content_or_stamp(part)

@@ -33,7 +33,7 @@ from jaxcam._base.types import Baseline, Score
 from jaxcam.cutting import Cut, activations
 from jaxcam.formulas import scores
 from jaxcam.methods import options_of
-from jaxcam.runtime import described, digest
+from jaxcam.runtime import content_digest, describe
 
 Array = jax.Array
 Columns = dict[str, Array]
@@ -280,7 +280,7 @@ def runs_the_method(measure: Measure) -> bool:
 def _shown(value):
     """An option's value in a name: in words where they are few, or else eight digits of its digest."""
     text = " ".join(str(getattr(value, "__name__", value)).replace(",", " ").split())
-    return text if len(text) <= 40 and " at 0x" not in text else digest(json.dumps(described(value)))[:8]
+    return text if len(text) <= 40 and " at 0x" not in text else content_digest(json.dumps(describe(value)))[:8]
 
 
 def _of_masked(cut, case, saliency, baseline):

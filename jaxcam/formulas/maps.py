@@ -83,6 +83,9 @@ def _select(filters, region, subset):
             products = jnp.where(_mask(region, subset, spatial)[..., None], products, 0)
         return products.sum(-1) if filters is None else jnp.moveaxis(products[..., jnp.array(filters)], -1, 0)
 
+    # What a results folder records of this function.
+    made_by = functools.partial(select, filters=filters, region=region, subset=subset)
+    choose.made_by = made_by  # type: ignore[attr-defined]
     return choose
 
 

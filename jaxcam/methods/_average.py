@@ -127,4 +127,6 @@ def _average_maps(method, statistic):
     name = getattr(getattr(method, "func", method), "__name__", "a method")
     averaged.__name__ = f"average_maps({name})"
     averaged.__doc__ = f"The {statistic} over noise of the maps of {name}; see `jaxcam.average_maps`."
+    # What a results folder records of this function.
+    averaged.made_by = functools.partial(average_maps, method, statistic=statistic)  # type: ignore[attr-defined]
     return checked(several=True)(averaged)

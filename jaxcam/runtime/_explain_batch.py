@@ -26,10 +26,9 @@ from jax.sharding import Mesh
 
 from jaxcam._base import checks, progress
 from jaxcam.cutting import Cut, check_cut, check_target
-from jaxcam.runtime._fingerprint import sample_of, settings
-from jaxcam.runtime._runner import Runner, alike
-from jaxcam.runtime._store import open_folder, write
-from jaxcam.runtime._store import path as path_of
+from jaxcam.runtime._fingerprint import describe_batch, recorded_sample
+from jaxcam.runtime._runner import Runner, group_by_shape
+from jaxcam.runtime._store import MapFolder
 
 LONGEST = 160  # bytes of a name: file systems take 255, with what is added to it while it is written
 log = logging.getLogger("jaxcam")
@@ -126,10 +125,10 @@ def explain_batch(
     maps: dict[str, Any] = {}
     failed: dict[str, str] = {}
     if out is not None:
-        out = pathlib.Path(out)
-        sample = sample_of(out) or _sample(images, load)
-        open_folder(out, settings(method, cut, images, targets, key, load, names, sample))
-        maps = {name: path for name in names if (path := path_of(out, name)).exists()}
+        folder = MapFolder(pathlib.Path(out))
+        sample = recorded_sample(folder.out) or _sample(images, load)
+        folder.open(describe_batch(method, cut, images, targets, key, load, names, sample))
+        maps = {name: folder.path(name) for name in names if folder.path(name).exists()}
     todo = [i for i in range(count) if names[i] not in maps]
 
     def one(shared, example):
@@ -159,7 +158,7 @@ def explain_batch(
                 failed[name] = " ".join(str(error).split()) or type(error).__name__
                 log.warning("%s: %s", name, failed[name])
             else:
-                maps[name] = image_map if out is None else write(path_of(out, name), image_map, len(maps))
+                maps[name] = image_map if out is None else folder.write(name, image_map, len(maps))
             step()
 
         def finish(flight):
@@ -180,7 +179,7 @@ def explain_batch(
 
         # While the device computes one chunk, the next is loaded.
         flight: Any = ((), ())
-        for examples, indices in alike(loaded(), runner.size):
+        for examples, indices in group_by_shape(loaded(), runner.chunk_size):
             finish(flight)
             try:
                 flight = indices, runner(examples)

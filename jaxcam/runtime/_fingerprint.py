@@ -1,4 +1,17 @@
-"""TODO."""
+"""What tells one run from another: methods, models and images, described in JSON.
+
+A results folder records in `run.json` the run that wrote it, and a call that describes another run is refused.
+
+- A function of jaxcam is described by its public name, whatever its file and its code; the recorded version of jaxcam
+  stands for the code.
+- A user's function is described by its name, a digest of its bytecode, and what it holds: defaults, closure variables,
+  and the numbers, arrays and functions of its own module that it uses.
+- Arrays, parameters and the traced model are described by digests.
+
+    >>> import functools, jaxcam
+    >>> describe(functools.partial(jaxcam.grad_cam, score=jaxcam.scores.log_softmax))
+    {'name': 'jaxcam.methods.grad_cam', 'score': 'jaxcam.scores.log_softmax'}
+"""
 
 import functools
 import hashlib
@@ -8,65 +21,72 @@ import os
 import pathlib
 import re
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam._base import checks
 from jaxcam.cutting import Cut, activations
 
+PACKAGE = __name__.partition(".")[0]
+ADDRESS = " at 0x"  # in the repr of an object that has no repr of its own
+LONGEST_TEXT = 200  # characters of a value's text; longer text is described by its digest
 
-def differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """What two runs differ in, a phrase each."""
+
+def describe_differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """What a recorded and the current run differ in, a phrase each."""
     return [
         f"other {name}"
         if name in ("params", "model")
-        else f"{name} {_short(there.get(name))}, not {_short(here.get(name))}"
-        for name in here | there
-        if here.get(name) != there.get(name)
+        else f"{name} {_shorten(recorded.get(name))}, not {_shorten(current.get(name))}"
+        for name in {**current, **recorded}
+        if current.get(name) != recorded.get(name)
     ]
 
 
-def _short(value):
+def _shorten(value):
     text = json.dumps(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
 
 
-def settings(
+def describe_batch(
     method: Callable[..., jax.Array],
     cut: Cut,
-    images: Any,
+    images: Sequence[Any] | np.ndarray,
     targets: np.ndarray | None,
     key: jax.Array | None,
     load: Callable[[Any], Any] | None,
     names: Sequence[str],
     sample: jax.ShapeDtypeStruct | None,
 ) -> dict[str, Any]:
-    """What a run is, in words that JSON has; arrays by their digest."""
+    """The run of a call of `explain_batch`."""
     return {
-        "jaxcam": importlib.metadata.version("jaxcam-saliency"),
-        "method": described(method),
-        **of_model(cut, sample),
-        "images": {name: digest(seen(image)) for name, image in zip(names, images, strict=True)},
-        "load": described(load, state=False),
-        "targets": targets if targets is None else _one_or_digest(targets),
+        **describe_model(cut, sample),
+        "method": describe(method),
+        "images": {name: content_digest(content_or_stamp(image)) for name, image in zip(names, images, strict=True)},
+        "load": describe(load, with_state=False),
+        "targets": targets if targets is None else _one_target_or_digest(targets),
         "key": None if key is None else [str(jax.random.key_impl(key)), jax.random.key_data(key).tolist()],
     }
 
 
-def of_model(cut: Cut, sample: jax.ShapeDtypeStruct | None) -> dict[str, Any]:
-    """The layer, what the model does to such an image, and its parameters."""
+def describe_model(cut: Cut, sample: jax.ShapeDtypeStruct | None) -> dict[str, Any]:
+    """The version of jaxcam, the layer, what the model computes for an image such as `sample`, and its parameters."""
     return {
+        "jaxcam": importlib.metadata.version("jaxcam-saliency"),
         "layer": cut.layer,
-        "model": None if sample is None else [list(sample.shape), str(sample.dtype), program(cut, sample)],
-        "params": digest(*(part for path, leaf in jax.tree.leaves_with_path(cut.params) for part in (path, leaf))),
+        "model": None if sample is None else [list(sample.shape), str(sample.dtype), _program_digest(cut, sample)],
+        "params": content_digest(
+            *(part for path, leaf in jax.tree.leaves_with_path(cut.params) for part in (path, leaf))
+        ),
     }
 
 
-def sample_of(out: pathlib.Path) -> jax.ShapeDtypeStruct | None:
-    """The shape and type of the image that the model of the folder's run was traced with, where it has one."""
+def recorded_sample(out: pathlib.Path) -> jax.ShapeDtypeStruct | None:
+    """The shape and type of the image that the folder's model was traced with; None if the folder records none."""
     try:
         shape, dtype, _ = json.loads((out / "run.json").read_text())["model"]
         return jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
@@ -74,103 +94,142 @@ def sample_of(out: pathlib.Path) -> jax.ShapeDtypeStruct | None:
         return None
 
 
-def program(cut: Cut, sample: jax.ShapeDtypeStruct) -> str | None:
-    """What the model does, without its parameters; None where it does not take the image."""
+def _program_digest(cut, sample):
+    """What the model computes, without its parameters; None if it does not take the image."""
     try:
         closed = jax.make_jaxpr(activations)(cut, sample)
-    except (TypeError, ValueError):  # which is said for that image
+    except (TypeError, ValueError):  # reported when the turn of that image comes
         return None
-    return digest(re.sub(" at 0x[0-9a-f]+", "", str(closed.jaxpr)), *closed.consts)
+    return content_digest(re.sub(f"{ADDRESS}[0-9a-f]+", "", str(closed.jaxpr)), *closed.consts)
 
 
-def _one_or_digest(targets):
-    return int(targets[0]) if targets.size and (targets == targets[0]).all() else digest(targets)
+def _one_target_or_digest(targets):
+    return int(targets[0]) if targets.size and (targets == targets[0]).all() else content_digest(targets)
 
 
-def described(value: Any, *, state: bool = True, within: tuple = ()) -> Any:
-    """In words that JSON has; without state, all but what a function of one's own holds, such as a loader's cache.
+def describe(value: Any, *, with_state: bool = True, enclosing: tuple[Any, ...] = ()) -> Any:
+    """A function, or an option of one, as JSON values.
 
-    `within` has the functions that this is part of: one that calls itself is described once.
+    Args:
+      value: anything; what has no description of its own is described by its repr.
+      with_state: whether what a user's function or object holds is part of it. A loader holds caches: it is described
+        without.
+      enclosing: the values that hold this one, so that a function which calls itself is described once.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
 
-    def inside(each):
-        return described(each, state=state, within=(*within, value))
+    def describe_part(part):
+        return describe(part, with_state=with_state, enclosing=(*enclosing, value))
 
     if isinstance(value, functools.partial):
-        options = {name: inside(option) for name, option in sorted(value.keywords.items())}
-        given = {"arguments": [*map(inside, value.args)]} if value.args else {}
-        return {"name": inside(value.func), **given, **options}
+        arguments = {"arguments": [*map(describe_part, value.args)]} if value.args else {}
+        options = {name: describe_part(option) for name, option in sorted(value.keywords.items())}
+        return {"name": describe_part(value.func), **arguments, **options}
     if isinstance(value, tuple | list):
-        return [*map(inside, value)]
+        return [*map(describe_part, value)]
     if hasattr(value, "dtype") and hasattr(value, "shape"):
-        # The type of a key is no NumPy type.
-        number = value.shape == () and isinstance(value.dtype, np.dtype) and value.dtype.kind in "biuf"
-        return value.item() if number else digest(value)
+        # A key's type is not a NumPy type.
+        is_number = value.shape == () and isinstance(value.dtype, np.dtype) and value.dtype.kind in "biuf"
+        return value.item() if is_number else content_digest(value)
     if isinstance(value, types.MethodType):
-        return [inside(value.__func__), inside(value.__self__)]
-    name = getattr(value, "__qualname__", None)
+        return [describe_part(value.__func__), describe_part(value.__self__)]
     if hasattr(value, "__wrapped__") and not isinstance(value, types.FunctionType):
-        return [type(value).__qualname__, inside(value.__wrapped__)]  # a function that was jitted
-    if name is None and callable(value) and " at 0x" in repr(value):
-        return [type(value).__qualname__, {each: inside(held) for each, held in sorted(vars(value).items())}]
-    if name is None:
-        text = repr(value)
-        if " at 0x" in text:
-            held = vars(value) if state and hasattr(value, "__dict__") and not _in(value, within) else {}
-            return [type(value).__qualname__, {each: inside(held[each]) for each in sorted(held)}]
-        return text if len(text) <= 200 else digest(text)
-    name = f"{value.__module__}.{name}"
-    ours = name.startswith("jaxcam.") and "<" not in name
-    if ours or _in(value, within) or not isinstance(value, types.FunctionType):
-        return name
-    # Somebody's own, which may be another by the same name: what it does, and what it holds, tell it from that.
-    defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).items()]
-    held = [cell.cell_contents for cell in value.__closure__ or ()]
-    used = [value.__globals__.get(each) for each in value.__code__.co_names]
-    # Of what it uses, the numbers, the arrays, and the functions beside it: libraries are as they are.
-    held += [each for each in used if not callable(each) or getattr(each, "__module__", None) == value.__module__]
-    # What may change while it runs, such as a cache, is not what it is.
-    kept = [each for each in held if not isinstance(each, list | dict | set | types.ModuleType)] if state else []
-    return [name, digest(*_done(value.__code__)), *map(inside, [*defaults, *kept])]
+        return [type(value).__qualname__, describe_part(value.__wrapped__)]  # a jitted function
+    if not hasattr(value, "__qualname__"):
+        shows_state = (with_state or callable(value)) and not _is_among(value, enclosing)
+        return _describe_object(value, describe_part, shows_state)
+    if not isinstance(value, types.FunctionType) or _is_among(value, enclosing):
+        return _public_name(value)
+    return _describe_function(value, describe_part, with_state)
 
 
-def _in(value, within):
-    return any(value is outer for outer in within)
+def _describe_object(value, describe_part, shows_state):
+    text = repr(value)
+    if ADDRESS not in text:
+        return text if len(text) <= LONGEST_TEXT else content_digest(text)
+    held = vars(value) if shows_state and hasattr(value, "__dict__") else {}
+    return [type(value).__qualname__, {name: describe_part(held[name]) for name in sorted(held)}]
 
 
-def _done(code):
+def _describe_function(function, describe_part, with_state):
+    name = _public_name(function)
+    if _is_ours(function.__globals__.get("__name__")) and "<lambda>" not in name:
+        if hasattr(function, "made_by"):  # the call that makes this function, as a functools.partial
+            return describe_part(function.made_by)
+        if not _is_ours(function.__module__):  # one of our decorators around a user's function
+            return describe_part(function.__wrapped__)
+        return name if "<locals>" not in name else {"name": name, **_closure_variables(function, describe_part)}
+    return [name, content_digest(*_code_parts(function.__code__)), *map(describe_part, _held(function, with_state))]
+
+
+def _closure_variables(function, describe_part):
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return {variable: describe_part(cell.cell_contents) for variable, cell in cells}
+
+
+def _held(function, with_state):
+    """The values that a user's function computes with: its defaults and, with its state, variables around it."""
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).items()]
+    if not with_state:
+        return defaults
+    used = [function.__globals__.get(name) for name in function.__code__.co_names]
+    # Other modules' functions are left out: a library is what it is.
+    own = [each for each in used if not callable(each) or getattr(each, "__module__", None) == function.__module__]
+    closure = [cell.cell_contents for cell in function.__closure__ or ()]
+    # A container may change during the run, as a cache does.
+    return defaults + [each for each in closure + own if not isinstance(each, list | dict | set | types.ModuleType)]
+
+
+def _public_name(value):
+    """`jaxcam.methods.grad_cam` for the function in `jaxcam.methods._cam`, `jaxcam.scores.logit` for `formulas.scores`.
+
+    It is the name under the innermost public module: private files, and the package of a public file, may change.
+    """
+    module = str(getattr(value, "__module__", None))
+    if _is_ours(module):
+        public = [part for part in module.split(".")[1:] if not part.startswith("_")]
+        module = ".".join([PACKAGE, *public[-1:]])
+    return f"{module}.{value.__qualname__}"
+
+
+def _is_ours(module):
+    return module == PACKAGE or (isinstance(module, str) and module.startswith(f"{PACKAGE}."))
+
+
+def _is_among(value, values):
+    return any(value is other for other in values)
+
+
+def _code_parts(code) -> Iterator[Any]:
     """What a function's code does: its instructions, with the names and constants that they use."""
     yield from (code.co_code, repr(code.co_names), repr(code.co_varnames))
     for const in code.co_consts:
-        yield from _done(const) if isinstance(const, types.CodeType) else [repr(const)]
+        yield from _code_parts(const) if isinstance(const, types.CodeType) else [repr(const)]
 
 
-def seen(element: Any) -> Any:
-    """An image, or what it is loaded from: an array's values, and of a file its path, size and time."""
+def content_or_stamp(element: Any) -> Any:
+    """What identifies an image, for `content_digest`: an array itself; a file's path, size and time of change."""
     if hasattr(element, "dtype"):
         return element
     if isinstance(element, str | os.PathLike):
         try:
             status = os.stat(element)
-        except OSError:  # it will be said when its turn comes
+        except OSError:  # reported when the turn of that image comes
             return f"{element}: none"
         return f"{element}: {status.st_size} {status.st_mtime_ns}"
-    return json.dumps(described(element))
+    return json.dumps(describe(element))
 
 
-def digest(*parts: Any) -> str:
-    """Of arrays, with shape and type, and of anything else as text."""
-    found = hashlib.blake2b(digest_size=16)
+def content_digest(*parts: Any) -> str:
+    """A digest of arrays, with their shapes and types, of bytes, and of anything else as text."""
+    hasher = hashlib.blake2b(digest_size=16)
     for part in parts:
         if hasattr(part, "dtype"):
-            if jnp.issubdtype(part.dtype, jax.dtypes.prng_key):
-                part = jax.random.key_data(part)
-            array = np.ascontiguousarray(part)
-            found.update(f"{array.dtype}{array.shape}".encode())
-            found.update(array.reshape(-1).view(np.uint8).data)
+            array = np.ascontiguousarray(jax.random.key_data(part) if checks.is_key(part) else part)
+            hasher.update(f"{array.dtype}{array.shape}".encode())
+            hasher.update(array.reshape(-1).view(np.uint8).data)
         else:
-            found.update(part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass"))
-        found.update(b";")
-    return found.hexdigest()
+            hasher.update(part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass"))
+        hasher.update(b";")
+    return hasher.hexdigest()

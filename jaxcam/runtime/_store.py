@@ -1,6 +1,6 @@
-"""The folder of a run: a map a file, each whole or not there, and what tells the run from another.
+"""A folder of results: each file is whole or absent, and `run.json` says which run wrote them.
 
-What is written is written beside its place and renamed, so that whatever stops a run leaves whole files and no others.
+A file is written under another name and renamed, so that a run stopped at any moment leaves whole files only.
 """
 
 import contextlib
@@ -11,107 +11,142 @@ import pathlib
 import platform
 import secrets
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxcam.runtime._fingerprint import differences
+from jaxcam.runtime._earlier import in_todays_names
+from jaxcam.runtime._fingerprint import describe_differences
 
 PARTIAL = ".partial"
 DAY = 24 * 60 * 60
 HOST = platform.node().replace(".", "-")
 
 
-def path(out: pathlib.Path, name: str) -> pathlib.Path:
-    """Where the map of that name is."""
-    return out / f"{name}.npy"
+class MapFolder:
+    """The folder of `explain_batch`: a map a file, `NAME.npy`."""
+
+    def __init__(self, out: pathlib.Path):
+        self.out = out
+
+    def path(self, name: str) -> pathlib.Path:
+        """The file of the map of that name."""
+        return self.out / f"{name}.npy"
+
+    def open(self, run: Mapping[str, Any]) -> None:
+        """Makes the folder, or goes on with it.
+
+        Images without a map may have changed since the last run. If results do not depend on an image's place in the
+        list (no key, and one target or none), images may also be added or removed.
+
+        Raises:
+          ValueError: the folder holds the results of another run.
+        """
+        prepare_folder(self.out)
+        has_maps = any(self.out.glob("*.npy"))
+        if any((self.out / "images").glob("*.json")):
+            raise ValueError(f"{self.out} holds an evaluation: choose another folder")
+        file = self.out / "run.json"
+        if has_maps and not file.exists():
+            raise ValueError(f"{self.out} has maps but no run.json that says of which run: choose another folder")
+        run = json.loads(json.dumps(run))
+        if has_maps and self._images_of_same_run(file, run) == run["images"]:
+            return
+        write_run(file, run)
+
+    def _images_of_same_run(self, file, run):
+        """The images that run.json records; a ValueError if it records another run."""
+        try:
+            recorded = read_run(file)
+            recorded_images = dict(recorded["images"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{file} does not describe a run: choose another folder") from error
+        images = run["images"]
+        differences = describe_differences({**recorded, "images": images}, run)
+        depends_on_place = run["key"] is not None or isinstance(run["targets"], str)
+        changed = [name for name in images if recorded_images.get(name) != images[name] and self.path(name).exists()]
+        if changed:
+            differences.append(f"other images ({changed[0]!r} for one)")
+        elif depends_on_place and list(recorded_images) != list(images):
+            differences.append("other images")
+        refuse_if_any(differences, self.out)
+        return recorded_images
+
+    def write(self, name: str, saliency: np.ndarray, finished: int) -> pathlib.Path:
+        """The path, with the map in it; an OSError says how many maps are finished."""
+        buffer = io.BytesIO()
+        # NumPy would write a type that is not its own, such as bfloat16, as bytes without a meaning.
+        np.save(buffer, saliency.astype(np.float32) if saliency.dtype.kind == "V" else saliency)
+        with saying_how_many(finished, "maps", self.path(name)):
+            replace(self.path(name), buffer.getvalue())
+        return self.path(name)
 
 
-def open_folder(out: pathlib.Path, settings: dict[str, Any]) -> None:
-    """The folder, made where it is not there, without what a killed run left; a ValueError where it is another's.
+def read_run(file: pathlib.Path) -> dict[str, Any]:
+    """What a `run.json` records, functions of jaxcam by the names that they have now."""
+    return in_todays_names(dict(json.loads(file.read_text())))
 
-    An image that has no map yet may have been mended since. Where nothing depends on an image's place in the list, no
-    key and one class or none for all, images may be more or fewer, too.
-    """
-    sweep(out)
-    file = out / "run.json"
-    maps = any(out.glob("*.npy"))
-    if any((out / "images").glob("*.json")):
-        raise ValueError(f"{out} holds an evaluation: choose another folder")
-    if not file.exists() or not maps:
-        if maps:
-            raise ValueError(f"{out} has maps but no run.json that says of which run: choose another folder")
-        replace(file, json.dumps(settings, indent=1).encode())
-        return
-    try:
-        there = dict(json.loads(file.read_text()))
-        known = dict(there["images"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{file} does not describe a run: choose another folder") from error
-    here = json.loads(json.dumps(settings))
-    images = here["images"]
-    differs = differences({**there, "images": images}, here)
-    by_place = here["key"] is not None or isinstance(here["targets"], str)
-    changed = [name for name in images if known.get(name) != images[name] and path(out, name).exists()]
-    if changed or (by_place and list(known) != list(images)):
-        differs.append(f"other images ({changed[0]!r} for one)" if changed else "other images")
-    if differs:
-        what = "; ".join(differs)
+
+def write_run(file: pathlib.Path, run: Mapping[str, Any]) -> None:
+    """Records a run."""
+    replace(file, json.dumps(run, indent=1).encode())
+
+
+def refuse_if_any(differences: Sequence[str], out: pathlib.Path) -> None:
+    """Raises a ValueError if a folder's run differs from the current one."""
+    if differences:
+        what = "; ".join(differences)
         raise ValueError(f"{out} holds another run, with {what}: choose another folder, or the same settings")
-    if images != known:
-        replace(file, json.dumps(settings, indent=1).encode())
 
 
-def sweep(out: pathlib.Path) -> None:
-    """The folder, made where it is not there, and without what a killed run left half-written."""
+@contextlib.contextmanager
+def saying_how_many(finished: int, things: str, path: pathlib.Path) -> Iterator[None]:
+    """Adds to an OSError how many results are finished."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{error.strerror or error}; {finished} {things} are finished, and the same call goes on from there"
+        raise OSError(error.errno, reason, str(path)) from error
+
+
+def prepare_folder(out: pathlib.Path) -> None:
+    """Makes the folder if it does not exist, and removes the half-written files of runs that were killed."""
     out.mkdir(parents=True, exist_ok=True)
-    for left in out.glob(f".*{PARTIAL}"):
-        if _is_left(left):
-            left.unlink(missing_ok=True)
+    for partial in out.glob(f".*{PARTIAL}"):
+        if _is_abandoned(partial):
+            partial.unlink(missing_ok=True)
 
 
-def _is_left(partial):
-    """Whether what a file was written by is no more: a process here that ended; or anything of yesterday."""
+def _is_abandoned(partial):
+    """Whether no process writes the file any more: its process on this machine has ended, or it is a day old."""
     parts = partial.name.rsplit(".", 4)
     if os.name == "posix" and len(parts) == 5 and parts[1] == HOST and parts[2].isdecimal():
-        return int(parts[2]) == os.getpid() or not _runs(int(parts[2]))
+        return int(parts[2]) == os.getpid() or not _is_running(int(parts[2]))
     try:
         return time.time() - partial.stat().st_mtime > DAY
-    except OSError:  # it is gone
+    except OSError:  # another process has removed it
         return False
 
 
-def _runs(process):
+def _is_running(process):
     try:
-        os.kill(process, 0)  # asks, and does nothing
+        os.kill(process, 0)  # signal 0 only asks
     except ProcessLookupError:
         return False
-    except OSError:  # it is another user's
+    except OSError:  # the process is another user's
         return True
     return True
 
 
-def write(path: pathlib.Path, image_map: np.ndarray, finished: int) -> pathlib.Path:
-    """The path, with the map in it; an OSError that says how many maps are finished."""
-    buffer = io.BytesIO()
-    # NumPy would write a type that is not its own, such as bfloat16, as bytes without a meaning.
-    np.save(buffer, image_map.astype(np.float32) if image_map.dtype.kind == "V" else image_map)
-    try:
-        replace(path, buffer.getvalue())
-    except OSError as error:
-        reason = f"{error.strerror or error}; {finished} maps are finished, and the same call goes on from there"
-        raise OSError(error.errno, reason, str(path)) from error
-    return path
-
-
 def replace(path: pathlib.Path, content: bytes) -> None:
-    """Written beside and renamed: there is the whole file, or none."""
-    # A name of its own for each writer: two runs in one folder write the same maps, and must not share a file.
-    beside = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.{secrets.token_hex(4)}{PARTIAL}")
+    """Writes a file in one step: a reader finds the new content, the old content or no file, and never a part."""
+    # Every writer has a file of its own, because two runs may write the same file at once.
+    partial = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
+        partial.write_bytes(content)
+        os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
         raise

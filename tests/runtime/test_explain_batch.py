@@ -20,8 +20,7 @@ from PIL import Image
 
 import jaxcam
 from jaxcam.cli import main
-from jaxcam.runtime import _fingerprint, _store
-from jaxcam.runtime import _runner as chunks
+from jaxcam.runtime import _fingerprint, _runner, _store
 
 KEY = jax.random.key(2)
 CANVASES = pathlib.Path(jaxcam.__file__).parent / "pretrained" / "digits"
@@ -143,7 +142,7 @@ def test_failures_are_one_line_each_and_the_others_go_on(tiny, tmp_path, caplog)
 
 
 def test_a_mistake_in_the_call_is_no_images_failure(tiny):
-    with pytest.raises(ValueError, match="a key is needed"):
+    with pytest.raises(ValueError, match="needs a key"):
         jaxcam.explain_batch(jaxcam.smooth_grad_cam_pp, tiny, SMALL)
     with pytest.raises(TypeError, match="is not a Cut"):
         jaxcam.explain_batch(jaxcam.grad_cam, jaxcam.digits(), SMALL)
@@ -201,7 +200,7 @@ def test_a_folder_of_another_run_is_refused(tiny, tmp_path):
 
 
 def test_methods_are_told_apart():
-    described = lambda value: json.dumps(_fingerprint.described(value))
+    described = lambda value: json.dumps(_fingerprint.describe(value))
     select = functools.partial(jaxcam.select, filters=[1])
     methods = [
         jaxcam.grad_cam,
@@ -264,21 +263,23 @@ def test_a_chunk_fits_the_memory(tiny, monkeypatch):
     image = RNG.uniform(0, 1, (64, 64, 3)).astype(np.float32)
     run = functools.partial(jaxcam.explain_batch, jaxcam.grad_cam, tiny)
     chosen = []
-    size = chunks.Runner.size
-    monkeypatch.setattr(chunks.Runner, "size", lambda *given: chosen.append((given[0], size(*given))) or chosen[-1][1])
+    size = _runner.Runner.chunk_size
+    monkeypatch.setattr(
+        _runner.Runner, "chunk_size", lambda *given: chosen.append((given[0], size(*given))) or chosen[-1][1]
+    )
     for memory in (1e6, 3e6):
         run([image] * 40, memory=memory)
         runner, fits = chosen[-1]
         assert 1 < fits < 40
         example = image, np.int32(0), np.int32(0)
-        assert runner._bytes(example, fits) <= memory < runner._bytes(example, fits + 2)
+        assert runner._memory_of_chunk(example, fits) <= memory < runner._memory_of_chunk(example, fits + 2)
     run([image] * 100)
-    assert chosen[-1][1] == chunks.EXAMPLES_AT_A_TIME
+    assert chosen[-1][1] == _runner.MOST_EXAMPLES
     with pytest.raises(ValueError, match=r"memory is 0.0009537 MiB: one image \[64, 64, 3\] takes 0\.\d+ MiB"):
         run([image], memory=1000)
-    monkeypatch.setattr(chunks.Runner, "_bytes", lambda *_: None)
+    monkeypatch.setattr(_runner.Runner, "_memory_of_chunk", lambda *_: None)
     run([image] * 40)
-    assert chosen[-1][1] == chunks.EXAMPLES_WITHOUT_FIGURES
+    assert chosen[-1][1] == _runner.EXAMPLES_WITHOUT_FIGURES
 
 
 # Forked for each run, before JAX has a thread, from a process that has imported all.
@@ -344,7 +345,7 @@ def test_killed_at_random_and_gone_on_with(tmp_path):
             for name in there:
                 assert np.load(folder / name).shape == (6, 5), "nothing is torn"
             before = there
-        (folder / f".007.npy.{jaxcam.runs.HOST}.{process}.0123abcd.partial").write_bytes(b"torn")
+        (folder / f".007.npy.{_store.HOST}.{process}.0123abcd.partial").write_bytes(b"torn")
         start(folder, 0)
         assert status() == 0
         runs.stdin.close()
@@ -437,7 +438,7 @@ def test_two_writers_of_one_folder_share_no_file(tmp_path, monkeypatch):
     replace = os.replace
     monkeypatch.setattr(os, "replace", lambda one, other: seen.append(str(one)) or replace(one, other))
     for _ in range(2):
-        _store.write(tmp_path / "x.npy", np.ones(3), 0)
+        _store.MapFolder(tmp_path).write("x", np.ones(3), 0)
     assert len(set(seen)) == 2 and np.load(tmp_path / "x.npy").shape == (3,)
     theirs = tmp_path / f".y.npy.{_store.HOST}.{os.getppid()}.0123abcd.partial"
     theirs.write_bytes(b"half")
