@@ -23,8 +23,8 @@ from jaxcam.derivatives._link import Derivatives
 from jaxcam.derivatives._plan import custom_vjp_inside, forward_only
 from jaxcam.derivatives._plan import plan as plan_of
 from jaxcam.derivatives._program import Level, trace
-from jaxcam.derivatives._taylor import along_all, run
-from jaxcam.tracing import typed_as
+from jaxcam.derivatives._taylor import along_all
+from jaxcam.tracing import evaluate, typed_as
 
 UNITS_AT_A_TIME = 128
 FLOPS_WORTH_A_WORD = 1e11  # from about half a second on two cores, more where memory is the limit
@@ -77,7 +77,7 @@ def exact(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int 
     plan = plan_of(program, batch_size)
 
     def push(constants, A, advance=None):
-        values = run(program.steps, {**constants, program.inputs[0]: A})
+        values = evaluate(program.steps, {**constants, program.inputs[0]: A})
         return along_all(plan, values, progress=advance)
 
     if any(isinstance(value, jax.core.Tracer) for value in (A, *program.constants.values())):
@@ -134,7 +134,7 @@ def brute_force(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size
 
 
 def _value(program, A):
-    return run(program.steps, {**program.constants, program.inputs[0]: A})[program.outputs[0]]
+    return evaluate(program.steps, {**program.constants, program.inputs[0]: A})[program.outputs[0]]
 
 
 def _checked(f, A, batch_size):

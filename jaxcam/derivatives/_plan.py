@@ -19,21 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxcam.derivatives._program import Level, Program, Step, variable
-from jaxcam.derivatives._structure import (
-    MASKS,
-    _apart,
-    _size,
-    is_elementwise,
-    reads_rows,
-    waist,
-)
-from jaxcam.tracing import inner_jaxprs
+from jaxcam.derivatives._program import Level, Program, output_levels, variable
+from jaxcam.derivatives._structure import _apart, _size, is_elementwise, reads_rows, waist
+from jaxcam.tracing import BILINEAR, CUSTOM_VJP, MASKING, Step, inner_jaxprs, needed
 
 BYTES_AT_A_TIME = 2**28  # of coefficients, for the directions of one chunk
 DIRECTIONS_AT_A_TIME = 512
 JACOBIAN_BYTES = 2**30
-PRODUCTS = frozenset("mul dot_general conv_general_dilated".split())
 
 
 class Event(NamedTuple):
@@ -66,18 +58,18 @@ def plan(program: Program, batch_size: int | None = None) -> Plan:
     """The plan for a program of one array with a scalar result that is not locally affine."""
     start, feeds = waist(program)
     events = _events(program, start)
-    pushed = _needed(events, _curved_inputs(events))
+    pushed = _pushed(events)
     apart = _apart(program, start, pushed)
     directions = math.prod(n for axis, n in enumerate(program.avals[start].shape) if axis not in apart)
     columns, before = _reverse_columns(program, start, events, directions)
-    pushed = _needed(events, _curved_inputs(events), stop=columns)
+    pushed = _pushed(events, known=columns)
     each = sum(_flops(program, event, start) * (2 if _is_smooth(program, event) else 1) for event in pushed)
     held = sum(_bytes(program, v) for event in pushed for v in event.outputs) + sum(_bytes(program, v) for v in columns)
     size = batch_size or max(1, min(DIRECTIONS_AT_A_TIME, BYTES_AT_A_TIME // max(1, 2 * held)))
     rows = sum(_size(program, v) for v in columns) * sum(_flops(program, event) for event in before)
     _, leading = frontier(program, events)
     masks = program.levels[start] == Level.PIECEWISE or any(
-        step.name in MASKS for event in leading for step in event.steps
+        step.name in MASKING for event in leading for step in event.steps
     )
     work = rows + directions * each
     return Plan(program, start, feeds, apart, columns, before, pushed, events, masks, directions, size, work)
@@ -88,7 +80,7 @@ def frontier(program: Program, events: tuple[Event, ...]) -> tuple[tuple[int, ..
     read = {v for event in events if event.kind != "linear" or _is_smooth(program, event) for v in event.inputs}
     values = tuple(sorted(v for v in read if program.levels[v] != Level.SMOOTH))
     affine = tuple(event for event in events if event.kind == "linear" and not _is_smooth(program, event))
-    return values, _needed(affine, values)
+    return values, needed(affine, values)[0]
 
 
 def _events(program, start):
@@ -119,16 +111,18 @@ def _events(program, start):
         from_roots = {roots[v][0] if v in roots else v for v in moving}
         same_shape = {program.avals[v].shape for v in (*moving, *made)}
         if is_elementwise(program, step) and len(from_roots) == 1 and len(same_shape) == 1:
-            (level,) = step.level([relative(v) for v in step.inputs])
+            (level,) = output_levels(step, [relative(v) for v in step.inputs], program.avals)
             before = (roots[v][2] for v in moving if v in roots)
-            roots[made[0]] = (*from_roots, level, frozenset({number}).union(*before))
+            (root,) = from_roots
+            roots[made[0]] = (root, level, frozenset({number}).union(*before))
             continue
         for v in moving:
             materialise(v)
-        level = max(step.level([Level.AFFINE if v in varying else relative(v) for v in step.inputs]))
+        read = [Level.AFFINE if v in varying else relative(v) for v in step.inputs]
+        level = max(output_levels(step, read, program.avals))
         if level <= Level.PIECEWISE:
             kind = "linear"
-        elif step.name in PRODUCTS:
+        elif step.name in BILINEAR:
             kind = "product"
         else:
             ranks = {len(program.avals[v].shape) for v in (*moving, *made)}
@@ -140,18 +134,10 @@ def _events(program, start):
     return tuple(events)
 
 
-def _curved_inputs(events):
-    return {v for event in events if event.kind != "linear" for v in event.inputs}
-
-
-def _needed(events, wanted, *, stop=()):
-    """The events that make the wanted values, or lead to them, without those that make `stop`."""
-    wanted, kept = set(wanted) - set(stop), []
-    for event in reversed(events):
-        if event.kind != "linear" or wanted.intersection(event.outputs):
-            kept.append(event)
-            wanted.update(set(event.inputs) - set(stop))
-    return tuple(reversed(kept))
+def _pushed(events, *, known=()):
+    """The events that are not linear, and those that lead to them from the known values."""
+    curved = [event for event in events if event.kind != "linear"]
+    return needed(events, [v for event in curved for v in (*event.inputs, *event.outputs)], known=known)[0]
 
 
 def _reverse_columns(program, start, events, directions):
@@ -204,9 +190,7 @@ def forward_only(program: Program) -> bool:
 
 def custom_vjp_inside(program: Program) -> bool:
     """Whether a custom_vjp stands inside a scan or a branch, where it cannot be written out."""
-    return any(
-        _contains(step.name, step.params, lambda name, _: name.startswith("custom_vjp")) for step in _moving(program)
-    )
+    return any(_contains(step.name, step.params, lambda name, _: name in CUSTOM_VJP) for step in _moving(program))
 
 
 def _moving(program):

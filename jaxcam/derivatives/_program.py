@@ -1,25 +1,7 @@
-"""What can be proved about a function's linearity while it is traced, before any number is computed.
+"""A function as a program with levels: how each of its values depends on A.
 
-The closed form of the second and third derivatives is exact where the head is affine in A near A. `certify` proves it,
-or names what stands in the way, by one walk through the function's jaxpr that gives every value a level:
-
-- `CONSTANT`: does not depend on A.
-- `STEP`: locally constant, such as a comparison, an argmax, the mask of a relu.
-- `AFFINE`: affine in A everywhere.
-- `PIECEWISE`: affine near almost every A: relu, max pooling, abs, sort.
-- `SMOOTH`: anything else, and anything unknown.
-
-The proof is sound before it is complete: a primitive that is not in the tables below counts as smooth, so a smooth
-function is never certified, though a piecewise affine one that is written in an unusual way may be refused.
-
-    >>> import jax, jax.numpy as jnp
-    >>> A = jnp.ones([4, 4, 8])
-    >>> certify(lambda A: jax.nn.relu(A).sum((0, 1)), A).affine
-    True
-    >>> print(certify(lambda A: jax.nn.silu(A @ jnp.ones([8, 3])).sum(), A))
-    not locally affine in A [4 4 8]: 1 primitive stops it
-      logistic of [4 4 3], in silu
-    frontier, the affine values that these read: [4 4 3]
+`jaxcam.derivatives.certificate` says what the levels mean. A primitive that is in no table of `jaxcam.tracing` counts
+as smooth, unless all that it reads is locally constant.
 """
 
 import enum
@@ -29,22 +11,32 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxcam.tracing import (
     BILINEAR,
     CALLS,
+    CUSTOM_JVP,
+    CUSTOM_VJP,
     LINEAR,
+    LOCALLY_CONSTANT,
     PIECEWISE_LINEAR,
-    STEPS,
-    binder,
-    called,
+    STOP_GRADIENT,
+    FlatProgram,
+    Step,
+    flatten,
     inner_jaxpr,
     inner_jaxprs,
+    live,
+    needed,
+    rule_source,
     scan_sizes,
     shapes_of,
-    source,
+    title_of,
 )
+
+EFFECTS = "a function with effects"  # the name of the one step of such a function
+BY_RULE_OF = "custom_vjp_call"  # among the parameters of a copy of a custom_vjp's output: the call, as a step
 
 
 class Level(enum.IntEnum):
@@ -55,18 +47,6 @@ class Level(enum.IntEnum):
     AFFINE = 2
     PIECEWISE = 3
     SMOOTH = 4
-
-
-class Step(NamedTuple):
-    """One primitive of a function: which values it reads and makes, by number."""
-
-    name: str
-    run: Callable[..., Sequence[Any]]
-    level: Callable[[list["Level"]], list["Level"]]
-    params: dict[str, Any]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    within: tuple[str, ...]
 
 
 class Stop(NamedTuple):
@@ -82,42 +62,43 @@ class Stop(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A function as a list of steps over numbered values, calls entered, with each value's shape and level."""
+    """A function as steps over numbered values, with each value's shape and level. Calls are written out."""
 
     steps: tuple[Step, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     constants: dict[int, Any]
     avals: tuple[Any, ...]
-    levels: tuple[Level, ...]
+    levels: dict[int, Level]
     stops: tuple[Stop, ...]
     frontier: tuple[int, ...]
 
 
 def trace(f: Callable[[Any], Any], A: Any) -> Program:
-    """The function as a `Program` of one pytree argument; what does not reach its outputs is left out."""
+    """The function as a `Program` of one pytree argument, without the steps that its outputs do not need."""
     leaves, tree = jax.tree.flatten(A)
     closed = jax.make_jaxpr(lambda leaves: f(jax.tree.unflatten(tree, leaves)))(leaves)
-    walk = _Walk()
-    inputs = [walk.value(var.aval, Level.AFFINE if _is_inexact(var) else Level.CONSTANT) for var in closed.jaxpr.invars]
-    if _has_effects(closed.jaxpr):
-        # What is written to a ref, or printed, is reached in ways that the walk does not see: one unknown step.
-        outputs = [walk.value(var.aval, Level.SMOOTH) for var in closed.jaxpr.outvars]
-        smooth = [Level.SMOOTH] * len(outputs)
-        whole = Step(
-            "a function with effects",
-            jaxpr_as_fun(closed),
-            lambda _: smooth,
-            {"jaxpr": closed},
-            (*inputs,),
-            (*outputs,),
-            (),
-        )
-        walk.steps.append(whole)
-        walk.stopped(whole.name, inputs, outputs, ())
-    else:
-        outputs = walk.through(closed.jaxpr, closed.consts, inputs, ())
-    return walk.program(inputs, outputs)
+    # Steps do not show how what is written to a ref, or printed, reaches the results.
+    flat = _one_unknown_step(closed) if _has_effects(closed.jaxpr) else _flattened(closed)
+    arguments = [Level.AFFINE if _is_inexact(flat.avals[v]) else Level.CONSTANT for v in flat.inputs]
+    levels, stopping = _propagate(flat, arguments)
+    steps, read = needed(flat.steps, flat.outputs)
+    _, read_by_rules = needed([_with_inputs_of_rule(step) for step in flat.steps], flat.outputs)
+    stopping = [step for step in stopping if read_by_rules.intersection(step.outputs)]
+    moving = [[v for v in step.inputs if levels[v] > Level.CONSTANT] for step in stopping]
+    return Program(
+        steps,
+        flat.inputs,
+        flat.outputs,
+        {v: _as_jax(constant) for v, constant in flat.constants.items() if v in read},
+        flat.avals,
+        levels,
+        tuple(
+            Stop(_stop_title(step), tuple(flat.avals[v].shape for v in values), step.within)
+            for step, values in zip(stopping, moving, strict=True)
+        ),
+        tuple(dict.fromkeys(v for values in moving for v in values if variable(levels[v]))),
+    )
 
 
 def join(*levels: Level) -> Level:
@@ -131,100 +112,50 @@ def variable(level: Level) -> bool:
     return level >= Level.AFFINE
 
 
-class _Walk:
-    """Numbers the values of a jaxpr, and gives each a level; calls are entered as if they were written out."""
+# ---- The steps.
+def _flattened(closed):
+    # Without dead equations: a custom rule traces the function itself, too, and drops it.
+    program, _ = live(closed, keep_inputs=True)
+    return flatten(program, _enter_calls)
 
-    def __init__(self, rules=frozenset()):
-        # The custom rules that are being walked, by name: one that calls itself is not entered again.
-        self.rules = rules
-        self.steps, self.avals, self.levels, self.constants, self.stops = [], [], [], {}, []
 
-    def value(self, aval, level):
-        self.avals.append(aval)
-        self.levels.append(level)
-        return len(self.avals) - 1
+def _enter_calls(builder, eqn, inputs):
+    """Writes out a call. The outputs of a custom_vjp are copied: its rule may give a copy another level."""
+    if eqn.primitive.name not in CALLS:
+        return None
+    title = eqn.params.get("name")
+    # A title such as _where or <lambda> tells a reader nothing.
+    tells = isinstance(title, str) and not title.startswith(("_", "<"))
+    outputs = builder.write_out(inner_jaxpr(eqn.params), inputs, title=title if tells else None)
+    if eqn.primitive.name not in CUSTOM_VJP:
+        return outputs
+    copies = builder.add_step(eqn, inputs)
+    call = builder.steps.pop()
+    builder.steps += [
+        Step("copy", {BY_RULE_OF: call}, lambda x: [x], (v,), (copy,), within=builder.within)
+        for v, copy in zip(outputs, copies, strict=True)
+    ]
+    return copies
 
-    def constant(self, aval, value):
-        number = self.value(aval, Level.CONSTANT)
-        self.constants[number] = value
-        return number
 
-    def through(self, jaxpr, consts, inputs, within):
-        """The numbers of a jaxpr's outputs. Consts are arrays; none where only levels are wanted."""
-        number = dict(zip(jaxpr.invars, inputs, strict=True))
-        for var, const in zip(jaxpr.constvars, consts, strict=True):
-            number[var] = self.constant(var.aval, const)
+def _with_inputs_of_rule(step):
+    """A copy of a custom_vjp's output as a step that reads what the call reads; any other step as it is."""
+    call = step.params.get(BY_RULE_OF)
+    return step if call is None else step._replace(inputs=(*step.inputs, *call.inputs))
 
-        def read(atom):
-            return self.constant(atom.aval, atom.val) if isinstance(atom, Literal) else number[atom]
 
-        for eqn in _alive(jaxpr):
-            made = self.equation(eqn, [read(atom) for atom in eqn.invars], within)
-            number.update(zip(eqn.outvars, made, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
+def _one_unknown_step(closed):
+    avals = tuple(var.aval for var in (*closed.jaxpr.invars, *closed.jaxpr.outvars))
+    inputs = tuple(range(len(closed.jaxpr.invars)))
+    outputs = tuple(range(len(inputs), len(avals)))
+    step = Step(EFFECTS, {"jaxpr": closed}, jaxpr_as_fun(closed), inputs, outputs)
+    return FlatProgram((step,), inputs, outputs, {}, avals)
 
-    def equation(self, eqn, inputs, within):
-        name, levels = eqn.primitive.name, [self.levels[v] for v in inputs]
-        if name in CALLS:
-            inner = inner_jaxpr(eqn.params)
-            here = eqn.params.get("name")
-            # What is called _where or <lambda> tells a reader nothing.
-            named = isinstance(here, str) and not here.startswith(("_", "<"))
-            outputs = self.through(inner.jaxpr, inner.consts, inputs, (*within, here) if named else within)
-            if name.startswith("custom_vjp") and any(variable(level) for level in levels):
-                return self.by_its_rule(eqn, inputs, outputs, within)
-            return outputs
-        made = [
-            self.value(var.aval, level)
-            for var, level in zip(eqn.outvars, _levels(eqn, levels, self.rules), strict=True)
-        ]
-        self.steps.append(
-            Step(
-                name, binder(eqn), lambda levels: _levels(eqn, levels, frozenset()), eqn.params,
-                tuple(inputs), tuple(made), within,
-            )
-        )  # fmt: skip
-        if any(self.levels[v] == Level.SMOOTH for v in made) and max(levels) < Level.SMOOTH:
-            self.stopped(called(eqn) if name == "custom_jvp_call" else name, inputs, made, within)
-        return made
 
-    def by_its_rule(self, eqn, inputs, outputs, within):
-        """The outputs of a custom_vjp under new numbers, at the level that its rule allows."""
-        levels = [self.levels[v] for v in inputs]
-        affine = _rule_is_affine(eqn, levels, self.rules, reverse=True)
-        slope = Level.PIECEWISE if affine else Level.SMOOTH
-        made = []
-        for v, var in zip(outputs, eqn.outvars, strict=True):
-            # A rule may give a step a slope, as straight-through estimators do.
-            level = join(self.levels[v], slope, *levels) if _is_inexact(var) else self.levels[v]
-            made.append(self.value(var.aval, level))
-            self.steps.append(Step("copy", lambda x: [x], lambda levels: levels, {}, (v,), (made[-1],), within))
-        if not affine:
-            self.stopped("custom_vjp rule", inputs, made, within)
-        return made
-
-    def stopped(self, name, inputs, outputs, within):
-        read = [v for v in inputs if self.levels[v] > Level.CONSTANT]
-        self.stops.append((Stop(name, tuple(self.avals[v].shape for v in read), within), read, outputs))
-
-    def program(self, inputs, outputs):
-        needed, steps = set(outputs), []
-        for step in reversed(self.steps):
-            if needed.intersection(step.outputs):
-                steps.append(step)
-                needed.update(step.inputs)
-        stops = [(stop, read) for stop, read, made in self.stops if needed.intersection(made)]
-        frontier = dict.fromkeys(v for _, read in stops for v in read if variable(self.levels[v]))
-        return Program(
-            tuple(reversed(steps)),
-            tuple(inputs),
-            tuple(outputs),
-            {v: _as_jax(constant) for v, constant in self.constants.items() if v in needed},
-            tuple(self.avals),
-            tuple(self.levels),
-            tuple(stop for stop, _ in stops),
-            tuple(frontier),
-        )
+def _stop_title(step):
+    if step.name in CUSTOM_VJP:
+        return "custom_vjp rule"
+    return title_of(step.name, step.params) if step.name in CUSTOM_JVP else step.name
 
 
 def _as_jax(constant):
@@ -234,46 +165,81 @@ def _as_jax(constant):
     return jnp.asarray(np.asarray(constant))
 
 
-def _levels(eqn, levels: list[Level], rules: frozenset[str]) -> list[Level]:
-    """The levels of an equation's outputs, from those of its inputs."""
+# ---- The levels.
+def _propagate(flat, arguments: Sequence[Level], rules: frozenset[str] = frozenset()):
+    """The level of each value, and the steps whose results are smooth though what they read is not.
+
+    `rules` has the sources of the custom rules around the program: a rule that calls itself is not looked into again.
+    """
+    levels = dict.fromkeys(flat.constants, Level.CONSTANT) | dict(zip(flat.inputs, arguments, strict=True))
+    stopping = []
+    affine_rules: dict[tuple[int, ...], bool] = {}
+
+    def level_by_rule(step, call):
+        level, read = levels[step.inputs[0]], [levels[v] for v in call.inputs]
+        if not any(map(variable, read)) or not _is_inexact(flat.avals[step.outputs[0]]):
+            return level
+        if call.outputs not in affine_rules:
+            affine_rules[call.outputs] = _rule_is_affine(call, read, flat.avals, rules, reverse=True)
+            if not affine_rules[call.outputs] and max(read) < Level.SMOOTH:
+                stopping.append(call)
+        # A rule may give a step a slope, as straight-through estimators do.
+        return join(level, Level.PIECEWISE if affine_rules[call.outputs] else Level.SMOOTH, *read)
+
+    for step in flat.steps:
+        call = step.params.get(BY_RULE_OF)
+        if call is not None:
+            levels[step.outputs[0]] = level_by_rule(step, call)
+            continue
+        read = [levels[v] for v in step.inputs]
+        made = output_levels(step, read, flat.avals, rules)
+        levels.update(zip(step.outputs, made, strict=True))
+        if Level.SMOOTH in made and max(read, default=Level.CONSTANT) < Level.SMOOTH:
+            stopping.append(step)
+    return levels, stopping
+
+
+def output_levels(
+    step: Step, levels: Sequence[Level], avals: Sequence[Any], rules: frozenset[str] = frozenset()
+) -> list[Level]:
+    """The levels of a step's outputs, from those of its inputs and the shapes of a program's values."""
+    if step.name == EFFECTS:
+        return [Level.SMOOTH] * len(step.outputs)
     made = []
-    for level, var in zip(_levels_of_any(eqn, levels, rules), eqn.outvars, strict=True):
-        # To JAX what is not a float has no derivative; and what is empty has nothing to differentiate.
-        most = Level.CONSTANT if 0 in var.aval.shape else Level.SMOOTH if _is_inexact(var) else Level.STEP
+    for level, v in zip(_uncapped_levels(step, list(levels), avals, rules), step.outputs, strict=True):
+        # In JAX a value that is not a float has no derivative. An empty one has nothing to differentiate.
+        most = Level.CONSTANT if 0 in avals[v].shape else Level.SMOOTH if _is_inexact(avals[v]) else Level.STEP
         made.append(min(level, most))
     return made
 
 
-def _levels_of_any(eqn, levels, rules):
-    name, params = eqn.primitive.name, eqn.params
-    count = len(eqn.outvars)
+def _uncapped_levels(step, levels, avals, rules):
+    name, count = step.name, len(step.outputs)
     if name in ("scan", "while", "cond"):
-        return {"scan": _scan, "while": _while, "cond": _cond}[name](params, levels, rules)
-    if name == "custom_jvp_call":
-        return _custom_jvp(eqn, levels, rules)
+        return {"scan": _scan, "while": _while, "cond": _cond}[name](step.params, levels, rules)
+    if name in CUSTOM_JVP:
+        return _custom_jvp(step, levels, avals, rules)
     if max(levels, default=Level.CONSTANT) <= Level.STEP:
         return [join(*levels)] * count  # any function of locally constant values is locally constant
-    if name == "stop_gradient":
+    if name in STOP_GRADIENT:
         return [Level.STEP] * count
-    if any(jnp.issubdtype(atom.aval.dtype, jnp.complexfloating) for atom in eqn.invars):
+    if any(jnp.issubdtype(avals[v].dtype, jnp.complexfloating) for v in step.inputs):
         # |z| and z / |z| are smooth, and complex numbers have no order.
-        return [_linear(eqn, levels)] * count
-    if name in STEPS:
+        return [_linear(name, step.params, levels)] * count
+    if name in LOCALLY_CONSTANT:
         return [Level.STEP] * count
     if name in PIECEWISE_LINEAR and max(levels) < Level.SMOOTH:
         return [Level.PIECEWISE] * count
-    return [_linear(eqn, levels)] * count
+    return [_linear(name, step.params, levels)] * count
 
 
-def _linear(eqn, levels):
-    """The level of a primitive's output where only its linearity is at stake."""
-    name, params = eqn.primitive.name, eqn.params
+def _linear(name, params, levels):
+    """The level of a primitive's output if only its linearity counts."""
     if name == "scatter" and params["update_jaxpr"] is not None:
         return Level.SMOOTH  # x.at[i].apply(f)
     if name in LINEAR:
         return join(*levels)
-    varying = [level for level in levels if level >= Level.AFFINE]
-    if name in BILINEAR and len(varying) == 1:
+    if name in BILINEAR and sum(map(variable, levels)) == 1:
         return join(*levels)
     if name in ("div", "rem") and not variable(levels[1]):
         return Level.PIECEWISE if name == "rem" and levels[0] < Level.SMOOTH else join(*levels)
@@ -284,71 +250,95 @@ def _linear(eqn, levels):
     return Level.SMOOTH
 
 
-def _levels_through(closed, levels, rules):
-    """The levels of an inner jaxpr's outputs; its constants are constant."""
-    walk = _Walk(rules)
-    inputs = [walk.value(var.aval, level) for var, level in zip(closed.jaxpr.invars, levels, strict=True)]
-    outputs = walk.through(closed.jaxpr, closed.consts, inputs, ())
-    return [walk.levels[v] for v in outputs]
+def _inner_levels(closed, rules):
+    """For an inner jaxpr: the levels of its outputs as a function of those of its inputs."""
+    flat = _flattened(closed)
+
+    def levels_of_outputs(levels):
+        made, _ = _propagate(flat, levels, rules)
+        return [made[v] for v in flat.outputs]
+
+    return levels_of_outputs
 
 
 def _scan(params, levels, rules):
     consts, carry = scan_sizes(params)
-    return _to_a_fixed_point(
-        lambda now: _levels_through(params["jaxpr"], levels[:consts] + now + levels[consts + carry :], rules),
-        levels[consts : consts + carry],
+    body = _inner_levels(params["jaxpr"], rules)
+    return _fixed_point(
+        lambda carried: body(levels[:consts] + carried + levels[consts + carry :]), levels[consts : consts + carry]
     )
 
 
 def _while(params, levels, rules):
-    test, body = params["cond_nconsts"], params["body_nconsts"]
-    start = levels[test + body :]
-    carry = _to_a_fixed_point(
-        lambda now: _levels_through(params["body_jaxpr"], levels[test : test + body] + now, rules), start
-    )
-    (predicate,) = _levels_through(params["cond_jaxpr"], levels[:test] + carry, rules)
-    return [join(predicate, level) for level in carry]
+    test_consts, body_consts = params["cond_nconsts"], params["body_nconsts"]
+    test, body = _inner_levels(params["cond_jaxpr"], rules), _inner_levels(params["body_jaxpr"], rules)
+    constants, start = levels[test_consts : test_consts + body_consts], levels[test_consts + body_consts :]
+    carried = _fixed_point(lambda carried: body(constants + carried), start)
+    (predicate,) = test(levels[:test_consts] + carried)
+    return [join(predicate, level) for level in carried]
 
 
 def _cond(params, levels, rules):
     index, *operands = levels
-    branches = [_levels_through(branch, operands, rules) for branch in params["branches"]]
-    return [join(index, *each) for each in zip(*branches, strict=True)]
+    branches = [_inner_levels(branch, rules)(operands) for branch in params["branches"]]
+    return [join(index, *outputs) for outputs in zip(*branches, strict=True)]
 
 
-def _to_a_fixed_point(body, carry):
+def _fixed_point(body, carried):
+    """The levels of a loop's outputs: the carried values at levels that an iteration does not raise, then the rest."""
     while True:
-        out = body(list(carry))
-        joined = [join(before, after) for before, after in zip(carry, out, strict=False)]
-        if joined == list(carry):
-            return joined + out[len(carry) :]
-        carry = joined
+        out = body(list(carried))
+        raised = [join(before, after) for before, after in zip(carried, out, strict=False)]
+        if raised == list(carried):
+            return raised + out[len(carried) :]
+        carried = raised
 
 
-def _custom_jvp(eqn, levels, rules):
-    primal = _levels_through(inner_jaxpr(eqn.params), levels, rules)
-    if not any(variable(level) for level in levels):
+# ---- Custom rules.
+def _custom_jvp(step, levels, avals, rules):
+    primal = _inner_levels(inner_jaxpr(step.params), rules)(levels)
+    if not any(map(variable, levels)):
         return primal
-    if not _rule_is_affine(eqn, levels, rules):
+    if not _rule_is_affine(step, levels, avals, rules):
         return [Level.SMOOTH] * len(primal)
     # A rule may give a step a slope, as straight-through estimators do.
     return [join(level, Level.PIECEWISE, *levels) for level in primal]
 
 
-def _rule_is_affine(eqn, levels, rules, *, reverse=False):
-    """Whether a custom rule's slope is locally constant: tangents (cotangents) that are held do not move with A."""
-    name = source(eqn)
-    if name in rules:
+def _rule_is_affine(step, levels, avals, rules, *, reverse=False):
+    """Whether a custom rule's slope is locally constant: with the tangents (cotangents) held, its results are steps."""
+    source = rule_source(step.name, step.params)
+    if source in rules:
         return False
-    moving = [i for i, level in enumerate(levels) if _is_inexact(eqn.invars[i]) and level != Level.CONSTANT]
-    run = binder(eqn)
+    moving = [i for i, v in enumerate(step.inputs) if _is_inexact(avals[v]) and levels[i] != Level.CONSTANT]
+    if not moving or not any(_is_inexact(avals[v]) for v in step.outputs):
+        return True
+    closed = rule_program(step, avals, moving, reverse=reverse)
+    if _has_effects(closed.jaxpr):
+        return False
+    held = [Level.CONSTANT] * (len(closed.jaxpr.invars) - len(levels))
+    slopes = _inner_levels(closed, rules | {source})([*levels, *held])
+    return max(slopes, default=Level.CONSTANT) <= Level.STEP
+
+
+def rule_program(step: Step, avals: Sequence[Any], moving: Sequence[int], *, reverse: bool = False) -> ClosedJaxpr:
+    """The derivative of a step as a program, `(*operands, *tangents) -> tangents` of its outputs that are floats.
+
+    Args:
+      step: with any rule of its own.
+      avals: of a program's values.
+      moving: the operands that have tangents, by index.
+      reverse: `(*operands, *cotangents) -> cotangents` of the moving operands, which is the rule of a custom_vjp.
+    """
+    operands = shapes_of([avals[v] for v in step.inputs])
+    outputs = [out for out in shapes_of([avals[v] for v in step.outputs]) if _is_inexact(out)]
 
     def of_moving(operands):
-        def f(*some):
+        def f(*values):
             full = list(operands)
-            for i, value in zip(moving, some, strict=True):
+            for i, value in zip(moving, values, strict=True):
                 full[i] = value
-            return [out for out in run(*full) if jnp.issubdtype(out.dtype, jnp.inexact)]
+            return [out for out in step.run(*full) if _is_inexact(out)]
 
         return f, [operands[i] for i in moving]
 
@@ -360,31 +350,13 @@ def _rule_is_affine(eqn, levels, rules, *, reverse=False):
         f, point = of_moving(operands)
         return jax.vjp(f, *point)[1](directions)
 
-    operands = shapes_of([atom.aval for atom in eqn.invars])
-    outputs = shapes_of([var.aval for var in eqn.outvars])
-    outputs = [out for out in outputs if jnp.issubdtype(out.dtype, jnp.inexact)]
-    directions = outputs if reverse else [operands[i] for i in moving]
-    if not moving or not outputs:
-        return True
-    closed = jax.make_jaxpr(cotangents if reverse else tangents)(operands, directions)
-    if _has_effects(closed.jaxpr):
-        return False
-    found = _levels_through(closed, [*levels, *[Level.CONSTANT] * len(directions)], rules | {name})
-    return max(found, default=Level.CONSTANT) <= Level.STEP
+    if reverse:
+        return jax.make_jaxpr(cotangents)(operands, outputs)
+    return jax.make_jaxpr(tangents)(operands, [operands[i] for i in moving])
 
 
-def _alive(jaxpr):
-    """The equations that reach a jaxpr's outputs: a custom rule traces the function itself, too, and drops it."""
-    needed, equations = {atom for atom in jaxpr.outvars if not isinstance(atom, Literal)}, []
-    for eqn in reversed(jaxpr.eqns):
-        if needed.intersection(eqn.outvars):
-            equations.append(eqn)
-            needed.update(atom for atom in eqn.invars if not isinstance(atom, Literal))
-    return reversed(equations)
-
-
-def _is_inexact(atom):
-    return jnp.issubdtype(atom.aval.dtype, jnp.inexact)
+def _is_inexact(value):
+    return jnp.issubdtype(value.dtype, jnp.inexact)
 
 
 def _has_effects(jaxpr):

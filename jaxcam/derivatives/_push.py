@@ -9,18 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam.derivatives._plan import is_elementwise
-from jaxcam.derivatives._program import Step
 from jaxcam.derivatives._structure import reads_rows
-from jaxcam.tracing import typed_as
-
-
-def run(steps: tuple[Step, ...], values: dict[int, Any]) -> dict[int, Any]:
-    """The values, with those added that the steps make."""
-    values = dict(values)
-    for step in steps:
-        values.update(zip(step.outputs, step.run(*(values[v] for v in step.inputs)), strict=True))
-    return values
-
+from jaxcam.tracing import evaluate, typed_as
 
 ROWS_AT_A_TIME = 32
 
@@ -216,5 +206,5 @@ def _dense(coefficient):
 
 
 def _apply(event, values, inputs):
-    made = run(event.steps, {**values, **dict(zip(event.inputs, inputs, strict=True))})
+    made = evaluate(event.steps, {**values, **dict(zip(event.inputs, inputs, strict=True))})
     return [made[v] for v in event.outputs]

@@ -6,13 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam.derivatives._program import Level, Program, Step, variable
-from jaxcam.tracing import ELEMENTWISE, PIECEWISE_LINEAR, inner_jaxprs, shapes_of
-
-MOVES = frozenset("reshape squeeze expand_dims transpose rev slice pad broadcast_in_dim copy copy_p".split())
-
-
-MASKS = PIECEWISE_LINEAR | {"select_n", "custom_jvp_call"}
+from jaxcam.derivatives._program import Level, Program, rule_program, variable
+from jaxcam.tracing import CUSTOM_JVP, ELEMENTWISE, INDEX_MAPS, JIT, Step, inner_jaxprs
 
 
 def waist(program: Program) -> tuple[int, np.ndarray]:
@@ -50,7 +45,7 @@ def _feeds(program, step, value):
     size = math.prod(shape)
     if is_elementwise(program, step) and shape == out_shape:
         return np.arange(size)
-    if step.name in MOVES and step.inputs[0] == value:
+    if step.name in INDEX_MAPS and step.inputs[0] == value:
         # The step itself says where each element goes, when it is run on their numbers.
         numbers = [
             np.arange(1, size + 1, dtype=np.int32).reshape(shape) if v == value else np.zeros((), np.int32)
@@ -182,34 +177,23 @@ def is_elementwise(program: Program, step: Step) -> bool:
     avals = [program.avals[v] for v in (*step.inputs, *step.outputs)]
     if any(jnp.issubdtype(aval.dtype, jnp.complexfloating) for aval in avals):
         return False  # a complex number has two directions, and |z| answers them differently
-    if step.name == "custom_jvp_call":
+    if step.name in CUSTOM_JVP:
         inside = (_elementwise_jaxpr(inner) for inner in inner_jaxprs(step.params))
-        return len(step.outputs) == 1 and all(inside) and _elementwise_jaxpr(_rule(step, avals[: len(step.inputs)]))
+        return len(step.outputs) == 1 and all(inside) and _rule_is_elementwise(program, step)
     return step.name in ELEMENTWISE and len(step.outputs) == 1
 
 
-def _rule(step, avals):
-    """What a custom_jvp gives for tangents: it need not be elementwise though the function is."""
-    point = shapes_of(avals)
-    moving = [i for i, aval in enumerate(avals) if jnp.issubdtype(aval.dtype, jnp.inexact)]
-
-    def tangent(point, directions):
-        def f(*some):
-            full = list(point)
-            for i, value in zip(moving, some, strict=True):
-                full[i] = value
-            return step.run(*full)
-
-        return jax.jvp(f, [point[i] for i in moving], directions)[1]
-
-    return jax.make_jaxpr(tangent)(point, [point[i] for i in moving]).jaxpr
+def _rule_is_elementwise(program, step):
+    """Whether a custom_jvp's tangents are elementwise: they need not be though the function is."""
+    moving = [i for i, v in enumerate(step.inputs) if jnp.issubdtype(program.avals[v].dtype, jnp.inexact)]
+    return _elementwise_jaxpr(rule_program(step, program.avals, moving).jaxpr)
 
 
 def _elementwise_jaxpr(jaxpr):
     shapes = {var.aval.shape for eqn in jaxpr.eqns for var in eqn.outvars} | {v.aval.shape for v in jaxpr.invars}
     names = {eqn.primitive.name for eqn in jaxpr.eqns if eqn.primitive.name not in ELEMENTWISE}
     inside = all(_elementwise_jaxpr(inner) for eqn in jaxpr.eqns for inner in inner_jaxprs(eqn.params))
-    return inside and names <= {"jit", "pjit", "custom_jvp_call", "broadcast_in_dim"} and len(shapes - {()}) <= 1
+    return inside and names <= JIT | CUSTOM_JVP | {"broadcast_in_dim"} and len(shapes - {()}) <= 1
 
 
 def _size(program, v):

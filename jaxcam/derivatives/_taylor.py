@@ -29,8 +29,8 @@ from jax.flatten_util import ravel_pytree
 
 from jaxcam.derivatives._plan import Plan
 from jaxcam.derivatives._plan import frontier as frontier_of
-from jaxcam.derivatives._push import ROWS_AT_A_TIME, _apply, _inner_product, _prepare, _Unit, _wide, run
-from jaxcam.tracing import typed_as
+from jaxcam.derivatives._push import ROWS_AT_A_TIME, _apply, _inner_product, _prepare, _Unit, _wide
+from jaxcam.tracing import evaluate, needed, typed_as
 
 
 def along_all(
@@ -106,7 +106,8 @@ def _scale(plan, values):
     (A,) = plan.program.inputs
     if plan.start == A:
         return jnp.ones_like(values[A])
-    _, pull = jax.vjp(lambda x: run(_steps_to(plan.program, plan.start), {**values, A: x})[plan.start], values[A])
+    steps, _ = needed(plan.program.steps, [plan.start])
+    _, pull = jax.vjp(lambda x: evaluate(steps, {**values, A: x})[plan.start], values[A])
     return pull(jnp.ones_like(values[plan.start]))[0]
 
 
@@ -122,10 +123,8 @@ def _reaches(plan, values):
         return jnp.ones(x.shape, jnp.int32)
 
     def frontier(x):
-        now = {**values, plan.start: x}
-        for event in before:
-            now.update(zip(event.outputs, _apply(event, values, [now[v] for v in event.inputs]), strict=True))
-        return [now[v] for v in read]
+        made = evaluate(before, {**values, plan.start: x}, rule=lambda event, inputs, _: _apply(event, values, inputs))
+        return [made[v] for v in read]
 
     outputs, pull = jax.vjp(frontier, x)
 
@@ -137,27 +136,17 @@ def _reaches(plan, values):
     return jnp.any(jax.lax.map(combination, jax.random.split(jax.random.key(0), 2)) != 0, axis=0).astype(jnp.int32)
 
 
-def _steps_to(program, value):
-    wanted, kept = {value}, []
-    for step in reversed(program.steps):
-        if wanted.intersection(step.outputs):
-            kept.append(step)
-            wanted.update(step.inputs)
-    return tuple(reversed(kept))
-
-
 def _gradients(plan, values):
     """The gradient of u with respect to each value that a curved event makes, each with the others' inputs held."""
     (u,) = plan.program.outputs
     curved = [v for event in plan.pushed if event.kind != "linear" for v in event.outputs]
 
     def tail(added):
-        now = dict(values)
-        for event in plan.events:
-            made = _apply(event, values, [now[v] for v in event.inputs])
-            added_to = [value + added[v] if v in added else value for v, value in zip(event.outputs, made, strict=True)]
-            now.update(zip(event.outputs, added_to, strict=True))
-        return now[u]
+        def apply_and_add(event, inputs, _):
+            made = zip(event.outputs, _apply(event, values, inputs), strict=True)
+            return [value + added[v] if v in added else value for v, value in made]
+
+        return evaluate(plan.events, values, rule=apply_and_add)[u]
 
     return jax.grad(tail)({v: jnp.zeros_like(values[v]) for v in curved})
 
@@ -168,10 +157,9 @@ def _columns(plan, values):
         return {}
 
     def frontier(x):
-        now = {**values, plan.start: x}
-        for event in plan.before:
-            now.update(zip(event.outputs, _apply(event, values, [now[v] for v in event.inputs]), strict=True))
-        return [now[v] for v in plan.columns]
+        start = {**values, plan.start: x}
+        made = evaluate(plan.before, start, rule=lambda event, inputs, _: _apply(event, values, inputs))
+        return [made[v] for v in plan.columns]
 
     outputs, pull = jax.vjp(frontier, values[plan.start])
     flat, unflatten = ravel_pytree(outputs)

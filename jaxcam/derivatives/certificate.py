@@ -1,4 +1,26 @@
-"""TODO."""
+"""What can be proved about a function's linearity while it is traced, before any number is computed.
+
+The closed form of the second and third derivatives is exact if the head is affine in A near A. `certify` proves that,
+or names the primitives that stop it. It traces the function and gives every value of the program a level:
+
+- `CONSTANT`: does not depend on A.
+- `STEP`: locally constant, such as a comparison, an argmax, the mask of a relu.
+- `AFFINE`: affine in A everywhere.
+- `PIECEWISE`: affine near almost every A: relu, max pooling, abs, sort.
+- `SMOOTH`: anything else, and anything unknown.
+
+The proof is sound before it is complete. A primitive that jaxcam does not know counts as smooth, so a smooth function
+is never certified, but a piecewise affine function that is written in an unusual way may be refused.
+
+    >>> import jax, jax.numpy as jnp
+    >>> A = jnp.ones([4, 4, 8])
+    >>> certify(lambda A: jax.nn.relu(A).sum((0, 1)), A).affine
+    True
+    >>> print(certify(lambda A: jax.nn.silu(A @ jnp.ones([8, 3])).sum(), A))
+    not locally affine in A [4 4 8]: 1 primitive stops it
+      logistic of [4 4 3], in silu
+    frontier, the affine values that these read: [4 4 3]
+"""
 
 import collections
 from collections.abc import Callable
@@ -8,13 +30,14 @@ from jaxcam.derivatives._program import Level, Stop, _shape, join, trace
 
 
 class Certificate(NamedTuple):
-    """What `certify` found.
+    """The result of `certify`.
 
     Attributes:
-      level: of the function's result.
+      level: of the function's result; the highest of them if it has several.
       argument: the argument's shapes.
-      stops: the first smooth primitives on each way, with the shapes that they read; none where it is affine.
-      frontier: shapes of the affine values that those read: all that the rest of the function knows of A.
+      stops: the first smooth primitive on each path from A, with the shapes of its operands. Empty if `affine`.
+      frontier: the shapes of the affine values that those primitives read. The rest of the function reads A only
+        through them.
     """
 
     level: Level
@@ -24,16 +47,16 @@ class Certificate(NamedTuple):
 
     @property
     def affine(self) -> bool:
-        """Whether the function is affine near almost every A: second and third derivatives are zero there."""
+        """Whether the function is affine near almost every A. Its second and third derivatives are zero there."""
         return self.level <= Level.PIECEWISE
 
     @property
     def affine_everywhere(self) -> bool:
-        """Whether it is one affine function, without pieces."""
+        """Whether the function is affine everywhere, without pieces."""
         return self.level in (Level.CONSTANT, Level.AFFINE)
 
     def as_dict(self) -> dict[str, Any]:
-        """As lists and words, ready for JSON."""
+        """The verdict, stops and frontier, ready for JSON."""
         return {
             "locally_affine": self.affine,
             "stops": [str(stop) for stop in self.stops],
@@ -43,13 +66,13 @@ class Certificate(NamedTuple):
     def __str__(self) -> str:
         A = "A " + ", ".join(_shape(shape) for shape in self.argument)
         if self.affine:
-            how = {
+            verdicts = {
                 Level.CONSTANT: f"constant in {A}",
                 Level.STEP: f"locally constant in {A}: every derivative is zero",
                 Level.AFFINE: f"affine in {A}, everywhere",
                 Level.PIECEWISE: f"locally affine in {A}",
             }
-            return how[self.level]
+            return verdicts[self.level]
         count = f"{len(self.stops)} primitives stop" if len(self.stops) != 1 else "1 primitive stops"
         lines = [f"not locally affine in {A}: {count} it"]
         for stop, times in collections.Counter(map(str, self.stops)).items():
@@ -59,20 +82,20 @@ class Certificate(NamedTuple):
 
 
 def certify(f: Callable[[Any], Any], A: Any) -> Certificate:
-    """Whether f is locally affine in A, proved at trace time; if not, which primitives stop it.
+    """Whether f is locally affine in A, proved at trace time, and which primitives stop it if it is not.
 
-    jit, remat, custom_jvp and custom_vjp are entered: a custom rule must be affine as well, as it is the rule that JAX
-    differentiates. So are scan, while and cond, where the branch taken is locally constant.
+    jit, remat, custom_jvp and custom_vjp are entered. A custom rule must be affine as well, because JAX differentiates
+    the rule. scan, while and cond are entered, too; which branch is taken is locally constant.
 
     Args:
-      f: from `A` to an array, or a pytree of arrays.
-      A: the argument, or its shape and dtype: an array or a pytree of them. Nothing is computed.
+      f: from `A` to an array or a pytree of arrays.
+      A: the argument, an array or a pytree of arrays. `jax.ShapeDtypeStruct` is enough: nothing is computed.
 
     Returns:
-      A `Certificate`: `.affine`, `.affine_everywhere`, and where it is not, `.stops` and `.frontier`. It prints as a
-      short report.
+      A `Certificate` with `.affine`, `.affine_everywhere`, `.stops` and `.frontier`. It prints as a short report.
 
     Example:
+      >>> import jax, jax.numpy as jnp
       >>> head = lambda A: jax.nn.gelu(A.reshape(-1) @ jnp.ones([18, 5])) @ jnp.ones([5, 2])
       >>> certificate = certify(head, jnp.ones([3, 3, 2]))
       >>> certificate.affine, certificate.frontier

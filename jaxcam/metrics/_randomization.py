@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam.cutting import Cut, activations, check_cut, chosen
-from jaxcam.tracing import CALLS, RULES, Flat, inner_jaxpr
+from jaxcam.tracing import CALLS, CUSTOM_RULES, entering, flatten
 
 ORDERS = ("cascading", "independent")
 
@@ -212,20 +212,12 @@ def _groups(cut):
 
 def _met(closed):
     """The places of the program's inputs but the last, in the order in which what depends on the last meets them."""
-
-    def entered(flat, eqn, values):
-        if eqn.primitive.name not in CALLS | RULES:
-            return None
-        inner = inner_jaxpr(eqn.params)
-        return flat.through(inner.jaxpr, inner.consts, values)
-
-    flat = Flat(entered)
-    *params, image = (flat.value() for _ in closed.jaxpr.invars)
-    flat.through(closed.jaxpr, closed.consts, [*params, image])
+    program = flatten(closed, entering(CALLS | CUSTOM_RULES))
+    *params, image = program.inputs
     origins = {number: {place} for place, number in enumerate(params)}
     moving = {image}
     met: dict[int, None] = {}
-    for step in flat.steps:
+    for step in program.steps:
         of = set().union(*(origins.get(number, ()) for number in step.inputs if number not in moving))
         if moving.intersection(step.inputs):
             met.update(dict.fromkeys(sorted(of - met.keys())))

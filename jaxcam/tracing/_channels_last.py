@@ -17,12 +17,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import Literal
 
-from jaxcam.tracing._jaxpr import binder, inner_jaxpr, inner_jaxprs
+from jaxcam.tracing._jaxpr import inner_jaxprs
+from jaxcam.tracing._primitives import PLAIN_CALLS
+from jaxcam.tracing._steps import entering, evaluate, flatten
 
 CONVOLUTION = "conv_general_dilated"
-ENTERED = frozenset("jit pjit closed_call".split())
 
 
 def for_loops(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,8 +40,9 @@ def in_order(f: Callable[..., Any]) -> Callable[..., Any]:
 
     def ordered(*args):
         closed, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
-        out = _run(closed, jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(shapes), out)
+        program = flatten(closed, entering(PLAIN_CALLS))
+        values = evaluate(program.steps, program.given(jax.tree.leaves(args)), rule=_convolution_in_order)
+        return jax.tree.unflatten(jax.tree.structure(shapes), [values[v] for v in program.outputs])
 
     return ordered
 
@@ -57,33 +58,22 @@ def _has_convolution(jaxpr):
     )
 
 
-def _run(closed, args):
-    known = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-    known.update(zip(closed.jaxpr.invars, args, strict=True))
-    for eqn in closed.jaxpr.eqns:
-        inputs = [atom.val if isinstance(atom, Literal) else known[atom] for atom in eqn.invars]
-        if eqn.primitive.name in ENTERED:
-            out = _run(inner_jaxpr(eqn.params), inputs)
-        elif eqn.primitive.name == CONVOLUTION:
-            out = [_convolution(eqn, *inputs)]
-        else:
-            out = binder(eqn)(*inputs)
-        known.update(zip(eqn.outvars, out, strict=True))
-    return [atom.val if isinstance(atom, Literal) else known[atom] for atom in closed.jaxpr.outvars]
-
-
-def _convolution(eqn, x, kernel):
-    """The convolution with its operands' axes put in order, and the result's put back."""
-    of_x, of_kernel, of_out = eqn.params["dimension_numbers"]
+def _convolution_in_order(step, inputs, _):
+    """The convolution with its operands' axes put in order, and the result's put back; None for any other step."""
+    if step.name != CONVOLUTION:
+        return None
+    x, kernel = inputs
+    params = step.params
+    x_axes, kernel_axes, out_axes = params["dimension_numbers"]
     spatial = tuple(range(1, x.ndim - 1))
     ordered = jax.lax.ConvDimensionNumbers(
         (0, x.ndim - 1, *spatial), (x.ndim - 1, x.ndim - 2, *range(x.ndim - 2)), (0, x.ndim - 1, *spatial)
     )
-    cropped = any(side < 0 for sides in eqn.params["padding"] for side in sides)
-    if cropped or ordered == eqn.params["dimension_numbers"]:
-        return eqn.primitive.bind(x, kernel, **eqn.params)
+    cropped = any(side < 0 for sides in params["padding"] for side in sides)
+    if cropped or ordered == params["dimension_numbers"]:
+        return None
     # Specifications are (batch, channels, *spatial) for x and (out, in, *spatial) for the kernel.
-    x = x.transpose(of_x[0], *of_x[2:], of_x[1])
-    kernel = kernel.transpose(*of_kernel[2:], of_kernel[1], of_kernel[0])
-    out = eqn.primitive.bind(x, kernel, **{**eqn.params, "dimension_numbers": ordered})
-    return out.transpose(*np.argsort((of_out[0], *of_out[2:], of_out[1])))
+    x = x.transpose(x_axes[0], *x_axes[2:], x_axes[1])
+    kernel = kernel.transpose(*kernel_axes[2:], kernel_axes[1], kernel_axes[0])
+    out = jax.lax.conv_general_dilated_p.bind(x, kernel, **{**params, "dimension_numbers": ordered})
+    return [out.transpose(*np.argsort((out_axes[0], *out_axes[2:], out_axes[1])))]

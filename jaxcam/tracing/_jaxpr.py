@@ -1,4 +1,4 @@
-"""TODO."""
+"""What jaxprs and their equations hold, read the same way in every version of JAX that jaxcam supports."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,54 +7,55 @@ import jax
 from jax.extend.core import ClosedJaxpr
 from jax.interpreters import partial_eval
 
-from jaxcam.tracing._primitives import RULES
+from jaxcam.tracing._primitives import CUSTOM_RULES
 
 
 def shapes_of(tree: Any) -> Any:
-    """Shapes and types of arrays, or of what a program says of them, in a `jax.ShapeDtypeStruct` each.
+    """The shape and type of each array, or of each abstract value of a program, as a `jax.ShapeDtypeStruct`.
 
-    With all that a type says: inside a shard_map, where an array may differ from device to device, and for axes that
-    are Explicit how it is divided. A program that was traced without could not be run on such arrays.
+    The full type is kept: varying manual axes inside `shard_map`, and the sharding of Explicit axes. A program traced
+    without them cannot be applied to such arrays.
     """
-    found = jax.eval_shape(lambda tree: tree, tree)
-    return jax.tree.map(lambda leaf: leaf.update(weak_type=False) if leaf.weak_type else leaf, found)
+    shapes = jax.eval_shape(lambda tree: tree, tree)
+    return jax.tree.map(lambda leaf: leaf.update(weak_type=False) if leaf.weak_type else leaf, shapes)
 
 
 def typed_as(value: jax.Array, like: jax.Array) -> jax.Array:
-    """The value as one that differs from device to device where `like` does, and is divided as it where shapes agree.
+    """The value with the varying axes of `like`, and with its sharding if their shapes agree.
 
-    A tangent has to be of its primal's type, also in this, and a constant is not. The zeros cost nothing when compiled.
+    A tangent must have its primal's full type, which a constant lacks. The zeros cost nothing when compiled.
     """
     shape = None if value.shape == like.shape else ()
     return value + jax.lax.full_like(like, 0, dtype=value.dtype, shape=shape)
 
 
-def live(closed: ClosedJaxpr) -> tuple[ClosedJaxpr, tuple[bool, ...]]:
-    """The program without what does not reach its outputs, inside its calls too, and which of its inputs it needs."""
-    jaxpr, needs = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
-    return ClosedJaxpr(jaxpr, closed.consts), tuple(needs)
+def live(closed: ClosedJaxpr, *, keep_inputs: bool = False) -> tuple[ClosedJaxpr, tuple[bool, ...]]:
+    """The program without the equations that no output needs, and for each input whether it is still among its inputs.
 
-
-def _title(eqn):
-    return called(eqn) if eqn.primitive.name in RULES else str(eqn.params.get("name") or eqn.primitive.name)
+    JAX removes them, inside loops, branches and calls as well. `keep_inputs` keeps the inputs that nothing needs.
+    """
+    jaxpr, kept = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), keep_inputs)
+    return ClosedJaxpr(jaxpr, closed.consts), tuple(kept)
 
 
 def scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
-    """How many of a scan's inputs are the same at every step, and how many are carried from one to the next."""
+    """How many inputs of a scan are constant over its iterations, and how many it carries between them."""
     if "num_carry" in params:
         return params["num_consts"], params["num_carry"]
     consts, carry = params["ft_in"].unpack()[:2]  # since jax 0.11
     return len(consts), len(carry)
 
 
-def called(eqn: Any) -> str:
-    """The name of the function that a custom rule belongs to."""
-    return source(eqn).split(" at ")[0]
+def rule_source(name: str, params: dict[str, Any]) -> str:
+    """The function that a custom rule belongs to: its name and where it was written."""
+    return getattr(inner_jaxpr(params).jaxpr.debug_info, "func_src_info", None) or name
 
 
-def source(eqn: Any) -> str:
-    """The name of the function that a custom rule belongs to, and where it was written."""
-    return getattr(inner_jaxpr(eqn.params).jaxpr.debug_info, "func_src_info", None) or eqn.primitive.name
+def title_of(name: str, params: dict[str, Any]) -> str:
+    """What to call an equation in a message: the function that it calls, or its primitive."""
+    if name in CUSTOM_RULES:
+        return rule_source(name, params).split(" at ")[0]
+    return str(params.get("name") or name)
 
 
 def inner_jaxprs(params: dict[str, Any]) -> list[Any]:
@@ -64,16 +65,16 @@ def inner_jaxprs(params: dict[str, Any]) -> list[Any]:
 
 
 def inner_jaxpr(params: dict[str, Any]) -> ClosedJaxpr:
-    """A call's jaxpr, closed."""
+    """The jaxpr of a call, closed."""
     for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         if name in params:
             inner = params[name]
             return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
-    raise TypeError(f"a call with parameters {', '.join(params)} has no jaxpr that jaxcam knows")
+    raise TypeError(f"expected a call with a jaxpr that jaxcam knows, got parameters {', '.join(params)}")
 
 
 def binder(eqn: Any) -> Callable[..., list[Any]]:
-    """The function that applies an equation's primitive to values, with a list for its outputs."""
+    """The function that applies an equation's primitive to values and returns a list of outputs."""
 
     def run(*values):
         # Before jax 0.10 the functions of a custom rule came apart from the other parameters.

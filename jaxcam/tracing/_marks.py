@@ -1,4 +1,4 @@
-"""TODO."""
+"""The named identity: marks a value of a program while the program is traced."""
 
 from typing import Any, NamedTuple
 
@@ -7,10 +7,11 @@ from jax.extend.core import ClosedJaxpr, Literal, Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxcam.tracing._jaxpr import inner_jaxpr, inner_jaxprs
-from jaxcam.tracing._primitives import ARITHMETIC, CALLS, RULES
+from jaxcam.tracing._primitives import ARITHMETIC, CALLS, CUSTOM_RULES, JIT
 
-# The identity, with a name. Which transformations it went through while it was traced is part of what is found.
-_mark = Primitive("jaxcam_mark")
+MARK = "jaxcam_mark"
+# Its parameters: the name, and the transformations that it went through while it was traced.
+_mark = Primitive(MARK)
 _mark.def_impl(lambda x, **_: x)
 _mark.def_abstract_eval(lambda x, **_: x)
 mlir.register_lowering(_mark, lambda _, x, **__: [x])
@@ -29,10 +30,13 @@ batching.primitive_batchers[_mark] = _mark_batched
 
 
 class Mark(NamedTuple):
-    """A marked value of a traced program: its name, shape and dtype, and where it stands.
+    """A marked value of a traced program.
 
-    `within` has the transformations that a program does not come apart in; `jitted` is whether a jit is around it,
-    whose trace may be that of several calls.
+    Attributes:
+      name: given to `mark`.
+      aval: the value's shape and dtype.
+      within: the transformations and calls around it that a program cannot be split in.
+      jitted: whether a jit is around it. Several calls may share its trace.
     """
 
     name: str
@@ -42,9 +46,9 @@ class Mark(NamedTuple):
 
 
 def mark(tree: Any, name: str) -> Any:
-    """The same values, marked by name for a program that is being traced; what is no array is left as it is.
+    """The same values, marked by name for the program that is being traced. Leaves that are not arrays stay unmarked.
 
-    A single array has the name itself; of several, each has the name and its place: `name[0]`, `name[1]`.
+    A single array is marked with the name itself, several with the name and their index: `name[0]`, `name[1]`.
     """
     leaves, structure = jax.tree.flatten(tree)
     arrays = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
@@ -54,45 +58,46 @@ def mark(tree: Any, name: str) -> Any:
 
 
 def marks(jaxpr: Any) -> list[Mark]:
-    """The marks of a jaxpr in the order of its equations, the inner ones among them."""
+    """The marks of a jaxpr and of those inside it, in the order of the equations."""
     found = []
     for eqn in jaxpr.eqns:
-        if eqn.primitive is _mark:
+        name = eqn.primitive.name
+        if name == MARK:
             found.append(Mark(eqn.params["name"], eqn.outvars[0].aval, eqn.params["within"]))
-        where = () if eqn.primitive.name in CALLS - RULES else (eqn.primitive.name,)
-        jitted = eqn.primitive.name in ("jit", "pjit")
+        around = () if name in CALLS - CUSTOM_RULES else (name,)
         for inner in inner_jaxprs(eqn.params):
-            found += [m._replace(within=(*where, *m.within), jitted=m.jitted or jitted) for m in marks(inner)]
+            for inside in marks(inner):
+                found.append(inside._replace(within=(*around, *inside.within), jitted=inside.jitted or name in JIT))
     return found
 
 
 def computed(closed: ClosedJaxpr, prefix: str) -> list[str]:
-    """The names, without the prefix, of marks of the program's top whose value is a result of arithmetic.
+    """The names, without the prefix, of the program's marked values that arithmetic makes.
 
-    A value that the program was given, and that went through calls as it was, is not. What comes out of a loop is not
-    followed, and counts as given.
+    A value that the program was given and only passed through calls is not among them, nor is what a loop returns:
+    loops are not followed. Marks inside calls are not looked at.
     """
-    found = []
+    names = []
     for eqn in closed.jaxpr.eqns:
-        if eqn.primitive is _mark and eqn.params["name"].startswith(prefix):
-            if _maker(closed.jaxpr, eqn.invars[0]) in ARITHMETIC:
-                found.append(eqn.params["name"].removeprefix(prefix))
-    return found
+        if eqn.primitive.name == MARK and eqn.params["name"].startswith(prefix):
+            if _maker_name(closed.jaxpr, eqn.invars[0]) in ARITHMETIC:
+                names.append(eqn.params["name"].removeprefix(prefix))
+    return names
 
 
-def _maker(jaxpr, atom):
+def _maker_name(jaxpr, atom):
     """The name of the primitive that makes a value; None for an input or a constant."""
     for eqn in jaxpr.eqns:
         if atom in eqn.outvars:
-            if eqn.primitive is _mark:
-                return _maker(jaxpr, eqn.invars[0])
-            if eqn.primitive.name not in CALLS - RULES:
+            if eqn.primitive.name == MARK:
+                return _maker_name(jaxpr, eqn.invars[0])
+            if eqn.primitive.name not in CALLS - CUSTOM_RULES:
                 return eqn.primitive.name
             inner = inner_jaxpr(eqn.params).jaxpr
             result = inner.outvars[eqn.outvars.index(atom)]
             if isinstance(result, Literal):
                 return None
             if result in inner.invars:
-                return _maker(jaxpr, eqn.invars[inner.invars.index(result)])
-            return _maker(inner, result)
+                return _maker_name(jaxpr, eqn.invars[inner.invars.index(result)])
+            return _maker_name(inner, result)
     return None

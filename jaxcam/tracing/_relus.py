@@ -1,81 +1,61 @@
-"""TODO."""
+"""Which values of a program are relus, however they are written. `jaxcam.tracing.rules` says what counts as one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr
 
-from jaxcam.tracing._jaxpr import binder, inner_jaxpr, scan_sizes
-from jaxcam.tracing._primitives import CALLS, ELEMENTWISE, RULES
-from jaxcam.tracing._steps import Block, Flat, Step
+from jaxcam.tracing._jaxpr import inner_jaxpr, scan_sizes
+from jaxcam.tracing._primitives import (
+    AFFINE_ELEMENTWISE,
+    CALLS,
+    CONTRACTIONS,
+    CUSTOM_RULES,
+    ELEMENTWISE,
+    IDENTITIES,
+    KEEPS_GUARDING,
+    LOCALLY_CONSTANT,
+    NEEDS_NONNEGATIVE,
+    PASSING_ON,
+    RELU_PARTS,
+    REMAT,
+    SUMS,
+)
+from jaxcam.tracing._steps import Builder, Step, innermost_steps
 
-REMAT = frozenset("remat checkpoint remat2".split())
 
-# One input that is passed on as it is but for its shape and type.
-MOVES = frozenset("broadcast_in_dim reshape squeeze expand_dims transpose rev slice copy copy_p name".split()) | {
-    "convert_element_type", "reduce_precision",
-}  # fmt: skip
-SAME = frozenset("convert_element_type reduce_precision copy copy_p name".split())
-AFFINE = frozenset("add sub add_any neg mul".split()) | SAME
-LAYERS = frozenset("dot_general conv_general_dilated".split())
-
-# All that a function with its own rule may consist of that is nothing but a relu.
-PIECES = frozenset("max min clamp select_n mul gt ge lt le not broadcast_in_dim".split()) | SAME
-WITHOUT_GRADIENT = frozenset("gt ge lt le eq ne sign floor ceil round is_finite stop_gradient argmax argmin".split())
-
-
-# ---- A program as a graph: calls written out, and remat, scan and cond as blocks that share its numbers.
-def _entered(flat, eqn, inputs):
+# ---- A program as a graph.
+def enter_with_blocks(builder: Builder, eqn: Any, inputs: tuple[int, ...]) -> Sequence[int] | None:
+    """The `enter` that writes out calls, and gives remat, scan and cond their bodies as blocks."""
     name, params = eqn.primitive.name, eqn.params
     if name == "scan":
-        consts, carry = scan_sizes(params)
+        consts, _ = scan_sizes(params)
         body = params["jaxpr"]
-        inside = [*inputs[:consts], *(flat.value() for _ in body.jaxpr.invars[consts:])]
-        return _kept(flat, eqn, inputs, [flat.block(body, inside)])
+        inside = [*inputs[:consts], *(builder.new_id(var.aval) for var in body.jaxpr.invars[consts:])]
+        return builder.add_step(eqn, inputs, [builder.block(body, inside)])
     if name == "cond":
-        return _kept(flat, eqn, inputs, [flat.block(branch, inputs[1:]) for branch in params["branches"]])
+        return builder.add_step(eqn, inputs, [builder.block(branch, inputs[1:]) for branch in params["branches"]])
     if name in REMAT:
-        return _kept(flat, eqn, inputs, [flat.block(inner_jaxpr(params), inputs)])
-    if name in RULES:
-        return _unless_it_has_its_own_rule(flat, inner_jaxpr(params), inputs)
+        return builder.add_step(eqn, inputs, [builder.block(inner_jaxpr(params), inputs)])
+    if name in CUSTOM_RULES:
+        return _outputs_unless_own_rule(builder, inner_jaxpr(params), inputs)
     if name in CALLS:
-        inner = inner_jaxpr(params)
-        return flat.through(inner.jaxpr, inner.consts, inputs)
+        return builder.write_out(inner_jaxpr(params), inputs)
     return None
 
 
-def _kept(flat, eqn, inputs, blocks):
-    made = tuple(flat.value() for _ in eqn.outvars)
-    flat.steps.append(Step(eqn, binder(eqn), tuple(inputs), made, tuple(blocks)))
-    return made
-
-
-def _unless_it_has_its_own_rule(flat: Flat, inner: ClosedJaxpr, inputs: Sequence[int]) -> Sequence[int] | None:
-    before = len(flat.steps)
-    outputs = flat.through(inner.jaxpr, inner.consts, inputs)
-    graph = _Graph(flat.steps[before:], flat.constants, outputs)
-    names = {step.eqn.primitive.name for step in graph.steps}
-    if (names <= PIECES or names & LAYERS) and _relus(graph):
+def _outputs_unless_own_rule(builder, inner, inputs):
+    """Writes out a function with a custom rule that is a relu or a block of layers; None where its rule is kept."""
+    before = len(builder.steps)
+    outputs = builder.write_out(inner, inputs)
+    graph = ValueGraph(builder.steps[before:], builder.constants, outputs, builder.avals)
+    names = {step.name for step in graph.steps}
+    if (names <= RELU_PARTS or names & CONTRACTIONS) and relus_of(graph):
         return outputs
-    del flat.steps[before:]
+    del builder.steps[before:]
     return None
-
-
-def _written_out(blocks: Sequence[Block]) -> Iterator[Step]:
-    for block in blocks:
-        yield from _flattened(block.steps)
-
-
-def _flattened(steps: Sequence[Step]) -> Iterator[Step]:
-    """The steps that compute something, those in blocks among them."""
-    for step in steps:
-        if step.blocks:
-            yield from _written_out(step.blocks)
-        else:
-            yield step
 
 
 class _Use(NamedTuple):
@@ -83,12 +63,12 @@ class _Use(NamedTuple):
     place: int
 
 
-class _Graph:
-    """Who makes each value, who uses it, and as what other values it goes in and out of blocks."""
+class ValueGraph:
+    """Which step makes each value, which steps use it, and which other values it is inside and outside of blocks."""
 
-    def __init__(self, steps: Sequence[Step], constants: dict[int, Any], outputs: Sequence[int]):
-        self.steps = list(_flattened(steps))
-        self.constants, self.outputs = constants, set(outputs)
+    def __init__(self, steps: Sequence[Step], constants: dict[int, Any], outputs: Sequence[int], avals: Sequence[Any]):
+        self.steps = list(innermost_steps(steps))
+        self.constants, self.outputs, self.avals = constants, set(outputs), avals
         self.maker: dict[int, Step] = {v: step for step in self.steps for v in step.outputs}
         self.uses: dict[int, list[_Use]] = {}
         for step in self.steps:
@@ -100,10 +80,10 @@ class _Graph:
     def _follow(self, steps):
         for step in steps:
             for block in step.blocks:
-                self._join(step.inputs[step.eqn.primitive.name == "cond" :], block.inputs)
+                self._join(step.inputs[step.name == "cond" :], block.inputs)
                 self._join(block.outputs, step.outputs)
-                if step.eqn.primitive.name == "scan":
-                    consts, carry = scan_sizes(step.eqn.params)
+                if step.name == "scan":
+                    consts, carry = scan_sizes(step.params)
                     self._join(block.outputs[:carry], block.inputs[consts : consts + carry])
                 self._follow(block.steps)
 
@@ -115,12 +95,12 @@ class _Graph:
     def made_by(self, v: int) -> tuple[str, tuple[int, ...]]:
         """The primitive that makes a value, and what that reads; nothing for an input or a constant."""
         step = self.maker.get(v)
-        return (step.eqn.primitive.name, step.inputs) if step else ("", ())
+        return (step.name, step.inputs) if step else ("", ())
 
-    def number(self, v: int) -> float | None:
-        """The number that all elements of a value are, where that is known."""
+    def constant_of(self, v: int) -> float | None:
+        """The number that all elements of a value are; None if they differ or are not known."""
         name, inputs = self.made_by(v)
-        while name in MOVES:
+        while name in PASSING_ON:
             (v, *_) = inputs
             name, inputs = self.made_by(v)
         constant = self.constants.get(v)
@@ -131,18 +111,18 @@ class _Graph:
         first, *_ = flat = np.asarray(constant).ravel()
         return float(first) if (flat == first).all() else None
 
-    def same(self, v: int) -> int:
-        """The value that this one is but for its type."""
+    def uncast(self, v: int) -> int:
+        """The value whose elements this one has, perhaps in another type."""
         name, inputs = self.made_by(v)
-        while name in SAME:
+        while name in IDENTITIES:
             (v,) = inputs
             name, inputs = self.made_by(v)
         return v
 
 
 # ---- What is a relu.
-def _relus(graph: _Graph) -> dict[int, int]:
-    """The results of the relus, each with the place of x among the inputs of the step that makes it."""
+def relus_of(graph: ValueGraph) -> dict[int, int]:
+    """The values that are relus, each with the index of x among the inputs of the step that makes it."""
     found = {}
     for step in graph.steps:
         place = _place_of_x(graph, step)
@@ -156,24 +136,24 @@ def _relus(graph: _Graph) -> dict[int, int]:
 
 
 def _place_of_x(graph, step):
-    """Which input x a step makes max(x, 0) of; None where it makes something else."""
-    name, inputs = step.eqn.primitive.name, step.inputs
-    floating = all(jnp.issubdtype(var.aval.dtype, jnp.floating) for var in step.eqn.outvars)
+    """The index of the input x if the step makes max(x, 0), None if it makes something else."""
+    name, inputs = step.name, step.inputs
+    floating = all(jnp.issubdtype(graph.avals[v].dtype, jnp.floating) for v in step.outputs)
     if name not in ("max", "clamp", "select_n", "mul") or not floating:
         return None
     place = None
     if name == "max":
-        place = next((i for i in (0, 1) if graph.number(inputs[1 - i]) == 0), None)
-    elif name == "clamp" and graph.number(inputs[0]) == 0:
+        place = next((i for i in (0, 1) if graph.constant_of(inputs[1 - i]) == 0), None)
+    elif name == "clamp" and graph.constant_of(inputs[0]) == 0:
         place = 1
     elif name == "select_n" and len(inputs) == 3:
         x, positive = _sign(graph, inputs[0])
         kept = 2 if positive else 1
-        if graph.same(inputs[kept]) == x and graph.number(inputs[3 - kept]) == 0:
+        if graph.uncast(inputs[kept]) == x and graph.constant_of(inputs[3 - kept]) == 0:
             place = kept
     elif name == "mul":
-        place = next((i for i in (0, 1) if _mask(graph, inputs[1 - i]) == (graph.same(inputs[i]), True)), None)
-    if place is None or step.eqn.invars[place].aval.shape != step.eqn.outvars[0].aval.shape:
+        place = next((i for i in (0, 1) if _mask(graph, inputs[1 - i]) == (graph.uncast(inputs[i]), True)), None)
+    if place is None or graph.avals[inputs[place]].shape != graph.avals[step.outputs[0]].shape:
         return None
     return place
 
@@ -186,17 +166,17 @@ def _sign(graph, v):
         return x, not positive
     if name in ("gt", "ge", "lt", "le"):
         for i in (0, 1):
-            if graph.number(inputs[1 - i]) == 0:
-                return graph.same(inputs[i]), (name in ("gt", "ge")) == (i == 0)
+            if graph.constant_of(inputs[1 - i]) == 0:
+                return graph.uncast(inputs[i]), (name in ("gt", "ge")) == (i == 0)
     return None, False
 
 
 def _mask(graph, v):
     """As `_sign`, of the condition that a value is 1 where it holds and 0 elsewhere."""
-    v = graph.same(v)
+    v = graph.uncast(v)
     name, inputs = graph.made_by(v)
     if name == "select_n" and len(inputs) == 3:
-        cases = tuple(map(graph.number, inputs[1:]))
+        cases = tuple(map(graph.constant_of, inputs[1:]))
         x, positive = _sign(graph, inputs[0])
         return (x, positive == (cases == (0, 1))) if cases in ((0, 1), (1, 0)) else (None, False)
     return _sign(graph, v)
@@ -212,12 +192,12 @@ def _is_guard(graph, v):
         w = left.pop()
         further = list(graph.onward.get(w, ()))
         for use in graph.uses.get(w, ()):
-            name = use.step.eqn.primitive.name
-            if name in WITHOUT_GRADIENT or (name == "select_n" and use.place == 0):
+            name = use.step.name
+            if name in LOCALLY_CONSTANT or (name == "select_n" and use.place == 0):
                 continue
             if _needs_a_guard(graph, use):
                 guarded = True
-            elif name in MOVES | AFFINE | {"max", "min", "clamp", "select_n"} or (name == "div" and use.place == 0):
+            elif name in KEEPS_GUARDING or (name == "div" and use.place == 0):
                 if sum(u in seen for u in use.step.inputs) > 1:  # such as its square
                     return False
                 further.extend(use.step.outputs)
@@ -229,13 +209,13 @@ def _is_guard(graph, v):
 
 
 def _needs_a_guard(graph, use):
-    name, inputs = use.step.eqn.primitive.name, use.step.inputs
+    name, inputs = use.step.name, use.step.inputs
     if name == "div":
         return use.place == 1 and inputs[0] != inputs[1]
     if name == "pow":
-        power = graph.number(inputs[1])
+        power = graph.constant_of(inputs[1])
         return use.place == 0 and power is not None and power < 1
-    return name in ("sqrt", "rsqrt", "log") or (name == "integer_pow" and use.step.eqn.params["y"] < 0)
+    return name in NEEDS_NONNEGATIVE or (name == "integer_pow" and use.step.params["y"] < 0)
 
 
 def _is_part_of_an_activation(graph, v, x):
@@ -244,11 +224,11 @@ def _is_part_of_an_activation(graph, v, x):
     while left:
         w = left.pop()
         for use in graph.uses.get(w, ()):
-            name, inputs = use.step.eqn.primitive.name, use.step.inputs
-            if name in ("add", "sub", "add_any") and inputs[0] != inputs[1]:
+            name, inputs = use.step.name, use.step.inputs
+            if name in SUMS - {"neg"} and inputs[0] != inputs[1]:
                 if _is_curved_in(graph, inputs[1 - use.place], root, v):
                     return True
-            elif name in SAME | {"neg", "mul"} and use.step.outputs[0] not in seen:
+            elif name in IDENTITIES | {"neg", "mul"} and use.step.outputs[0] not in seen:
                 left.append(use.step.outputs[0])
                 seen.add(use.step.outputs[0])
     return False
@@ -265,8 +245,8 @@ def _is_curved_in(graph, v, root, relu):
         name, inputs = graph.made_by(w)
         if _unscaled(graph, w) == root:
             found = True
-        elif name in ELEMENTWISE | MOVES:
-            curved = curved or name not in AFFINE | MOVES
+        elif name in ELEMENTWISE | PASSING_ON:
+            curved = curved or name not in AFFINE_ELEMENTWISE | PASSING_ON
             left += [u for u in inputs if u not in seen]
             seen.update(inputs)
         elif name:
@@ -277,13 +257,13 @@ def _is_curved_in(graph, v, root, relu):
 def _unscaled(graph, v):
     """The value that this one is but for its type, its sign, and numbers that it is multiplied by."""
     while True:
-        v = graph.same(v)
+        v = graph.uncast(v)
         name, inputs = graph.made_by(v)
         if name == "neg":
             (v,) = inputs
-        elif name in ("mul", "div") and graph.number(inputs[1]) is not None:
+        elif name in ("mul", "div") and graph.constant_of(inputs[1]) is not None:
             v = inputs[0]
-        elif name == "mul" and graph.number(inputs[0]) is not None:
+        elif name == "mul" and graph.constant_of(inputs[0]) is not None:
             v = inputs[1]
         else:
             return v
@@ -291,13 +271,13 @@ def _unscaled(graph, v):
 
 def _is_hard_sigmoid(graph, step, x):
     """Whether it is a clip of x + c to 0..d: a gate, whose lower end is no relu's."""
-    clipped = step.eqn.primitive.name == "clamp"
+    clipped = step.name == "clamp"
     uses = graph.uses.get(step.outputs[0], ())
-    if uses and all(use.step.eqn.primitive.name == "min" for use in uses):
+    if uses and all(use.step.name == "min" for use in uses):
         clipped = True
     name, inputs = graph.made_by(_unscaled(graph, x))
     if name == "min":  # the upper end comes first
         clipped = True
-        x = inputs[0] if graph.number(inputs[1]) is not None else inputs[1]
+        x = inputs[0] if graph.constant_of(inputs[1]) is not None else inputs[1]
         name, inputs = graph.made_by(_unscaled(graph, x))
-    return clipped and name in ("add", "sub") and any(graph.number(v) not in (None, 0) for v in inputs)
+    return clipped and name in ("add", "sub") and any(graph.constant_of(v) not in (None, 0) for v in inputs)

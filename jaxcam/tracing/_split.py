@@ -1,9 +1,10 @@
-"""Programs that JAX has traced: what the calls in them hold, and how one is split at a marked value.
+"""A traced program split at a marked value, or tapped at several.
 
-A value is marked while the program is traced, and the program then comes apart there: the equations that make the
-value, and those that make the outputs from it. What neither needs is left out.
+A value is marked while the program is traced. The program is then split there into the equations that make the value
+and those that make the outputs from it. Equations that neither needs are left out.
 
     >>> import jax, jax.numpy as jnp
+    >>> from jaxcam.tracing import mark
     >>> def model(x):
     ...     hidden = mark(jnp.maximum(2 * x, 0), "hidden")
     ...     return hidden.sum() + x[0]
@@ -12,7 +13,7 @@ value, and those that make the outputs from it. What neither needs is left out.
     >>> A.tolist(), split.after(A, jnp.array([5.0, 0.0, 0.0]))[0].item(), split.reads
     ([2.0, 0.0, 4.0], 11.0, (True,))
 
-Or it runs as a whole, with something added to each of several marked values:
+A tapped program runs as a whole, with an array added to each of several marked values:
 
     >>> tapped = tap(["hidden"], jax.make_jaxpr(model)(jnp.ones(3)))
     >>> values, (output,) = tapped.run({"hidden": jnp.ones(3)}, jnp.array([1.0, -1.0, 2.0]))
@@ -26,9 +27,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
-from jaxcam.tracing._jaxpr import _title, inner_jaxpr, inner_jaxprs, live
-from jaxcam.tracing._marks import _mark, marks
-from jaxcam.tracing._steps import Flat, _needed
+from jaxcam.tracing._jaxpr import inner_jaxpr, inner_jaxprs, live, title_of
+from jaxcam.tracing._marks import MARK, marks
+from jaxcam.tracing._steps import FlatProgram, evaluate, flatten, needed
 
 
 class Split(NamedTuple):
@@ -53,8 +54,8 @@ class Tap(NamedTuple):
     """A program whose marked values can be added to.
 
     Attributes:
-      run: `(added, *inputs) -> (values, [*outputs])`, `added` and `values` by name. What is added to a value is part of
-        it, and of all that is made of it; a name that is missing in `added` has nothing added.
+      run: `(added, *inputs) -> (values, [*outputs])`, with `added` and `values` by name. `values` are those after the
+        addition. A name may be missing in `added`.
       avals: by name, the value's shape and dtype.
       needs: for each input, whether the program needs it at all.
     """
@@ -65,45 +66,38 @@ class Tap(NamedTuple):
 
 
 def split_at(name: str, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None) -> Split:
-    """The program in two parts at the value that is marked `name`, which must be marked once and in no transformation.
+    """The program in two parts at the value marked `name`, which must be marked once and in no transformation.
 
     Args:
       name: of a mark that `marks` finds.
       closed: the program.
-      after: a function of the marked value, `value -> [result]`, that the program applies to it; the split is then at
-        its result.
+      after: a function of the marked value, `value -> [result]`, that the program applies to it. The program is then
+        split at its result.
 
     Raises:
-      ValueError: `after` is not what the program does with the value; the message names what it does.
+      ValueError: the program does not apply `after` to the value. The message names what it applies.
     """
-    flat, inputs, outputs, needs = _flattened([name], closed)
-    made, kept, aval = _place(flat, name, after)
+    program, needs = _flattened([name], closed)
+    marked = _marked_value(program, name, after)
+    steps_before, _ = needed(program.steps, [marked.before])
+    steps_after, read = needed(program.steps, program.outputs, known=[marked.behind])
+    inputs = iter(program.inputs)
+    reads = tuple(need and next(inputs) in read for need in needs)
 
-    def run(needed, given, wanted):
-        def evaluate(*values):
-            known = dict(zip(given, values, strict=True)) | flat.constants
-            for step in needed:
-                out = step.run(*(known[v] for v in step.inputs))
-                known.update(zip(step.outputs, out, strict=True))
-            return [known[v] for v in wanted]
+    def run_before(*values):
+        return [evaluate(steps_before, _given(program, needs, values))[marked.before]]
 
-        return evaluate
+    def run_after(value, *values):
+        made = evaluate(steps_after, _given(program, needs, values) | {marked.behind: value})
+        return [made[v] for v in program.outputs]
 
-    before, _ = _needed(flat.steps, [made], set())
-    rest, reads = _needed(flat.steps, outputs, {kept})
-    return Split(
-        run(before, inputs, [made]),
-        run(rest, [kept, *inputs], outputs),
-        aval,
-        tuple(v in reads for v in inputs),
-        needs,
-    )
+    return Split(run_before, run_after, marked.aval, reads, needs)
 
 
 def tap(names: Sequence[str], closed: ClosedJaxpr, *, after: Mapping[str, ClosedJaxpr] | None = None) -> Tap:
-    """The program as it is, but that each value that is marked by one of the names can be added to.
+    """The program with a place to add to each value that is marked by one of the names.
 
-    All of them stay in one program: its derivatives in what is added to each are one backward pass.
+    The program stays whole, so its derivatives in everything that is added cost one backward pass.
 
     Args:
       names: of marks that `marks` finds, each of them once and in no transformation.
@@ -113,108 +107,129 @@ def tap(names: Sequence[str], closed: ClosedJaxpr, *, after: Mapping[str, Closed
     Raises:
       ValueError: as `split_at`.
     """
-    flat, inputs, outputs, needs = _flattened(names, closed)
-    places = {name: _place(flat, name, (after or {}).get(name)) for name in names}
-    kept = {name: number for name, (_, number, _) in places.items()}
-    steps, _ = _needed(flat.steps, [*outputs, *kept.values()], set())
+    program, needs = _flattened(names, closed)
+    marked = {name: _marked_value(program, name, (after or {}).get(name)) for name in names}
+    steps, _ = needed(program.steps, [*program.outputs, *(value.behind for value in marked.values())])
 
     def run(added, *values):
-        known = dict(zip(inputs, values, strict=True)) | flat.constants
-        for step in steps:
-            known.update(zip(step.outputs, step.run(*(known[v] for v in step.inputs)), strict=True))
-            for name, number in kept.items():
-                if name in added and number in step.outputs:
-                    known[number] = known[number] + added[name]
-        return {name: known[number] for name, number in kept.items()}, [known[v] for v in outputs]
+        deltas = {marked[name].behind: delta for name, delta in added.items()}
 
-    return Tap(run, {name: aval for name, (_, _, aval) in places.items()}, needs)
+        def add_deltas(step, inputs, _):
+            if deltas.keys().isdisjoint(step.outputs):
+                return None
+            made = zip(step.outputs, step.run(*inputs), strict=True)
+            return [value + deltas[v] if v in deltas else value for v, value in made]
+
+        made = evaluate(steps, _given(program, needs, values), rule=add_deltas)
+        return {name: made[value.behind] for name, value in marked.items()}, [made[v] for v in program.outputs]
+
+    return Tap(run, {name: value.aval for name, value in marked.items()}, needs)
+
+
+class _MarkedValue(NamedTuple):
+    """A value that a program is split at: the same value has a number before the mark and one behind it."""
+
+    before: int
+    behind: int
+    aval: Any
 
 
 def _flattened(names, closed):
-    """The program in steps, the numbers of its inputs and outputs, and which of its inputs it needs.
+    """The program as steps, and for each input of `closed` whether the program needs it; it has no others.
 
-    The calls that hold one of the marks, and no others, are entered.
+    Calls are written out only if they hold one of the marks. The marks themselves become plain identities.
     """
-    # Blocks return what they are given, such as their state: what is not used of it goes first, inside them too.
+    # Blocks return values that they were given, such as their state. `live` removes those that nothing uses, inside
+    # the blocks too.
     program, needs = live(closed)
 
-    def entered(flat, eqn, values):
-        if not any(m.name in names for inner in inner_jaxprs(eqn.params) for m in marks(inner)):
+    def enter(builder, eqn, inputs):
+        if not any(mark.name in names for inner in inner_jaxprs(eqn.params) for mark in marks(inner)):
             return None
-        inner = inner_jaxpr(eqn.params)
-        return flat.through(inner.jaxpr, inner.consts, values)
+        return builder.write_out(inner_jaxpr(eqn.params), inputs)
 
-    flat = Flat(entered)
-    inputs = [flat.value() for _ in closed.jaxpr.invars]
-    given = [v for v, needed in zip(inputs, needs, strict=True) if needed]
-    return flat, inputs, flat.through(program.jaxpr, program.consts, given), needs
+    flat = flatten(program, enter)
+    steps = (
+        step._replace(run=lambda x: [x]) if step.name == MARK and step.params["name"] in names else step
+        for step in flat.steps
+    )
+    return flat._replace(steps=tuple(steps)), needs
 
 
-def _place(flat, name, after):
-    """The numbers of a marked value before and behind its mark, which is that of `after`'s result, and its type."""
-    ((place, at),) = [
-        (i, step)
-        for i, step in enumerate(flat.steps)
-        if step.eqn.primitive is _mark and step.eqn.params["name"] == name
-    ]
-    flat.steps[place] = at._replace(run=lambda x: [x])
-    (made,), (kept,), aval = at.inputs, at.outputs, at.eqn.outvars[0].aval
+def _given(program, needs, values):
+    """The program's inputs and constants by number, from values for all inputs of the program before `live`."""
+    return program.given(value for value, need in zip(values, needs, strict=True) if need)
+
+
+def _marked_value(program, name, after):
+    """The value with this mark, or what `after` makes of it."""
+    (step,) = (step for step in program.steps if step.name == MARK and step.params["name"] == name)
+    (before,), (behind,) = step.inputs, step.outputs
     if after is None:
-        return made, kept, aval
-    kept = _follow(after, flat, kept, name)
-    return kept, kept, after.out_avals[0]
+        return _MarkedValue(before, behind, program.avals[behind])
+    result = _result_of(after, program, behind, name)
+    return _MarkedValue(result, result, after.out_avals[0])
 
 
-def _follow(after, flat, value, name):
-    """The number of the value that the program makes by applying `after`, equation by equation."""
-    # A constant may be made several times, so each value of `after` stands for a set of numbers.
-    numbers = {after.jaxpr.invars[0]: flat.same([value])}
+def _result_of(after, program: FlatProgram, value, name):
+    """The value that the program makes of another one by applying `after`, equation by equation."""
+    # A constant may be made several times, so each variable of `after` stands for a set of values.
+    numbers = {after.jaxpr.invars[0]: _with_marked(program.steps, [value])}
     for var, const in zip(after.jaxpr.constvars, after.consts, strict=True):
-        numbers[var] = {number for number, other in flat.constants.items() if _equal(const, other)}
+        numbers[var] = {number for number, other in program.constants.items() if _are_equal(const, other)}
     moving = {after.jaxpr.invars[0]}
     for eqn in after.jaxpr.eqns:
-        same = [step for step in flat.steps if _same(step, eqn, numbers, flat.constants)]
+        matches = [step for step in program.steps if _matches(step, eqn, numbers, program.constants)]
         moves = any(not isinstance(atom, Literal) and atom in moving for atom in eqn.invars)
-        if not same or (moves and len(same) > 1):
-            users = [step.eqn for step in flat.steps if flat.same([value]).intersection(step.inputs)]
-            does = [_title(user) for user in users if user.primitive is not _mark] or ["nothing"]
-            times = "is not" if not same else f"is {len(same)} times"
+        if not matches or (moves and len(matches) > 1):
+            readers = [step for step in program.steps if _with_marked(program.steps, [value]) & set(step.inputs)]
+            titles = [title_of(step.name, step.params) for step in readers if step.name != MARK] or ["nothing"]
+            times = "is not" if not matches else f"is {len(matches)} times"
             raise ValueError(
-                f"after={_title(eqn)} {times} what the model applies to the output of {name!r}, which goes to: "
-                f"{', '.join(dict.fromkeys(does))}"
+                f"after={title_of(eqn.primitive.name, eqn.params)} {times} what the model applies to the output of "
+                f"{name!r}, which goes to: {', '.join(dict.fromkeys(titles))}"
             )
         moving.update(eqn.outvars if moves else ())
         for i, var in enumerate(eqn.outvars):
-            numbers[var] = flat.same(step.outputs[i] for step in same)
+            numbers[var] = _with_marked(program.steps, (step.outputs[i] for step in matches))
     results = after.jaxpr.outvars
     if len(results) != 1 or isinstance(results[0], Literal) or results[0] not in moving:
-        raise ValueError(f"after= has to return one array that it makes of the output of {name!r}")
-    return min(numbers[results[0]])  # the result itself comes before what other marks make of it
+        raise ValueError(f"after= must return one array that it makes of the output of {name!r}")
+    return min(numbers[results[0]])  # the result itself comes before its copies behind other marks
 
 
-def _same(step, eqn, numbers, constants):
-    """Whether a step of the program is the equation, on the values that were found so far."""
-    if step.eqn.primitive is not eqn.primitive or len(step.inputs) != len(eqn.invars):
+def _with_marked(steps, numbers):
+    """The values, and the same values behind the marks that they go through."""
+    numbers = set(numbers)
+    for step in steps:
+        if step.name == MARK and step.inputs[0] in numbers:
+            numbers.update(step.outputs)
+    return numbers
+
+
+def _matches(step, eqn, numbers, constants):
+    """Whether a step of the program is the equation of `after`, on values that match its variables."""
+    if step.name != eqn.primitive.name or len(step.inputs) != len(eqn.invars):
         return False
     for atom, number in zip(eqn.invars, step.inputs, strict=True):
         if isinstance(atom, Literal):
-            if number not in constants or not _equal(atom.val, constants[number]):
+            if number not in constants or not _are_equal(atom.val, constants[number]):
                 return False
         elif number not in numbers[atom]:
             return False
-    return _comparable(step.eqn.params) == _comparable(eqn.params)
+    return _comparable_params(step.params) == _comparable_params(eqn.params)
 
 
-def _equal(one, other):
-    one, other = (np.asarray(value) for value in (one, other))
-    return one.shape == other.shape and one.dtype == other.dtype and bool((one == other).all())
+def _are_equal(a, b):
+    a, b = np.asarray(a), np.asarray(b)
+    return a.shape == b.shape and a.dtype == b.dtype and bool((a == b).all())
 
 
-def _comparable(params):
-    """An equation's parameters, without the functions among them: as text, constants as their bytes."""
-    described = {}
+def _comparable_params(params):
+    """An equation's parameters as text, and the constants in them as bytes; functions are left out."""
+    comparable = {}
     for key, value in params.items():
         if not callable(value):
-            held = [np.asarray(const).tobytes() for const in getattr(value, "consts", ())]
-            described[key] = str(value), held
-    return described
+            consts = [np.asarray(const).tobytes() for const in getattr(value, "consts", ())]
+            comparable[key] = str(value), consts
+    return comparable

@@ -24,15 +24,16 @@ A function with a rule of its own (`jax.custom_jvp`, `jax.custom_vjp`) keeps it,
 block of layers with a relu among them: that is entered, as its own rule is the plain gradient.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxcam.tracing._jaxpr import live, scan_sizes
-from jaxcam.tracing._relus import REMAT, _entered, _Graph, _relus, _written_out
-from jaxcam.tracing._steps import Flat, Step
+from jaxcam.tracing._primitives import REMAT
+from jaxcam.tracing._relus import ValueGraph, enter_with_blocks, relus_of
+from jaxcam.tracing._steps import evaluate, flatten, innermost_steps
 
 Rule = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -100,77 +101,74 @@ _deconvnet.defvjp(
 )
 
 
-def _with_rule(f, rule: Rule, what):
+def _with_rule(f, rule: Rule, rule_title):
     def ruled(x):
         leaves, tree = jax.tree.flatten(x)
         closed, shapes = jax.make_jaxpr(lambda leaves: f(jax.tree.unflatten(tree, leaves)), return_shape=True)(leaves)
-        program, needs = live(closed)
-        flat = Flat(_entered)
-        given = [flat.value() for _ in program.jaxpr.invars]
-        outputs = flat.through(program.jaxpr, program.consts, given)
-        relus = _relus(_Graph(flat.steps, flat.constants, outputs))
+        live_program, needs = live(closed)
+        program = flatten(live_program, enter_with_blocks)
+        relus = relus_of(ValueGraph(program.steps, program.constants, program.outputs, program.avals))
         if not relus:
             name = getattr(f, "__name__", type(f).__name__)
-            raise ValueError(f"{name} has no relu: {what} would be its plain gradient, jax.grad")
-        needed = [leaf for leaf, need in zip(leaves, needs, strict=True) if need]
-        values = flat.constants | dict(zip(given, map(jnp.asarray, needed), strict=True))
-        values = _run(flat.steps, values, relus, rule)
-        return jax.tree.unflatten(jax.tree.structure(shapes), [jnp.asarray(values[v]) for v in outputs])
+            raise ValueError(f"{name} has no relu: {rule_title} would be its plain gradient, jax.grad")
+        inputs = (jnp.asarray(leaf) for leaf, need in zip(leaves, needs, strict=True) if need)
+        values = _evaluate_with_rule(program.steps, program.given(inputs), relus, rule)
+        return jax.tree.unflatten(jax.tree.structure(shapes), [jnp.asarray(values[v]) for v in program.outputs])
 
     return ruled
 
 
-# ---- Running a program with another rule at its relus.
-def _run(steps: Sequence[Step], values: dict[int, Any], relus: dict[int, int], rule: Rule) -> dict[int, Any]:
-    """The values with those that the steps make; `relus` has the place of x among the inputs of what makes each."""
-    values = dict(values)
-    for step in steps:
-        inputs = [values[v] for v in step.inputs]
-        if any(relus.keys() & set(inner.outputs) for inner in _written_out(step.blocks)):
-            made = _run_blocks(step, inputs, values, relus, rule)
-        else:
-            made = step.run(*inputs)
-            for v in relus.keys() & set(step.outputs):
-                made = [_ruled(step, inputs, made[0], relus[v], rule)]
-        values.update(zip(step.outputs, made, strict=True))
-    return values
+# ---- Evaluating a program with another rule at its relus.
+def _evaluate_with_rule(steps, values, relus, rule):
+    """The values that the steps make; `relus` has the index of x among the inputs of the step that makes each relu."""
+
+    def at_relus(step, inputs, values):
+        if any(relus.keys() & set(inner.outputs) for block in step.blocks for inner in innermost_steps(block.steps)):
+            return _blocks_with_rule(step, inputs, values, relus, rule)
+        if relus.keys().isdisjoint(step.outputs):
+            return None
+        (y,), (v,) = step.run(*inputs), step.outputs
+        return [_relu_with_rule(step, inputs, y, relus[v], rule)]
+
+    return evaluate(steps, values, rule=at_relus)
 
 
-def _ruled(step, inputs, y, place, rule):
+def _relu_with_rule(step, inputs, y, place, rule):
     x, fixed = inputs[place], jax.lax.stop_gradient(y)
     y = rule(x, fixed)
-    if step.eqn.primitive.name == "clamp":  # the upper bound has no rule
+    if step.name == "clamp":  # the upper bound has no rule
         y = jnp.where(x < inputs[2], y, fixed)
     return y
 
 
-def _run_blocks(step, inputs, values, relus, rule):
+def _blocks_with_rule(step, inputs, values, relus, rule):
     """The outputs of a remat, a scan or a cond with relus in it."""
-    params, name = step.eqn.params, step.eqn.primitive.name
+    params = step.params
 
-    def run(block, *given):
-        now = _run(block.steps, {**values, **dict(zip(block.inputs, given, strict=True))}, relus, rule)
-        return [now[v] for v in block.outputs]
+    def run(block, *operands):
+        known = {**values, **dict(zip(block.inputs, operands, strict=True))}
+        made = _evaluate_with_rule(block.steps, known, relus, rule)
+        return [made[v] for v in block.outputs]
 
-    if name in REMAT:
+    if step.name in REMAT:
         (block,) = step.blocks
-        again = jax.checkpoint(
-            lambda *given: run(block, *given), policy=params["policy"], prevent_cse=params["prevent_cse"]
+        rematerialized = jax.checkpoint(
+            lambda *operands: run(block, *operands), policy=params["policy"], prevent_cse=params["prevent_cse"]
         )
-        return again(*inputs)
-    if name == "cond":
+        return rematerialized(*inputs)
+    if step.name == "cond":
         index, *operands = inputs
-        branches = [lambda *given, block=block: run(block, *given) for block in step.blocks]
+        branches = [lambda *operands, block=block: run(block, *operands) for block in step.blocks]
         return jax.lax.switch(index, branches, *operands)
     (block,) = step.blocks
     consts, carry = scan_sizes(params)
 
-    def body(carried, each):
-        out = run(block, *inputs[:consts], *carried, *each)
+    def body(carried, slices):
+        out = run(block, *inputs[:consts], *carried, *slices)
         return out[:carry], out[carry:]
 
-    last, all_of = jax.lax.scan(
+    last, stacked = jax.lax.scan(
         body, inputs[consts : consts + carry], inputs[consts + carry :],
         length=params["length"], reverse=params["reverse"], unroll=params["unroll"],
     )  # fmt: skip
-    return [*last, *all_of]
+    return [*last, *stacked]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-import jaxcam
+from jaxcam.tracing import inner_jaxprs
 from jaxcam.tracing._channels_last import convolves, in_order
 
 CASES = {
@@ -23,7 +23,7 @@ def specifications(jaxpr):
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "conv_general_dilated":
             yield eqn.params["dimension_numbers"]
-        for inner in jaxcam.jaxprs.inner_jaxprs(eqn.params):
+        for inner in inner_jaxprs(eqn.params):
             yield from specifications(inner)
 
 
