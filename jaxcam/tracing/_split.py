@@ -112,13 +112,12 @@ def tap(names: Sequence[str], closed: ClosedJaxpr, *, after: Mapping[str, Closed
     steps, _ = needed(program.steps, [*program.outputs, *(value.behind for value in marked.values())])
 
     def run(added, *values):
-        deltas = {marked[name].behind: delta for name, delta in added.items()}
-
         def add_deltas(step, inputs, _):
-            if deltas.keys().isdisjoint(step.outputs):
-                return None
-            made = zip(step.outputs, step.run(*inputs), strict=True)
-            return [value + deltas[v] if v in deltas else value for v, value in made]
+            made = dict(zip(step.outputs, step.run(*inputs), strict=True))
+            for name, value in marked.items():  # several names may be at one value
+                if name in added and value.behind in made:
+                    made[value.behind] = made[value.behind] + added[name]
+            return list(made.values())
 
         made = evaluate(steps, _given(program, needs, values), rule=add_deltas)
         return {name: made[value.behind] for name, value in marked.items()}, [made[v] for v in program.outputs]
