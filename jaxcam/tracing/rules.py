@@ -30,10 +30,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcam.tracing._jaxpr import live, scan_sizes
+from jaxcam.tracing import _jaxpr, _relus, _steps
 from jaxcam.tracing._primitives import REMAT
-from jaxcam.tracing._relus import ValueGraph, enter_with_blocks, relus_of
-from jaxcam.tracing._steps import evaluate, flatten, innermost_steps
 
 Rule = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -105,9 +103,9 @@ def _with_rule(f, rule: Rule, rule_title):
     def ruled(x):
         leaves, tree = jax.tree.flatten(x)
         closed, shapes = jax.make_jaxpr(lambda leaves: f(jax.tree.unflatten(tree, leaves)), return_shape=True)(leaves)
-        live_program, needs = live(closed)
-        program = flatten(live_program, enter_with_blocks)
-        relus = relus_of(ValueGraph(program.steps, program.constants, program.outputs, program.avals))
+        live_program, needs = _jaxpr.live(closed)
+        program = _steps.flatten(live_program, _relus.enter_with_blocks)
+        relus = _relus.relus_of(_relus.ValueGraph(program.steps, program.constants, program.outputs, program.avals))
         if not relus:
             name = getattr(f, "__name__", type(f).__name__)
             raise ValueError(f"{name} has no relu: {rule_title} would be its plain gradient, jax.grad")
@@ -123,14 +121,15 @@ def _evaluate_with_rule(steps, values, relus, rule):
     """The values that the steps make; `relus` has the index of x among the inputs of the step that makes each relu."""
 
     def at_relus(step, inputs, values):
-        if any(relus.keys() & set(inner.outputs) for block in step.blocks for inner in innermost_steps(block.steps)):
+        inside = (inner for block in step.blocks for inner in _steps.innermost_steps(block.steps))
+        if any(relus.keys() & set(inner.outputs) for inner in inside):
             return _blocks_with_rule(step, inputs, values, relus, rule)
         if relus.keys().isdisjoint(step.outputs):
             return None
         (y,), (v,) = step.run(*inputs), step.outputs
         return [_relu_with_rule(step, inputs, y, relus[v], rule)]
 
-    return evaluate(steps, values, rule=at_relus)
+    return _steps.evaluate(steps, values, rule=at_relus)
 
 
 def _relu_with_rule(step, inputs, y, place, rule):
@@ -161,7 +160,7 @@ def _blocks_with_rule(step, inputs, values, relus, rule):
         branches = [lambda *operands, block=block: run(block, *operands) for block in step.blocks]
         return jax.lax.switch(index, branches, *operands)
     (block,) = step.blocks
-    consts, carry = scan_sizes(params)
+    consts, carry = _jaxpr.scan_sizes(params)
 
     def body(carried, slices):
         out = run(block, *inputs[:consts], *carried, *slices)
