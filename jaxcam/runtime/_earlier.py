@@ -9,16 +9,16 @@ names. These are the others.
 
 from typing import Any
 
-# The file that a function stood in, or the file and the function, and the public module that has it now.
-MOVED = {
+# A file of the flat folder, and the public module that has its functions now.
+MOVED_FILES = {
     "averages": "methods",
+    "batches": "runtime",
     "challenges": "datasets",
     "composition": "methods",
     "cut": "cutting",
+    "diagnosis": "analysis",
     "examples": "datasets",
     "faithfulness": "metrics",
-    "faithfulness.as_mask": "perturbations",
-    "faithfulness.masked": "perturbations",
     "growing": "perturbations",
     "imputation": "perturbations",
     "labels": "datasets",
@@ -26,6 +26,12 @@ MOVED = {
     "localisation": "metrics",
     "randomisation": "metrics",
     "removal": "metrics",
+    "validation": "analysis",
+}
+# Functions that did not move with their file, or have another name now.
+MOVED_FUNCTIONS = {
+    "faithfulness.as_mask": "perturbations.as_mask",
+    "faithfulness.masked": "perturbations.masked",
 }
 
 
@@ -45,7 +51,7 @@ def _todays_name(name):
     file, _, function = path.partition(".")
     if package != "jaxcam" or not function:
         return name
-    return f"jaxcam.{MOVED.get(path, MOVED.get(file, file))}.{function}"
+    return "jaxcam." + MOVED_FUNCTIONS.get(path, f"{MOVED_FILES.get(file, file)}.{function}")
 
 
 # Functions that a call makes were described as [name, digest of the code, defaults and closure variables, ...].
