@@ -21,8 +21,7 @@ import numpy as np
 import jaxcam
 from examples import real_photographs
 from examples.digits import canvases
-from jaxcam import datasets
-from jaxcam.cli import _evaluate as reports
+from jaxcam import cli, datasets
 from jaxcam.evaluation import measures
 from jaxcam.runtime import replace
 
@@ -94,7 +93,7 @@ def main():
     parser.add_argument("--weights", type=pathlib.Path, help="of a digits network with gelu (default: the embedded)")
     parser.add_argument("--limit", type=int, help="images, spread over all (default: all)")
     parser.add_argument("--samples", type=int, nargs="+", default=[5, 50], help="of the smoothed rows (default: 5 50)")
-    parser.add_argument("--metrics", type=reports.metrics_of, default=list(measures.MEASURES), help="(default: all)")
+    parser.add_argument("--metrics", type=cli.parse_metrics, default=list(measures.MEASURES), help="(default: all)")
     parser.add_argument("--no-score-cam", action="store_true", help="which takes a forward pass for each channel")
     parser.add_argument(
         "--reference", default="Grad-CAM", help="which the others are compared with (default: Grad-CAM)"
@@ -114,10 +113,10 @@ def main():
     how = {"target": "label", "reference": options.reference, "load": load, "out": options.out}
     found = jaxcam.evaluate(cut, data, rows, options.metrics, key, **how)
     by_name = {each.name: each if load is None else load(each) for each in data}
-    reports.write(found, options.out, cut, rows, by_name.__getitem__, key, shown=lambda i: classes[i])
+    cli.write_report(found, options.out, cut, rows, by_name.__getitem__, key, class_name=classes.__getitem__)
     print(found.markdown())
     if options.json is not None:
-        replace(options.json, (json.dumps(reports.estimates_of(found), indent=1) + "\n").encode())
+        replace(options.json, (json.dumps(cli.estimates_of(found), indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

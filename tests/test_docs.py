@@ -10,7 +10,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 import jax
 import pytest
 
-from jaxcam.cli import _evaluate as reports
+from jaxcam import cli
 from jaxcam.evaluation import measures
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -81,7 +81,7 @@ def test_metrics_have_the_options_of_the_page():
     )
     assert [name for name, _ in rows] == list(measures.MEASURES)
     for name, shown in rows:
-        (measure,) = reports.metrics_of(":".join([name, *(text.strip("`") for text in re.findall("`[^`]+`", shown))]))
+        (measure,) = cli.parse_metrics(":".join([name, *(text.strip("`") for text in re.findall("`[^`]+`", shown))]))
         taken = inspect.signature(measures.MEASURES[name]).parameters.values()
         options = {p.name: p.default for p in taken if p.kind is p.KEYWORD_ONLY}
         assert {"score": options.get("score"), **measures.bound(measure)} == {"score": None, **options}

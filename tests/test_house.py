@@ -26,8 +26,8 @@ KNOWN_IN = {
     "flax": {"cutting", "networks", "pretrained"},
     "keras": set(),
     "matplotlib": {"plots"},
-    "PIL": {"datasets", "pretrained", "cli"},
-    "rich": {"_base/progress.py", "cli"},
+    "PIL": {"datasets", "pretrained"},
+    "rich": {"_base/progress.py"},
     "h5py": {"pretrained"},
     "safetensors": {"pretrained"},
 }

@@ -1,215 +1,154 @@
-"""An evaluation as its command has it: methods by their text, a data set by its layout, and the files that are left.
+"""`jaxcam evaluate`: compare methods and controls on labeled images."""
 
->>> sorted(methods_of("grad_cam,smooth_grad_cam_pp:n_samples=50:std=0.15"))
-['Grad-CAM', 'Smooth Grad-CAM++, n_samples 50, std 0.15']
-"""
-
-import ast
+import argparse
 import functools
 import inspect
-import json
 import pathlib
-import re
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 import jaxcam
-from jaxcam import datasets
-from jaxcam._base.types import Method
-from jaxcam.cutting import Cut
-from jaxcam.datasets import Example
-from jaxcam.evaluation import CONTROLS, Evaluation, key_of, loaded, measures, own_key, shown_as, with_controls
-from jaxcam.evaluation.measures import Measure, without_options
-from jaxcam.methods import TITLES, options_of
-from jaxcam.plots import curves, differences, save
-from jaxcam.runtime import replace
+from jaxcam.cli import _model, _options, _output
+from jaxcam.cli._method_texts import parse_methods, parse_metrics
+from jaxcam.cli._report import estimates_of, write_report
+from jaxcam.evaluation.measures import MEASURES
 
-# What says how a data set is read, as the loaders call it.
-LOADING = ("labels", "boxes", "blacklist", "root", "inside", "ignore", "columns", "where", "split")
-DIFFERENT = 6  # images in the picture of those where two methods differ most
-
-# Of the columns that are measured the first decides where methods differ.
-DECIDING = ("adcc", "average_drop", "energy", "mask_iou", "box_iou", "deletion", "insertion", "road", "found")
+LAYOUTS = ("csv", "voc", "imagenet", "folder")
+# The options of this command that are options of a loader, `jaxcam.datasets.csv` and so on.
+LOADER_OPTIONS = ("labels", "boxes", "blacklist", "root", "inside", "ignore", "columns", "where", "split")
 
 
-def methods_of(text: str) -> dict[str, Method]:
-    """Methods from a text such as "grad_cam,smooth_grad_cam_pp:n_samples=50:numerator=first", by their titles.
-
-    Raises:
-      ValueError: a method that is not known, an option that it does not take, or has no value.
-    """
-    found: dict[str, Method] = {}
-    for part, name, given in _parts(text):
-        if name not in TITLES:
-            raise ValueError(f"no method {name!r}: choose of {', '.join(TITLES)}")
-        method = getattr(jaxcam, name)
-        options = _options(name, options_of(method), given)
-        samples = options.get("n_samples", inspect.signature(method).parameters.get("n_samples"))
-        if {"std", "relative"} & set(options) and getattr(samples, "default", samples) == 0:
-            raise ValueError(f"{part!r} draws no noise: give n_samples= as well")
-        title = ", ".join([TITLES[name], *(pair.replace("=", " ") for pair in given)])
-        if title in found:
-            raise ValueError(f"{part!r} is there twice")
-        found[title] = functools.partial(method, **options) if options else method
-    return found
-
-
-def format_of(data: pathlib.Path) -> str:
-    """The layout that a data set looks like."""
-    return "csv" if data.is_file() else "voc" if (data / "JPEGImages").is_dir() else "folder"
-
-
-def examples_of(data: pathlib.Path, kind: str, **options: Any) -> list[Example]:
-    """The examples of a data set of a layout, a function of `jaxcam.datasets`; options that are None are not given.
-
-    Raises:
-      ValueError, FileNotFoundError: as that function; an option that does not go with the layout.
-    """
-    load = getattr(datasets, kind)
-    taken = inspect.signature(load).parameters
-    given = {name: value for name, value in options.items() if value is not None and value is not False}
-    for name in given:
-        if name not in taken:
-            raise ValueError(f"--{name} does not go with --format {kind}")
-    if kind == "imagenet" and "labels" not in given:
-        raise ValueError("--format imagenet needs --labels FILE")
-    return load(data, **given)
-
-
-def write(
-    found: Evaluation,
-    out: pathlib.Path,
-    cut: Cut,
-    methods: Mapping[str, Method],
-    load: Callable[[str], Example],
-    key: jax.Array,
-    *,
-    shown: Callable[[int], str] = str,
-) -> list[pathlib.Path]:
-    """The tables and pictures of an evaluation, each file whole or not there; their paths.
-
-    Args:
-      found: what `jaxcam.evaluate` returned.
-      out: the folder.
-      cut: the `Cut` that was evaluated.
-      methods: as they were evaluated.
-      load: from an image's name to its example, as arrays.
-      key: as it was evaluated with.
-      shown: a class as a reader knows it.
-    """
-    tables = {"table.md": found.markdown() + "\n", "table.txt": f"{found}\n"}
-    tables["table.json"] = json.dumps(estimates_of(found), indent=1) + "\n"
-    for name, text in tables.items():
-        replace(out / name, text.encode())
-    pictures = {}
-    if found.images and found.curves():
-        pictures["curves.png"] = curves(found)
-    different = _differences(found, cut, methods, load, key, shown)
-    if different is not None:
-        pictures["differences.png"] = different
-    for name in ("curves.png", "differences.png"):
-        if name in pictures:
-            save(pictures[name], out / name, force=True)
-        else:  # one of other methods or images would not belong to these tables
-            (out / name).unlink(missing_ok=True)
-    return [out / name for name in [*tables, *pictures]]
-
-
-def estimates_of(found: Evaluation) -> dict[str, Any]:
-    """All but the figures of single images, which are in the run's folder."""
-    return {name: value for name, value in found.as_dict().items() if name != "images"}
-
-
-def _differences(found, cut, methods, load, key, shown):
-    """The images where the method that is furthest from the reference differs most from it; None where nothing does."""
-    others = [name for name in found.methods if name not in CONTROLS and name != found.reference]
-    estimates = found.estimates() if len(found.apart()) < len(found.images) else {}
-    columns = estimates[found.reference] if estimates else {}
-    column = next((each for name in DECIDING for each in columns if without_options(each) == name), None)
-    if column is None or not others:
-        return None
-    drawn = [(name, found.most_different(column, name, found.reference, count=DIFFERENT)) for name in others]
-
-    def value(name, method):
-        return found.images[name]["rows"][method][column]
-
-    def distance(pair):
-        method, names = pair
-        return np.mean([abs(value(name, method) - value(name, found.reference)) for name in names])
-
-    method, names = max(drawn, key=distance)
-    if distance((method, names)) == 0:
-        return None
-    how = shown_as(column)
-    examples = [load(name) for name in names]
-    keys = [own_key(key, loaded(example)) for example in examples]  # as they were drawn from
-    maps, figures = {}, {}
-    for each in (found.reference, method):
-        explain = with_controls(methods)[each]
-        maps[each] = [
-            explain(cut, example.image, found.images[name]["target"], **key_of(explain, key))
-            for example, name, key in zip(examples, names, keys, strict=True)
-        ]
-        figures[each] = [f"{how.title} {how.number(value(name, each))}" for name in names]
-    titles = [f"{name}\nclass {shown(found.images[name]['target'])}" for name in names]
-    return differences(
-        [example.image for example in examples],
-        maps,
-        figures,
-        titles=titles,
-        masks=[example.mask for example in examples],
-        boxes=[example.boxes for example in examples],
-        heading=f"{how}: where {method} differs most from {found.reference}",
+def add_parser(subparsers: _options.Subparsers) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="compare methods and controls on labeled images, as tables",
+        description="Compare methods and controls on labeled images: tables with intervals, curves, and the images "
+        "on which methods differ most. The same command resumes a run that was stopped; methods and metrics may be "
+        "added.",
     )
+    parser.set_defaults(command="evaluate", run=run)
+    parser.add_argument("data", type=pathlib.Path, metavar="DATA", help="a folder, or a csv of image, label, mask")
+    parser.add_argument(
+        "--out", type=pathlib.Path, metavar="FOLDER", required=True, help="folder for all that is written"
+    )
+    _add_data_options(parser.add_argument_group("data"))
+    _options.add_model_options(parser)
+    _options.add_layer_option(parser)
+    _options.add_activation_option(parser)
+    parser.add_argument(
+        "--methods",
+        default="grad_cam,grad_cam_pp,smooth_grad_cam_pp",
+        metavar="M,M",
+        help="methods, with options after colons: grad_cam_pp:derivatives=closed_form (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--metrics",
+        metavar="M,M",
+        help=f"some of {', '.join(MEASURES)}, with options after colons: pointing:tolerance=15 (default: all)",
+    )
+    parser.add_argument(
+        "--target",
+        dest="explained",
+        choices=("predicted", "label"),
+        default="predicted",
+        help="the class to explain (default: %(default)s)",
+    )
+    parser.add_argument("--reference", help="the method to compare the others with (default: Grad-CAM)")
+    _options.add_seed_option(parser, "seed of everything random")
+    _options.add_json_option(parser)
 
 
-def metrics_of(text: str) -> list[Measure]:
-    """Metrics from a text such as "drop,pointing:tolerance=15,road:shares=(0.1,0.5)".
-
-    Raises:
-      ValueError: a metric that is not known, an option that it does not take, or has no value.
-    """
-    found: dict[str, Measure] = {}
-    for part, name, given in _parts(text):
-        if part in found:
-            raise ValueError(f"{part!r} is there twice")
-        if name not in measures.MEASURES:
-            raise ValueError(f"no metric {name!r}: choose of {', '.join(measures.MEASURES)}")
-        measure = measures.MEASURES[name]
-        # The score is one for the whole evaluation.
-        options = _options(name, [each for each in options_of(measure) if each != "score"], given)
-        found[part] = functools.partial(measure, **options) if options else measure
-    return list(found.values())
-
-
-def _parts(text):
-    """What commas divide, but for those in brackets; each with its name, and with the options after it."""
-    for part in re.split(r",(?![^(\[]*[)\]])", text):
-        name, *given = part.strip().split(":")
-        yield part.strip(), name, given
+def _add_data_options(group) -> None:
+    group.add_argument("--format", choices=LAYOUTS, help="(default: what DATA looks like)")
+    group.add_argument("--labels", type=pathlib.Path, metavar="FILE", help="with imagenet: the file of labels")
+    group.add_argument("--boxes", type=pathlib.Path, metavar="FOLDER", help="with imagenet: the annotations")
+    group.add_argument("--blacklist", type=pathlib.Path, metavar="FILE", help="with imagenet: the images to leave out")
+    group.add_argument("--synsets", type=pathlib.Path, metavar="FILE", help="ImageNet's synsets in the outputs' order")
+    group.add_argument("--root", type=pathlib.Path, metavar="FOLDER", help="with csv: the folder its paths start from")
+    group.add_argument("--masks", metavar="FOLDER", help="with csv: the folder of the masks; with voc: 'yes'")
+    group.add_argument("--inside", type=_options.integers, metavar="V,V", help="with csv: mask values of the object")
+    group.add_argument("--ignore", type=_options.integers, metavar="V,V", help="with csv: mask values not counted")
+    group.add_argument(
+        "--columns", type=_options.pairs, metavar="K=V,K=V", help="with csv: other names of columns, image=file"
+    )
+    group.add_argument("--where", type=_options.pairs, metavar="K=V,K=V", help="with csv: rows to keep, split=test")
+    group.add_argument("--split", help="with voc: the list of images (default: test)")
+    group.add_argument("--fit", choices=("stretch", "crop"), default="stretch", help="(default: %(default)s)")
+    group.add_argument("--limit", type=int, metavar="N", help="number of images, spread evenly (default: all)")
 
 
-def _options(name, taken, given):
-    """Options from texts such as "n_samples=5"."""
-    options: dict[str, Any] = {}
-    for pair in given:
-        option, _, value = pair.partition("=")
-        if option not in taken or not value:
-            choices = f"choose of {', '.join(f'{each}=' for each in taken)}" if taken else "it takes none"
-            raise ValueError(f"{name} has no option {pair!r}: {choices}")
-        if option in options:
-            raise ValueError(f"{name} has {option!r} twice")
-        if option == "score" and not hasattr(jaxcam.scores, value):
-            raise ValueError(f"no score {value!r}: choose of logit, log_softmax")
-        options[option] = getattr(jaxcam.scores, value) if option == "score" else _value(value)
-    return options
+def run(options: argparse.Namespace) -> int:
+    """Evaluate what is missing, write the report and print the tables."""
+    methods = parse_methods(options.methods)
+    metrics = None if options.metrics is None else parse_metrics(options.metrics)
+    names = _model.known_class_names(options)
+    examples = _spread(_listed_examples(options, names), options.limit)
+    model = _model.build_model(options, activation=_model.activation_named(options.activation))
+    cut = jaxcam.cut(model, options.layer or _model.last_convolution(model))
+    load = functools.partial(jaxcam.datasets.load, shape=_model.input_size(model), fit=options.fit)
+    key = jax.random.key(options.seed)
+    evaluation = jaxcam.evaluate(
+        cut,
+        examples,
+        methods,
+        metrics,
+        key,
+        target=options.explained,
+        reference=options.reference,
+        load=load,
+        out=options.out,
+    )
+    example_of = {example.name: example for example in examples}
+    written = write_report(
+        evaluation,
+        options.out,
+        cut,
+        methods,
+        lambda name: load(example_of[name]),
+        key,
+        class_name=_model.class_names(model).__getitem__,
+    )
+    if options.json:
+        _output.print_json(estimates_of(evaluation))
+    else:
+        print(f"{evaluation}\n\n{', '.join(map(str, written))}")
+    return _output.FAILURE if evaluation.failed else 0
 
 
-def _value(text):
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text  # a word, such as exp
+def layout_of(data: pathlib.Path) -> str:
+    """The layout that a data set looks like."""
+    if data.is_file():
+        return "csv"
+    return "voc" if (data / "JPEGImages").is_dir() else "folder"
+
+
+def _listed_examples(options: argparse.Namespace, names: tuple[str, ...] | None) -> list[jaxcam.Example]:
+    """The examples that the options name, read by a function of `jaxcam.datasets`."""
+    layout = options.format or layout_of(options.data)
+    given: dict[str, Any] = {name: getattr(options, name) for name in LOADER_OPTIONS}
+    given["masks"] = options.masks == "yes" if layout == "voc" else options.masks
+    if options.synsets is not None:
+        given["classes"] = jaxcam.datasets.synsets(options.synsets)
+    elif layout != "imagenet" and not (layout == "folder" and jaxcam.datasets.of_synsets(options.data)):
+        given["classes"] = names  # names of classes are no synsets
+    given = {name: value for name, value in given.items() if value is not None and value is not False}
+    load = getattr(jaxcam.datasets, layout)
+    known = inspect.signature(load).parameters
+    for name in given:
+        if name not in known:
+            raise ValueError(f"--{name} does not go with --format {layout}")
+    if layout == "imagenet" and "labels" not in given:
+        raise ValueError("--format imagenet needs --labels FILE")
+    return load(options.data, **given)
+
+
+def _spread(examples: list[jaxcam.Example], limit: int | None) -> list[jaxcam.Example]:
+    """So many of the examples, spread evenly over all."""
+    if limit is None:
+        return examples
+    if limit < 1:
+        raise ValueError(f"expected --limit of at least 1, got {limit}")
+    count = min(limit, len(examples))
+    return [examples[i * len(examples) // count] for i in range(count)]

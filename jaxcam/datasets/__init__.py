@@ -10,6 +10,7 @@ from jaxcam.datasets._example import Example as Example
 from jaxcam.datasets._example import MaskFile as MaskFile
 from jaxcam.datasets._example import checked as checked
 from jaxcam.datasets._example import load as load
+from jaxcam.datasets._example import pictures_in as pictures_in
 from jaxcam.datasets._folder import folder as folder
 from jaxcam.datasets._folder import of_synsets as of_synsets
 from jaxcam.datasets._imagenet import imagenet as imagenet

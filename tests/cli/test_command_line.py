@@ -62,7 +62,7 @@ def test_nothing_is_overwritten_without_force(capsys):
     assert main([]) == 0
     before = pathlib.Path("jaxcam_demo.png").read_bytes()
     capsys.readouterr()
-    fails(capsys, says="jaxcam_demo.png is there already; --force overwrites it")
+    fails(capsys, says="jaxcam_demo.png exists already; --force overwrites it")
     assert pathlib.Path("jaxcam_demo.png").read_bytes() == before
     assert main(["--force"]) == 0
 
@@ -218,7 +218,7 @@ def test_validate(capsys):
     printed = capsys.readouterr().out
     assert "the closed form is exact here" in printed and "at 2 locations" in printed
     assert pathlib.Path("jaxcam_validate.png").stat().st_size > 10_000
-    fails(capsys, "validate", says="jaxcam: jaxcam_validate.png is there already; --force overwrites it")
+    fails(capsys, "validate", says="jaxcam: jaxcam_validate.png exists already; --force overwrites it")
 
 
 @pytest.mark.parametrize(
@@ -247,15 +247,15 @@ def test_validate_as_json(capsys, picture):
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "I;16", "1"])
 def test_pictures_of_every_form(tmp_path, mode):
-    grey = np.linspace(0, 255, 40 * 60).reshape(40, 60)
+    gray = np.linspace(0, 255, 40 * 60).reshape(40, 60)
     if mode == "I;16":
-        Image.fromarray((257 * grey).astype(np.uint16)).save("x.tif")
+        Image.fromarray((257 * gray).astype(np.uint16)).save("x.tif")
     else:
-        Image.fromarray(grey.astype(np.uint8)).convert(mode).save("x.tif")
+        Image.fromarray(gray.astype(np.uint8)).convert(mode).save("x.tif")
     found = jaxcam.datasets.images.read("x.tif")
     assert found.shape == (40, 60, 3) and found.dtype == np.float32 and 0 <= found.min() < found.max() <= 1
     if mode != "1":
-        np.testing.assert_allclose(found[..., 1], grey / 255, atol=0.02)
+        np.testing.assert_allclose(found[..., 1], gray / 255, atol=0.02)
 
 
 def test_diagnose(capsys):

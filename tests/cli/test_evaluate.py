@@ -11,8 +11,8 @@ from PIL import Image
 
 import jaxcam
 from jaxcam import plots
-from jaxcam.cli import _evaluate as reports
-from jaxcam.cli import main
+from jaxcam.cli import main, parse_methods, parse_metrics
+from jaxcam.cli._evaluate import layout_of
 from jaxcam.evaluation import measures
 from jaxcam.evaluation._result import Evaluation
 from tests.cli.test_command_line import fails
@@ -68,11 +68,17 @@ def test_a_bad_picture_does_not_stop_the_others(data, capsys):
     [
         (["nowhere.csv", "--out", "found"], "nowhere.csv"),
         (["empty", "--out", "found"], "empty"),
-        (["canvases.csv", "--out", "found", "--methods", "gradcam"], "no method 'gradcam': choose of cam, grad_cam"),
-        (["canvases.csv", "--out", "found", "--methods", "grad_cam:n_sample=3"], "no option 'n_sample=3': choose of"),
+        (
+            ["canvases.csv", "--out", "found", "--methods", "gradcam"],
+            "no method 'gradcam': choose one of cam, grad_cam",
+        ),
+        (
+            ["canvases.csv", "--out", "found", "--methods", "grad_cam:n_sample=3"],
+            "no option 'n_sample=3': choose one of",
+        ),
         (["canvases.csv", "--out", "found", "--methods", "grad_cam:score=best"], "no score 'best'"),
         (["canvases.csv", "--out", "found", "--metrics", "drpo"], "no metric 'drpo'"),
-        (["canvases.csv", "--out", "found", "--limit", "0"], "--limit is 0"),
+        (["canvases.csv", "--out", "found", "--limit", "0"], "expected --limit of at least 1, got 0"),
         (["canvases.csv", "--out", "found", "--columns", "image"], "not a list of pairs"),
         (["canvases.csv", "--out", "found", "--columns", "image=file"], "file"),
         (["canvases.csv", "--out", "found", "--split", "val"], "--split does not go with"),
@@ -97,39 +103,39 @@ def test_a_reference_that_is_a_control_and_how_many(data, capsys):
 
 
 def test_methods_from_their_text():
-    found = reports.methods_of("grad_cam, smooth_grad_cam_pp:n_samples=3:std=0.2,grad_cam_pp:score=log_softmax")
+    found = parse_methods("grad_cam, smooth_grad_cam_pp:n_samples=3:std=0.2,grad_cam_pp:score=log_softmax")
     assert list(found) == ["Grad-CAM", "Smooth Grad-CAM++, n_samples 3, std 0.2", "Grad-CAM++, score log_softmax"]
     assert found["Smooth Grad-CAM++, n_samples 3, std 0.2"].keywords == {"n_samples": 3, "std": 0.2}
     assert found["Grad-CAM++, score log_softmax"].keywords == {"score": jaxcam.scores.log_softmax}
     with pytest.raises(ValueError, match="'layer_cam:std=0.1' draws no noise: give n_samples="):
-        reports.methods_of("layer_cam:std=0.1")
-    with pytest.raises(ValueError, match="'grad_cam' is there twice"):
-        reports.methods_of("grad_cam,grad_cam")
+        parse_methods("layer_cam:std=0.1")
+    with pytest.raises(ValueError, match="'grad_cam' is given twice"):
+        parse_methods("grad_cam,grad_cam")
 
 
 def test_metrics_from_their_text():
-    drop, pointing, road = reports.metrics_of("drop, pointing:tolerance=15,road:shares=(0.1,0.5)")
+    drop, pointing, road = parse_metrics("drop, pointing:tolerance=15,road:shares=(0.1,0.5)")
     assert drop is measures.drop
     assert (pointing.func, pointing.keywords) == (measures.pointing, {"tolerance": 15})
     assert (road.func, road.keywords) == (measures.road, {"shares": (0.1, 0.5)})
-    assert reports.metrics_of("mask_iou:threshold=None")[0].keywords == {"threshold": None}
-    with pytest.raises(ValueError, match="pointing has no option 'tolerence=3': choose of tolerance="):
-        reports.metrics_of("pointing:tolerence=3")
+    assert parse_metrics("mask_iou:threshold=None")[0].keywords == {"threshold": None}
+    with pytest.raises(ValueError, match="pointing has no option 'tolerence=3': choose one of tolerance="):
+        parse_metrics("pointing:tolerence=3")
     with pytest.raises(ValueError, match="pointing has 'tolerance' twice"):
-        reports.metrics_of("pointing:tolerance=3:tolerance=4")
-    with pytest.raises(ValueError, match="'pointing:tolerance=3' is there twice"):
-        reports.metrics_of("pointing:tolerance=3,drop,pointing:tolerance=3")
+        parse_metrics("pointing:tolerance=3:tolerance=4")
+    with pytest.raises(ValueError, match="'pointing:tolerance=3' is given twice"):
+        parse_metrics("pointing:tolerance=3,drop,pointing:tolerance=3")
     with pytest.raises(ValueError, match="energy has no option 'score=logit': it takes none"):
-        reports.metrics_of("energy:score=logit")
+        parse_metrics("energy:score=logit")
 
 
 def test_layouts_are_known_by_what_they_look_like(tmp_path):
     (tmp_path / "JPEGImages").mkdir()
     (tmp_path / "a.csv").touch()
-    assert reports.format_of(tmp_path) == "voc"
-    assert reports.format_of(tmp_path / "a.csv") == "csv"
+    assert layout_of(tmp_path) == "voc"
+    assert layout_of(tmp_path / "a.csv") == "csv"
     (tmp_path / "JPEGImages").rmdir()
-    assert reports.format_of(tmp_path) == "folder"
+    assert layout_of(tmp_path) == "folder"
 
 
 def test_pictures_and_their_mistakes():

@@ -1,0 +1,70 @@
+"""`jaxcam batch`: save the maps of all pictures in a folder as arrays."""
+
+import argparse
+import functools
+import pathlib
+
+import jaxcam
+from jaxcam.cli import _method, _model, _options, _output
+
+MEBIBYTE = 2**20
+
+
+def add_parser(subparsers: _options.Subparsers) -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "batch",
+        help="save the maps of all pictures in a folder as arrays",
+        description="Save one map for each picture, as NAME.npy in another folder. The same command resumes a run that "
+        "was stopped.",
+    )
+    parser.set_defaults(command="batch", run=run)
+    parser.add_argument("folder", type=pathlib.Path, metavar="FOLDER", help="folder of the pictures")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        metavar="FOLDER",
+        required=True,
+        help="folder for the maps; it is made if it does not exist",
+    )
+    _options.add_model_options(parser)
+    _options.add_layer_option(parser)
+    _options.add_target_option(parser)
+    _options.add_method_options(parser)
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="pictures at a time (default: as many as fit in the memory)"
+    )
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="MIB",
+        help="memory for what is computed at a time (default: a share of the machine's)",
+    )
+    _options.add_json_option(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compute and save the maps that are missing."""
+    method = _method.chosen_method(options)
+    _model.check_class_options(options)
+    pictures = jaxcam.datasets.pictures_in(options.folder)
+    if not pictures:
+        raise ValueError(f"{options.folder} has no pictures")
+    model = _model.build_model(options)
+    explained = jaxcam.explain_batch(
+        method,
+        jaxcam.cut(model, options.layer or _model.last_convolution(model)),
+        pictures,
+        _model.find_target(options.target, _model.class_names(model)),
+        _method.key_of_method(options),
+        load=functools.partial(_model.read_fitted, shape=_model.input_size(model)),
+        out=options.out,
+        batch_size=options.batch_size,
+        memory=None if options.memory is None else options.memory * MEBIBYTE,
+    )
+    if options.json:
+        _output.print_json({"out": str(options.out), "maps": len(explained.maps), "failed": explained.failed})
+    else:
+        failures = f", {len(explained.failed)} failed: the same command tries them again" if explained.failed else ""
+        print(f"{options.out}: {len(explained.maps)} maps{failures}")
+    return _output.FAILURE if explained.failed else 0

@@ -1,0 +1,45 @@
+"""The method that the options of `jaxcam explain` and `jaxcam batch` name."""
+
+import argparse
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+import jaxcam
+
+# The options of a method that have another name on the command line.
+FLAGS = {"n_samples": "samples"}
+
+
+def chosen_method(options: argparse.Namespace, select: Callable[..., Any] | None = None) -> Callable[..., jax.Array]:
+    """The method with its options bound.
+
+    Args:
+      options: of the command line.
+      select: the method's `select`; None for all feature maps and neurons.
+
+    Raises:
+      ValueError: an option that the method does not take, or noise without samples.
+    """
+    method = getattr(jaxcam, options.method)
+    score = None if options.score is None else getattr(jaxcam.scores, options.score)
+    given = {"n_samples": options.samples, "std": options.std, "score": score, "link": options.link}
+    given = {name: value for name, value in given.items() if value is not None}
+    parameters = inspect.signature(method).parameters
+    for name in given:
+        if name not in parameters:
+            raise ValueError(f"--{FLAGS.get(name, name)} does not go with --method {options.method}")
+    if "std" in given and not given.get("n_samples", parameters["n_samples"].default):
+        raise ValueError(f"--std goes with --samples: --method {options.method} draws no noise by default")
+    if select is not None:
+        given["select"] = select
+    return functools.partial(method, **given)
+
+
+def key_of_method(options: argparse.Namespace) -> jax.Array | None:
+    """The random key of `--seed`, or None if the method takes no key."""
+    takes_key = "key" in inspect.signature(getattr(jaxcam, options.method)).parameters
+    return jax.random.key(options.seed) if takes_key else None

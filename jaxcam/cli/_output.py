@@ -1,0 +1,110 @@
+"""What a command writes: paths of pictures, records, JSON, and errors of one line."""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxcam.methods import TITLES
+
+# The exit code for any mistake that the user can correct.
+FAILURE = 2
+
+
+class Record(NamedTuple):
+    """What is printed about one explained picture.
+
+    Attributes:
+      image: the picture's file.
+      output: the file that was written.
+      class_name: of the explained class.
+      target: its number.
+      probability: its softmax probability.
+      layer: where the network was cut.
+      method: the method's name, or the names of several.
+      saliency: the map, or one of several of the same shape.
+    """
+
+    image: str
+    output: pathlib.Path
+    class_name: str
+    target: int
+    probability: float
+    layer: str
+    method: str | list[str]
+    saliency: np.ndarray
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as JSON has it."""
+        return {
+            "image": self.image,
+            "output": str(self.output),
+            "class": self.class_name,
+            "target": self.target,
+            "probability": self.probability,
+            "layer": self.layer,
+            "method": self.method,
+            "map_shape": list(self.saliency.shape),
+        }
+
+    def __str__(self) -> str:
+        names = [self.method] if isinstance(self.method, str) else self.method
+        return (
+            f"{self.image}: class {self.class_name!r}, probability {self.probability:.4f}\n"
+            f"  layer {self.layer}, {', '.join(TITLES[name] for name in names)}: {self.output}"
+        )
+
+
+def title_of(class_name: str, probability: float) -> str:
+    """The title above a picture."""
+    return f"{class_name!r}, {probability:.1%}"
+
+
+def check_free(path: pathlib.Path, options: argparse.Namespace) -> pathlib.Path:
+    """The path, if a picture may be written there.
+
+    Raises:
+      ValueError: `--out` is not a folder, or the picture exists and `--force` is not given.
+    """
+    if not options.out.is_dir():
+        problem = "is not a folder" if options.out.exists() else "does not exist: make the folder first"
+        raise ValueError(f"--out {options.out} {problem}")
+    if path.exists() and not options.force:
+        raise ValueError(f"{path} exists already; --force overwrites it")
+    return path
+
+
+def picture_paths(options: argparse.Namespace) -> list[pathlib.Path]:
+    """The path of each picture that is written, named after the input and the method.
+
+    Raises:
+      ValueError: as `check_free`; or two inputs have one name.
+    """
+    inputs: dict[pathlib.Path, str] = {}
+    for image in options.images:
+        path = options.out / f"{pathlib.Path(image).stem}.{options.method}.png"
+        if path in inputs:
+            raise ValueError(f"{inputs[path]} and {image} would both be written to {path}")
+        inputs[check_free(path, options)] = image
+    return list(inputs)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    print(json.dumps(value))
+
+
+def print_error(message: str) -> None:
+    """Print an error on stderr."""
+    print(f"jaxcam: {message}", file=sys.stderr)
+
+
+def one_line(error: Exception) -> str:
+    """An error's message on one line; for an error of the operating system, the file and the reason."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())
