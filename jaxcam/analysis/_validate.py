@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam import derivatives
-from jaxcam._base import checks
+from jaxcam._base import checks, progress
 from jaxcam.analysis._finite_differences import KINK, _finite_differences, _locations
 from jaxcam.cutting import Cut, check_cut, check_target
 from jaxcam.derivatives import certificate as linearity
@@ -192,7 +192,7 @@ def validate(
     comparisons, differences = [], []
     for score in scores:
         name = str(getattr(getattr(score, "func", score), "__name__", "score"))  # a partial has its function's name
-        exact = derivatives.exact(functools.partial(_u, score, head, target), A, batch_size=batch_size)
+        exact = _exact_with_bar(functools.partial(_u, score, head, target), A, batch_size)
         closed = _closed_form(cut, image, A, score, target)
         affine_score = derivatives.score_is_affine(head, A, score, target)
         at = _locations(A, exact.u1, CANDIDATES * locations, jax.random.key(0) if key is None else key)
@@ -212,6 +212,14 @@ def validate(
 
 def _u(score, head, target, A):
     return score(head(A), target)
+
+
+def _exact_with_bar(f, A, batch_size):
+    """The exact derivatives, with a progress bar if they take seconds."""
+    cost = derivatives.exact_cost(f, A, batch_size=batch_size)
+    label = f"exact derivatives along {cost.directions:,} directions"
+    with progress.bar(label, cost.chunks, flops=cost.flops) as advance:
+        return derivatives.exact(f, A, batch_size=batch_size, progress=advance)
 
 
 @jax.jit

@@ -1,4 +1,9 @@
-"""TODO."""
+"""The derivatives of the score where the outputs are affine in A, as in piecewise linear (relu) networks.
+
+Near such an A, outputs(A + t e_n) = outputs + t J_n, with J_n the column of the Jacobian for element n. The derivatives
+are then those of the *score alone* along J_n. That is exact for every score, softmax included. On smooth networks
+(gelu, silu) it is an approximation, because it leaves out the second derivatives of the outputs.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +18,7 @@ from jaxcam.derivatives.certificate import certify
 from jaxcam.formulas import scores
 from jaxcam.tracing import for_loops, typed_as
 
-COLUMNS_AT_A_TIME = 32
+DEFAULT_BATCH_SIZE = 32
 
 
 def closed_form(
@@ -24,22 +29,24 @@ def closed_form(
     *,
     batch_size: int | None = None,
 ) -> Derivatives:
-    """The derivatives of `score(head(A), target)` where the head is locally affine in A.
+    """The derivatives of `score(head(A), target)` if the head is locally affine in A.
 
-    - An affine score, such as `logit`: u1 is the gradient, u2 = u3 = 0. One backward pass.
+    The cost depends on the score:
+
+    - An affine score, such as `logit`: u1 is the gradient and u2 = u3 = 0. One backward pass.
     - `log_softmax`: u2 and u3 are minus the variance and minus the third central moment, under the softmax, of the
-      logits' gradients J_c at each location; they are summed over classes `batch_size` at a time, so no Jacobian
-      `[classes N]` is held. One backward pass a class.
-    - Any other score: three derivatives of the score along each column of the Jacobian, which is built by reverse
-      mode and held, `[outputs N]`, where there are fewer outputs than locations, and by forward mode, a few columns
-      at a time, where there are more.
+      logits' gradients J_c at each location. They are summed over classes, `batch_size` at a time, so the Jacobian
+      `[classes N]` is never held. One backward pass for each class.
+    - Any other score: three derivatives of the score along each column of the Jacobian. With fewer outputs than
+      locations, reverse mode builds the whole Jacobian, `[outputs N]`. Otherwise forward mode builds `batch_size`
+      columns at a time.
 
     Args:
-      head: from the activation `[*spatial k]` to outputs; logits `[classes]`, or whatever the score takes.
+      head: from the activation `[*spatial k]` to outputs: logits `[classes]`, or what the score takes.
       A: the activation.
       score: `(outputs, target) -> scalar`.
-      target: what the score takes second, a class.
-      batch_size: how many classes, or columns of the Jacobian, at a time; 32 where absent. The memory knob.
+      target: the second argument of the score, such as a class.
+      batch_size: classes, or columns of the Jacobian, at a time: the memory knob. Defaults to 32.
 
     Returns:
       `Derivatives(u, u1, u2, u3)`.
@@ -50,105 +57,128 @@ def closed_form(
       >>> u1[0].tolist(), u2[0].tolist()
       ([2.0, 4.0], [0.0, 0.0])
     """
-    floats, u_of = _float_outputs(head, A, score, target)
-    outputs, pull, others = jax.vjp(floats, A, has_aux=True)
-    size = batch_size or COLUMNS_AT_A_TIME
+    float_outputs, score_of_floats = _split_float_outputs(head, A, score, target)
+    outputs, vjp_of_A, other_outputs = jax.vjp(float_outputs, A, has_aux=True)
+    size = batch_size or DEFAULT_BATCH_SIZE
 
-    def u(outputs):
-        return u_of(outputs, others)
+    def score_of(outputs):
+        return score_of_floats(outputs, other_outputs)
 
-    if certify(u, outputs).affine:
-        value, cotangent = jax.value_and_grad(u)(outputs)
-        (u1,) = pull(cotangent)
-        return Derivatives(value, u1, jnp.zeros_like(u1), jnp.zeros_like(u1))
+    if certify(score_of, outputs).affine:
+        u, cotangent = jax.value_and_grad(score_of)(outputs)
+        (u1,) = vjp_of_A(cotangent)
+        return Derivatives(u, u1, jnp.zeros_like(u1), jnp.zeros_like(u1))
     if score is scores.log_softmax:
-        return Derivatives(u(outputs), *_softmax_moments(outputs[0], lambda c: pull([c]), target, size))
-    return Derivatives(u(outputs), *_along_columns(lambda A: floats(A)[0], A, outputs, pull, u, size))
+        moments = _softmax_moments(outputs[0], lambda cotangent: vjp_of_A([cotangent])[0], target, size)
+        return Derivatives(score_of(outputs), *moments)
+    along_columns = _along_jacobian_columns(lambda A: float_outputs(A)[0], A, outputs, vjp_of_A, score_of, size)
+    return Derivatives(score_of(outputs), *along_columns)
 
 
 def score_is_affine(head: Callable[[Any], Any], A: Any, score: Callable[[Any, Any], jax.Array], target: Any) -> bool:
-    """Whether the score is proved locally affine in the head's outputs, as `logit` is: u2 = u3 = 0 in closed form."""
-    floats, u_of = _float_outputs(head, A, score, target)
-    outputs, others = jax.eval_shape(floats, A)
-    # Integer outputs, a predicted label say, are constants to the score; zeros stand for them while tracing.
-    constants = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in others]
-    return certify(lambda outputs: u_of(outputs, constants), outputs).affine
+    """Whether the score is proved locally affine in the head's outputs, as `logit` is: u2 = u3 = 0 in closed form.
+
+    Args:
+      head: as in `closed_form`. Nothing is computed.
+      A: the activation, or its shape and type.
+      score: `(outputs, target) -> scalar`.
+      target: the second argument of the score.
+
+    Example:
+      >>> head = lambda A: A.sum((0, 1))
+      >>> [score_is_affine(head, jnp.ones([2, 2, 3]), score, 1) for score in (scores.logit, scores.log_softmax)]
+      [True, False]
+    """
+    float_outputs, score_of_floats = _split_float_outputs(head, A, score, target)
+    outputs, other_outputs = jax.eval_shape(float_outputs, A)
+    # Integer outputs, such as a predicted label, are constants to the score. Zeros replace them in the trace.
+    constants = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in other_outputs]
+    return certify(lambda outputs: score_of_floats(outputs, constants), outputs).affine
 
 
-def _float_outputs(head, A, score, target):
-    """The head's outputs as `A -> (float leaves, other leaves)`, and the score as a function of the two lists."""
+def _split_float_outputs(head, A, score, target):
+    """The head as `A -> (float leaves, other leaves)` of its outputs, and the score as a function of both lists."""
     shapes, tree = jax.tree.flatten(jax.eval_shape(head, A))
-    is_float = [jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in shapes]
+    is_float = [bool(jnp.issubdtype(leaf.dtype, jnp.inexact)) for leaf in shapes]
 
-    def floats(A):
-        leaves = jax.tree.leaves(head(A))
-        pairs = list(zip(leaves, is_float, strict=True))
-        return [leaf for leaf, keep in pairs if keep], [leaf for leaf, keep in pairs if not keep]
+    def float_outputs(A):
+        leaves = list(zip(jax.tree.leaves(head(A)), is_float, strict=True))
+        return [leaf for leaf, is_kept in leaves if is_kept], [leaf for leaf, is_kept in leaves if not is_kept]
 
-    def u(float_leaves, others):
-        of = {True: iter(float_leaves), False: iter(others)}
-        return score(jax.tree.unflatten(tree, [next(of[bool(keep)]) for keep in is_float]), target)
+    def score_of_floats(floats, others):
+        remaining = {True: iter(floats), False: iter(others)}
+        return score(jax.tree.unflatten(tree, [next(remaining[kind]) for kind in is_float]), target)
 
-    return floats, u
+    return float_outputs, score_of_floats
 
 
-def _softmax_moments(logits, pull, target, batch_size):
-    """u1, u2, u3 of log_softmax: J_t - mean, minus variance, minus third central moment of J_c under the softmax."""
+def _softmax_moments(logits, gradient_along, target, batch_size):
+    """u1, u2, u3 of log_softmax: J_t - mean, minus variance, minus third central moment of J_c under the softmax.
+
+    `gradient_along(v)` is the gradient of <v, logits> in A, one backward pass.
+    """
     count = logits.size
     target = jnp.asarray(target)
     target = jnp.where(target < 0, target + count, target)
     p = jax.nn.softmax(at_least_float32(logits))
 
-    def column(cotangent):
-        return at_least_float32(pull(cotangent.astype(logits.dtype))[0])
+    def combined_gradient(weights):
+        return at_least_float32(gradient_along(weights.astype(logits.dtype)))
 
-    # 1 - p_t as the sum of the others, which keeps its digits where the softmax is saturated and p_t rounds to 1.
-    others = p.at[target].set(0)
-    u1 = column((-others).at[target].set(others.sum()))
-    unit = typed_as(jax.nn.one_hot(target, count, dtype=p.dtype), p)
+    # 1 - p_t as the sum of the others, which keeps its digits if the softmax is saturated and p_t rounds to 1.
+    p_of_others = p.at[target].set(0)
+    u1 = combined_gradient((-p_of_others).at[target].set(p_of_others.sum()))
+    unit_of_target = typed_as(jax.nn.one_hot(target, count, dtype=p.dtype), p)
 
-    def central(c):
+    def deviation(c):
         # J_c - mean = (J_c - J_t) + u1: for the same reason, and for c = t it is u1 to the last bit.
-        return column(jax.nn.one_hot(c, count, dtype=p.dtype) - unit) + u1
+        return combined_gradient(jax.nn.one_hot(c, count, dtype=p.dtype) - unit_of_target) + u1
 
-    def add(total, classes):
-        weight = jnp.where(classes < count, p[jnp.minimum(classes, count - 1)], 0)
-        g = jax.vmap(central)(classes)
-        second, third = (jnp.tensordot(weight, g**power, 1, precision="highest") for power in (2, 3))
-        return (total[0] + second, total[1] + third), None
+    def add_classes(moments, classes):
+        weights = jnp.where(classes < count, p[jnp.minimum(classes, count - 1)], 0)
+        deviations = jax.vmap(deviation)(classes)
+        second, third = (jnp.tensordot(weights, deviations**power, 1, precision="highest") for power in (2, 3))
+        return (moments[0] + second, moments[1] + third), None
 
     size = even_chunks(count, batch_size)
     chunks = jnp.arange(-(-count // size) * size).reshape(-1, size)
-    (variance, third), _ = jax.lax.scan(for_loops(add), (jnp.zeros_like(u1), jnp.zeros_like(u1)), chunks)
-    return u1, -variance, -third
+    zeros = jnp.zeros_like(u1)
+    (variance, third_moment), _ = jax.lax.scan(for_loops(add_classes), (zeros, zeros), chunks)
+    return u1, -variance, -third_moment
 
 
-def _along_columns(head, A, outputs, pull, score, batch_size):
-    """u1, u2, u3 of any score along each column of the head's Jacobian."""
-    wide, unflatten = ravel_pytree([at_least_float32(leaf) for leaf in outputs])
+def _along_jacobian_columns(float_outputs, A, outputs, vjp_of_A, score_of, batch_size):
+    """u1, u2, u3 of any score along each column of the Jacobian of the outputs."""
+    flat_outputs, unflatten = ravel_pytree([at_least_float32(leaf) for leaf in outputs])
 
-    def as_outputs(flat):
-        return [leaf.astype(like.dtype) for leaf, like in zip(unflatten(flat), outputs, strict=True)]
+    def as_cotangents(flat):
+        return [leaf.astype(output.dtype) for leaf, output in zip(unflatten(flat), outputs, strict=True)]
 
     def along(column):
-        def d(f):
+        def derivative(f):
             return lambda t: jax.jvp(f, (t,), (jnp.ones_like(t),))[1]
 
         def u(t):
-            return score(unflatten(wide + t * column))
+            return score_of(unflatten(flat_outputs + t * column))
 
-        zero = jax.lax.full_like(wide, 0, shape=())
-        return d(u)(zero), d(d(u))(zero), d(d(d(u)))(zero)
+        zero = jax.lax.full_like(flat_outputs, 0, shape=())
+        return derivative(u)(zero), derivative(derivative(u))(zero), derivative(derivative(derivative(u)))(zero)
 
-    if wide.size <= A.size:
-        units = typed_as(jnp.eye(wide.size, dtype=wide.dtype), wide)
-        rows = jax.lax.map(lambda e: at_least_float32(pull(as_outputs(e))[0].ravel()), units, batch_size=batch_size)
-        u1, u2, u3 = jax.lax.map(along, rows.T, batch_size=batch_size)
+    if flat_outputs.size <= A.size:
+        units = typed_as(jnp.eye(flat_outputs.size, dtype=flat_outputs.dtype), flat_outputs)
+
+        def row_of_jacobian(unit):
+            return at_least_float32(vjp_of_A(as_cotangents(unit))[0].ravel())
+
+        rows = jax.lax.map(row_of_jacobian, units, batch_size=batch_size)
+        derivatives = jax.lax.map(along, rows.T, batch_size=batch_size)
     else:
 
-        def column(n):
+        def column_of_jacobian(n):
             direction = typed_as(jax.nn.one_hot(n, A.size, dtype=A.dtype).reshape(A.shape), A)
-            return ravel_pytree([at_least_float32(leaf) for leaf in jax.jvp(head, (A,), (direction,))[1]])[0]
+            tangents = jax.jvp(float_outputs, (A,), (direction,))[1]
+            return ravel_pytree([at_least_float32(leaf) for leaf in tangents])[0]
 
-        u1, u2, u3 = jax.lax.map(lambda n: along(column(n)), jnp.arange(A.size), batch_size=batch_size)
-    return u1.reshape(A.shape), u2.reshape(A.shape), u3.reshape(A.shape)
+        elements = jnp.arange(A.size)
+        derivatives = jax.lax.map(lambda n: along(column_of_jacobian(n)), elements, batch_size=batch_size)
+    return tuple(array.reshape(A.shape) for array in derivatives)

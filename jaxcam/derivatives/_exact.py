@@ -1,59 +1,84 @@
-"""First, second and third derivative of the score at every location of the feature map.
+"""First, second and third derivative of the score at every location of the feature map, for any function.
 
-For each element n of A, with e_n its unit direction, u1, u2 and u3 are the derivatives of t -> u(A + t e_n) at 0: the
-diagonals of the gradient, the Hessian and the third-derivative tensor, each of A's shape.
+For each element n of A, with unit direction e_n, u1, u2 and u3 are the derivatives of t -> u(A + t e_n) at 0: the
+diagonals of the gradient, the Hessian and the third-derivative tensor. Each has the shape of A.
 
-`exact` gives them for any function, and `brute_force` gives them slowly, as the oracle.
-
-The **closed form** takes the outputs to be affine in A near A, as they are in a piecewise linear (relu) network: then
-outputs(A + t e_n) = outputs + t J_n, and the derivatives are those of the *score alone* along column J_n of the
-Jacobian. It is exact for every score there, softmax included; for a smooth network (gelu, silu) it is an approximation.
+`exact` traces the function, plans which directions are pushed through which steps (`_plan.py`), and pushes Taylor
+coefficients along them (`_taylor.py`). `brute_force` takes three nested `jvp` of the whole function; it shares no code
+with `exact` and is its oracle in the tests.
 """
 
 import functools
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam._base import progress
+from jaxcam.derivatives._compile import run_compiled
 from jaxcam.derivatives._link import Derivatives
 from jaxcam.derivatives._plan import custom_vjp_inside, forward_only
-from jaxcam.derivatives._plan import plan as plan_of
+from jaxcam.derivatives._plan import plan as make_plan
 from jaxcam.derivatives._program import Level, trace
 from jaxcam.derivatives._taylor import along_all
 from jaxcam.tracing import evaluate, typed_as
 
-UNITS_AT_A_TIME = 128
-FLOPS_WORTH_A_WORD = 1e11  # from about half a second on two cores, more where memory is the limit
+BRUTE_FORCE_BATCH_SIZE = 128
+FLOPS_WORTH_A_WARNING = 1e11  # from about half a second on two cores, more if memory is the limit
 
 
-def exact(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int | None = None) -> Derivatives:
-    """The derivatives of any scalar function of A at every location, exact to rounding.
+class Cost(NamedTuple):
+    """What `exact` pushes through the part of a function that is not affine.
 
-    Where `jaxcam.certify(f, A)` proves f locally affine: one backward pass, u2 = u3 = 0. Elsewhere Taylor coefficients
-    are pushed through what follows the affine part, `batch_size` directions at a time: `jaxcam.taylor` says how, and
-    `jaxcam.plans` along which.
+    All are 0 if nothing is pushed: the function is locally affine, or it has a while loop and `exact` is `brute_force`.
 
-    As JAX differentiates: a custom_jvp's own rule counts; through a custom_vjp, which has no forward mode, u2 and u3
-    are those of the function inside. A while loop has no reverse mode: there it is `brute_force`. At kinks (relu at 0,
-    ties in max pooling) they are those of `brute_force`, too.
+    Attributes:
+      directions: how many directions are pushed. Directions with the same or independent effects share one push.
+      chunks: how many chunks of `batch_size` directions they make.
+      flops: floating-point operations of the push, estimated.
+    """
 
-    It can be called under jit, vmap and grad. Outside jit it shows a progress bar where the work is long; it compiles
-    anew at every call, so for many activations jit a function of A and of the parameters.
+    directions: int
+    chunks: int
+    flops: float
+
+
+def exact(
+    f: Callable[[jax.Array], jax.Array],
+    A: jax.Array,
+    *,
+    batch_size: int | None = None,
+    progress: Callable[[], None] | None = None,
+) -> Derivatives:
+    """The derivatives of a scalar function of A at every location, exact to rounding.
+
+    If `jaxcam.certify(f, A)` proves that f is locally affine, u2 = u3 = 0 and the cost is one backward pass. Otherwise
+    Taylor coefficients are pushed through the part of f that follows its affine part, `batch_size` directions at a
+    time. `exact_cost` tells how many directions and operations that takes.
+
+    The derivatives are those that JAX defines: a custom_jvp is differentiated by its rule. A custom_vjp has no forward
+    mode, so u2 and u3 are those of the function inside it. A while loop has no reverse mode, so `brute_force` is used.
+    At kinks (relu at 0, ties in max pooling) the result is that of `brute_force`, too.
+
+    It is a pure function and works under jit, vmap and grad. Under jit, long work is announced by a warning of the
+    logger "jaxcam". Outside jit, f is traced at each call, and the push is compiled once for all functions whose traced
+    programs are equal: a new lambda over other weights compiles nothing. With `progress` it is compiled at each call.
 
     Args:
       f: from the activation `[*spatial k]` to a scalar: `lambda A: score(head(A), target)`.
       A: the activation, floats.
-      batch_size: directions at a time; chosen by size where absent. The memory knob.
+      batch_size: directions at a time, the memory knob. The push holds two coefficients for each direction of a chunk
+        and each value after the affine part; the default fills 256 MiB with them, with at most 512 directions.
+      progress: called without arguments after each chunk of directions; `exact_cost` has their number. By default
+        nothing is called and the program has no side effects.
 
     Returns:
-      `Derivatives(u, u1, u2, u3)`.
+      `Derivatives(u, u1, u2, u3)`. All are NaN if u is NaN.
 
     Raises:
-      TypeError: A is not floats, f's result is not one float, or f has a custom_vjp inside a scan or a branch.
+      TypeError: A is not floats, f does not return one float, or f has a custom_vjp inside a scan or a branch.
       ValueError: A has no elements, or batch_size is below 1.
 
     Example:
@@ -61,93 +86,155 @@ def exact(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int 
       >>> u1[0, 0].item(), u2[0, 0].item(), u3[0, 0].item()
       (1.0, 0.0, -2.0)
     """
-    A = _checked(f, A, batch_size)
+    A = jnp.asarray(A)
+    _check_arguments(f, A, batch_size)
     program = trace(f, A)
-    if custom_vjp_inside(program):
-        raise TypeError(
-            "f has a custom_vjp inside a scan or a branch: it has no forward mode, which second derivatives need; "
-            "write it as a custom_jvp, or use the function inside it"
-        )
+    _check_forward_mode(program)
+    traced = any(isinstance(value, jax.core.Tracer) for value in (A, *program.constants.values()))
     if forward_only(program):
-        # The program, and not f: it has every custom_vjp written out.
-        return brute_force(lambda A: _value(program, A), A, batch_size=batch_size)
-    u, u1 = jax.value_and_grad(f)(A)
-    if program.levels[program.outputs[0]] <= Level.PIECEWISE:
-        return Derivatives(u, u1, jnp.zeros_like(u1), jnp.zeros_like(u1))
-    plan = plan_of(program, batch_size)
-
-    def push(constants, A, advance=None):
-        values = evaluate(program.steps, {**constants, program.inputs[0]: A})
-        return along_all(plan, values, progress=advance)
-
-    if any(isinstance(value, jax.core.Tracer) for value in (A, *program.constants.values())):
-        if plan.flops > FLOPS_WORTH_A_WORD:
-            logging.getLogger("jaxcam").warning(
-                "exact derivatives along %s directions take about %.1e floating-point operations for each activation; "
-                "derivatives='closed_form' is the approximation by one backward pass",
-                f"{plan.directions:,}", plan.flops,
-            )  # fmt: skip
-        u2, u3 = push(program.constants, A)
+        derivatives = functools.partial(_brute_force_of_program, program, batch_size)
+    elif _is_locally_affine(program):
+        derivatives = functools.partial(_one_gradient, f)
     else:
-        label = f"exact derivatives along {plan.directions:,} directions"
-        with progress.bar(label, -(-plan.directions // plan.size), flops=plan.flops) as advance:
-            # Constants as arguments: a VGG-16's weights inside the program would take seconds to compile.
-            u2, u3 = jax.jit(functools.partial(push, advance=advance))(program.constants, A)
-            jax.block_until_ready(u2)
-            jax.effects_barrier()  # the bar's last steps
-    # Where u is NaN, directions that reach nothing would stay zero.
-    u2, u3 = (jnp.where(jnp.isnan(u), jnp.nan, each).astype(A.dtype) for each in (u2, u3))
-    return Derivatives(u, u1, u2, u3)
+        plan = make_plan(program, batch_size)
+        if traced:
+            _warn_of_long_work(plan)
+        derivatives = functools.partial(_push, f, plan, progress)
+    if traced:
+        return derivatives(A)
+    results = run_compiled(derivatives, A)
+    if progress is not None:
+        jax.effects_barrier()  # the last calls of `progress`
+    return results
+
+
+def exact_cost(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int | None = None) -> Cost:
+    """The number of directions and operations that `exact` takes with the same arguments. Nothing is computed.
+
+    Args:
+      f: as in `exact`.
+      A: the activation, or a `jax.ShapeDtypeStruct` of its shape and type.
+      batch_size: as in `exact`.
+
+    Returns:
+      `Cost(directions, chunks, flops)`.
+
+    Raises:
+      TypeError, ValueError: as `exact`.
+
+    Example:
+      >>> A = jnp.ones([7, 7, 16])
+      >>> exact_cost(lambda A: jnp.tanh(A.mean((0, 1)) @ jnp.ones([16, 3])).sum(), A).directions
+      16
+      >>> exact_cost(lambda A: jax.nn.relu(A).sum(), A)
+      Cost(directions=0, chunks=0, flops=0.0)
+    """
+    A = A if isinstance(A, jax.ShapeDtypeStruct) else jnp.asarray(A)
+    _check_arguments(f, A, batch_size)
+    program = trace(f, A)
+    _check_forward_mode(program)
+    if forward_only(program) or _is_locally_affine(program):
+        return Cost(0, 0, 0.0)
+    plan = make_plan(program, batch_size)
+    return Cost(plan.directions, -(-plan.directions // plan.size), float(plan.flops))
 
 
 def brute_force(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int | None = None) -> Derivatives:
-    """The derivatives by three nested `jvp` of the whole function along every unit direction: slow, and the oracle.
+    """The derivatives by three nested `jvp` of the whole function along each unit direction: slow, and the oracle.
 
-    As an oracle it wants float64: in float32 three nested `jvp` of gelu in its tanh form, for one, lose every digit of
-    u3 where its argument is far from zero. It shares no code with the fast way, and costs about 8 evaluations of f for
-    each element of A. A function with a custom_vjp has no forward mode: JAX raises. `exact` turns here for a function
-    with a while loop, which has no reverse mode.
+    It costs about 8 evaluations of f for each element of A. As an oracle it needs float64: in float32, three nested
+    `jvp` of, for example, the tanh form of gelu lose all digits of u3 if the argument is far from zero. JAX raises for
+    a function with a custom_vjp, which has no forward mode.
 
     Args:
       f: as in `exact`.
       A: as in `exact`.
-      batch_size: directions at a time; 128 where absent.
+      batch_size: directions at a time, the memory knob. Defaults to 128.
+
+    Returns:
+      `Derivatives(u, u1, u2, u3)`.
+
+    Raises:
+      TypeError, ValueError: as `exact`.
 
     Example:
       >>> u, u1, u2, u3 = brute_force(lambda A: (A**3).sum(), jnp.array([[1.0, 2.0]]))
       >>> u1[0].tolist(), u2[0].tolist(), u3[0].tolist()
       ([3.0, 12.0], [6.0, 12.0], [6.0, 6.0])
     """
-    A = _checked(f, A, batch_size)
+    A = jnp.asarray(A)
+    _check_arguments(f, A, batch_size)
 
-    def along(n):
+    def along_unit_direction(n):
         direction = typed_as(jax.nn.one_hot(n, A.size, dtype=A.dtype).reshape(A.shape), A)
 
-        def d(f):
-            return lambda A: jax.jvp(f, (A,), (direction,))
+        def with_derivative(g):
+            return lambda A: jax.jvp(g, (A,), (direction,))
 
-        (_, (_, u2)), ((u1, _), (_, u3)) = d(d(d(f)))(A)
+        (_, (_, u2)), ((u1, _), (_, u3)) = with_derivative(with_derivative(with_derivative(f)))(A)
         return u1, u2, u3
 
-    u1, u2, u3 = jax.lax.map(along, jnp.arange(A.size), batch_size=min(A.size, batch_size or UNITS_AT_A_TIME))
-    return Derivatives(f(A), *(each.reshape(A.shape) for each in (u1, u2, u3)))
+    batch_size = min(A.size, batch_size or BRUTE_FORCE_BATCH_SIZE)
+    derivatives = jax.lax.map(along_unit_direction, jnp.arange(A.size), batch_size=batch_size)
+    return Derivatives(f(A), *(array.reshape(A.shape) for array in derivatives))
 
 
-def _value(program, A):
-    return evaluate(program.steps, {**program.constants, program.inputs[0]: A})[program.outputs[0]]
+def _push(f, plan, progress, A):
+    u, u1 = jax.value_and_grad(f)(A)
+    program = plan.program
+    values = evaluate(program.steps, {**program.constants, program.inputs[0]: A})
+    u2, u3 = along_all(plan, values, progress=progress)
+    return Derivatives(u, u1, _nan_where_nan(u, u2.astype(A.dtype)), _nan_where_nan(u, u3.astype(A.dtype)))
 
 
-def _checked(f, A, batch_size):
-    A = jnp.asarray(A)
+def _one_gradient(f, A):
+    u, u1 = jax.value_and_grad(f)(A)
+    return Derivatives(u, u1, jnp.zeros_like(u1), jnp.zeros_like(u1))
+
+
+def _brute_force_of_program(program, batch_size, A):
+    # In the program, unlike in f, each custom_vjp is replaced by the function inside it.
+    def f(A):
+        return evaluate(program.steps, {**program.constants, program.inputs[0]: A})[program.outputs[0]]
+
+    return brute_force(f, A, batch_size=batch_size)
+
+
+def _is_locally_affine(program):
+    return program.levels[program.outputs[0]] <= Level.PIECEWISE
+
+
+def _nan_where_nan(u, derivative):
+    """NaN everywhere if u is NaN. The push alone leaves zeros at locations that it skips."""
+    return jnp.where(jnp.isnan(u), jnp.nan, derivative)
+
+
+def _warn_of_long_work(plan):
+    if plan.flops > FLOPS_WORTH_A_WARNING:
+        logging.getLogger("jaxcam").warning(
+            "exact derivatives along %s directions take about %.1e floating-point operations for each activation; "
+            "derivatives='closed_form' is the approximation by one backward pass",
+            f"{plan.directions:,}", plan.flops,
+        )  # fmt: skip
+
+
+def _check_forward_mode(program):
+    if custom_vjp_inside(program):
+        raise TypeError(
+            "f has a custom_vjp inside a scan or a branch: it has no forward mode, which second derivatives need; "
+            "write it as a custom_jvp, or use the function inside it"
+        )
+
+
+def _check_arguments(f, A, batch_size):
     if not jnp.issubdtype(A.dtype, jnp.floating):
         raise TypeError(f"A is {A.dtype}: derivatives along its elements need real floats, float32 or float64")
     if A.size == 0:
         raise ValueError(f"A has shape {A.shape}: it has no elements")
     if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
-        raise ValueError(f"batch_size is {batch_size!r}: an integer of at least 1 is wanted")
-    out = jax.eval_shape(f, A)
-    shape = getattr(out, "shape", None)
-    if shape != () or not jnp.issubdtype(out.dtype, jnp.floating):
-        found = type(out).__name__ if shape is None else f"{out.dtype}{list(shape)}"
-        raise TypeError(f"f(A) is {found}: one real float is wanted, such as score(head(A), target)")
-    return A
+        raise ValueError(f"expected an integer of at least 1 for batch_size, got {batch_size!r}")
+    result = jax.eval_shape(f, A)
+    shape = getattr(result, "shape", None)
+    if shape != () or not jnp.issubdtype(result.dtype, jnp.floating):
+        description = type(result).__name__ if shape is None else f"{result.dtype}{list(shape)}"
+        raise TypeError(f"expected one real float for f(A), such as score(head(A), target), got {description}")

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The derivatives of u, and from them those of Y = link(u), which the formulas of the methods take."""
 
 from typing import NamedTuple
 
@@ -20,13 +20,21 @@ class Derivatives(NamedTuple):
 
 
 def through_link(derivatives: Derivatives, *, link: str) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-    """The derivatives of Y = link(u), as `(scale, (Y1, Y2, Y3))`, each Y to be read as times e^scale.
+    """The derivatives of Y = link(u), as `(scale, (Y1, Y2, Y3))`. Each Y_p must be read as times e^scale.
 
-    For "identity", Y = u: scale is 0 and the derivatives are those of u. For "exp", Y = e^u:
-    Y1 = Y u1, Y2 = Y (u2 + u1^2), Y3 = Y (u3 + 3 u1 u2 + u1^3); the factor Y, which overflows float32 at u > 88, is
-    carried as scale = u. It cancels in alpha, and matters only where samples of different u are averaged.
+    - "identity", Y = u: scale is 0 and the derivatives are those of u.
+    - "exp", Y = e^u: Y1 = Y u1, Y2 = Y (u2 + u1^2), Y3 = Y (u3 + 3 u1 u2 + u1^3). The factor Y overflows float32 at
+      u > 88, so it is carried as scale = u. It cancels in alpha, and counts only where samples of different u are
+      averaged.
 
-    They are float32 at least, whatever the activation's type: cubes of half-precision gradients underflow.
+    The results are at least float32, because cubes of half-precision gradients underflow.
+
+    Args:
+      derivatives: `Derivatives(u, u1, u2, u3)`.
+      link: "identity" or "exp".
+
+    Raises:
+      ValueError: link is another name.
 
     Example:
       >>> one = jnp.ones([1, 1])

@@ -51,6 +51,30 @@ def test_exact_agrees_with_finite_differences(on_relu):
         assert row.kept == 16 and max(row.errors.values()) < 1e-4, row
 
 
+def test_a_bar_counts_the_chunks_of_directions(monkeypatch):
+    bars = []
+
+    class Bar:
+        def __init__(self, label, total, *, flops):
+            self.calls, self.total = 0, total
+            bars.append(self)
+            assert "directions" in label and flops > 0
+
+        def __enter__(self):
+            return self.advance
+
+        def advance(self):
+            self.calls += 1
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr("jaxcam.analysis._validate.progress.bar", Bar)
+    jaxcam.validate(tanh_cut(), IMAGE, 3, links=["exp"], locations=5, batch_size=3)
+    # With logit the channels are independent and share one direction. With log_softmax there are 4.
+    assert [(bar.calls, bar.total) for bar in bars] == [(1, 1), (2, 2)]
+
+
 def test_the_errors_are_those_of_brute_force():
     cut = tanh_cut()
     found = jaxcam.validate(cut, IMAGE, 3, scores=[jaxcam.scores.log_softmax], links=["exp"], locations=5)
@@ -75,9 +99,9 @@ def test_the_errors_are_those_of_brute_force():
 def test_a_wrong_derivative_does_not_pass_the_finite_differences(monkeypatch):
     exact = jaxcam.derivatives.exact
 
-    def wrong(f, A, *, batch_size=None):
-        found = exact(f, A, batch_size=batch_size)
-        return found._replace(u3=1.01 * found.u3)
+    def wrong(f, A, **options):
+        derivatives = exact(f, A, **options)
+        return derivatives._replace(u3=1.01 * derivatives.u3)
 
     monkeypatch.setattr(jaxcam.derivatives, "exact", wrong)
     found = jaxcam.validate(tanh_cut(), IMAGE, 3, scores=[jaxcam.scores.logit], links=["identity"])

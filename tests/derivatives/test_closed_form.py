@@ -7,8 +7,7 @@ import pytest
 
 import jaxcam
 from jaxcam import certify
-from jaxcam.derivatives._closed_form import closed_form
-from jaxcam.derivatives._link import Derivatives, through_link
+from jaxcam.derivatives import Derivatives, closed_form, through_link
 
 SHAPE = (2, 3, 4)
 
@@ -51,9 +50,9 @@ def mean_square(outputs, target):
 def test_closed_form_is_exact_on_relu_heads(x64, score, classes, batch_size):
     head = relu_head(jax.random.key(0), classes)
     A = jax.random.normal(jax.random.key(1), SHAPE)
-    found = closed_form(head, A, score, 2, batch_size=batch_size)
-    for value, wanted in zip(found, diagonals(lambda A: score(head(A), 2), A), strict=True):
-        np.testing.assert_allclose(value, wanted, rtol=1e-10, atol=1e-12)
+    result = closed_form(head, A, score, 2, batch_size=batch_size)
+    for value, expected in zip(result, diagonals(lambda A: score(head(A), 2), A), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_closed_form_is_not_exact_on_smooth_heads(x64):
@@ -75,9 +74,9 @@ def test_outputs_of_any_form_and_a_mask_for_a_target(x64):
         lambda outputs, mask: (mask * outputs["logits"][..., 1]).sum(),
         lambda outputs, mask: (mask * jax.nn.log_softmax(outputs["logits"])[..., 1]).sum(),
     ):
-        found = closed_form(head, A, score, mask)
-        for value, wanted in zip(found, diagonals(lambda A: score(head(A), mask), A), strict=True):  # noqa: B023
-            np.testing.assert_allclose(value, wanted, rtol=1e-10, atol=1e-12)
+        result = closed_form(head, A, score, mask)
+        for value, expected in zip(result, diagonals(lambda A: score(head(A), mask), A), strict=True):  # noqa: B023
+            np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("gap", [5.0, 15.0, 40.0])
@@ -91,15 +90,15 @@ def test_a_saturated_softmax_keeps_its_digits(gap):
         v, b, z, o = (jnp.asarray(value, dtype) for value in (V, bias, Z, bias_out))
         return lambda A: jax.nn.relu(A.ravel() @ v + b) @ z + o
 
-    found = closed_form(saturated(jnp.float32), jnp.asarray(A), jaxcam.scores.log_softmax, 2)
+    result = closed_form(saturated(jnp.float32), jnp.asarray(A), jaxcam.scores.log_softmax, 2)
     with jax.enable_x64(True):
         head, A = saturated(jnp.float64), jnp.asarray(A, jnp.float64)
-        wanted = closed_form(head, A, jaxcam.scores.log_softmax, 2)
+        expected = closed_form(head, A, jaxcam.scores.log_softmax, 2)
         exact = diagonals(lambda A: jax.nn.log_softmax(head(A))[2], A)
         if gap < 30:  # beyond, float64 by brute force runs out of digits too
-            for value, truth in zip(wanted[1:], exact[1:], strict=True):
+            for value, truth in zip(expected[1:], exact[1:], strict=True):
                 np.testing.assert_allclose(value, truth, atol=1e-6 * jnp.abs(truth).max())
-    for value, truth in zip(found[1:], wanted[1:], strict=True):
+    for value, truth in zip(result[1:], expected[1:], strict=True):
         np.testing.assert_allclose(value, np.float32(truth), rtol=0, atol=2e-5 * np.abs(truth).max())
 
 
@@ -132,12 +131,12 @@ def test_logits_far_outside_the_range_of_exp(value):
     head = relu_head(jax.random.key(0))
     image = jax.random.normal(jax.random.key(1), SHAPE)
     cut = jaxcam.Cut(jnp.float32(value), lambda p, x: jax.nn.relu(x), lambda p, A, x: head(A) + p)
-    found = jaxcam.smooth_grad_cam_pp(cut, image, 2, jax.random.key(0), n_samples=20, batch_size=3)
+    result = jaxcam.smooth_grad_cam_pp(cut, image, 2, jax.random.key(0), n_samples=20, batch_size=3)
     near = jaxcam.smooth_grad_cam_pp(
         jaxcam.Cut(jnp.float32(0), cut.features, cut.head), image, 2, jax.random.key(0), n_samples=20
     )
-    assert jnp.isfinite(found).all() and found.max() > 0
-    np.testing.assert_allclose(found, near, rtol=0, atol=1e-3 * near.max())
+    assert jnp.isfinite(result).all() and result.max() > 0
+    np.testing.assert_allclose(result, near, rtol=0, atol=1e-3 * near.max())
 
 
 def test_links():
@@ -190,8 +189,8 @@ def test_a_head_of_mixed_precision_keeps_its_powers():
 def test_a_negative_target_counts_from_the_end(score):
     head = lambda A: A.sum((0, 1)) @ jnp.array([[1.0, 2.0, 0.5], [3.0, 4.0, -1.0]])
     A = jnp.full((3, 2, 2), 0.1)
-    for found, wanted in zip(closed_form(head, A, score, -1), closed_form(head, A, score, 2), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    for result, expected in zip(closed_form(head, A, score, -1), closed_form(head, A, score, 2), strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("score", [lambda o, t: o["logits"][t], lambda o, t: jax.nn.log_softmax(o["logits"])[t]])
@@ -203,9 +202,9 @@ def test_outputs_may_have_integers_beside_the_logits(score):
         return {"label": logits.argmax(), "logits": logits}
 
     A = jax.random.uniform(jax.random.key(1), SHAPE)
-    found = closed_form(head, A, score, 1)
-    wanted = closed_form(lambda A: {"logits": head(A)["logits"]}, A, score, 1)
-    for value, truth in zip(found, wanted, strict=True):
+    result = closed_form(head, A, score, 1)
+    expected = closed_form(lambda A: {"logits": head(A)["logits"]}, A, score, 1)
+    for value, truth in zip(result, expected, strict=True):
         np.testing.assert_allclose(value, truth, rtol=1e-5, atol=1e-7)
     cut = jaxcam.Cut(None, lambda p, x: x, lambda p, A, x: head(A))
     assert jaxcam.grad_cam_pp(cut, A, 1, score=score).shape == (2, 3)
