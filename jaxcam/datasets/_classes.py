@@ -1,11 +1,10 @@
-"""The number of a class from what folders, csv files and ImageNet's lists call it.
+"""The number of a class from its name in folders, csv files and ImageNet's lists.
 
-Where names do not say the model's numbers beyond doubt, they are refused: a number that is off by one raises no error
-anywhere, and only makes the figures bad.
+Ambiguous names are refused: a number that is off by one raises no error and makes every figure wrong.
 
->>> number("cat", ("cat", "dog"), "a.csv"), number("n01440764", {"n01440764": 0}, "a.csv")
+>>> class_number("cat", ("cat", "dog"), "a.csv"), class_number("n01440764", {"n01440764": 0}, "a.csv")
 (0, 0)
->>> number("dgo", ("cat", "dog"), "a.csv")
+>>> class_number("dgo", ("cat", "dog"), "a.csv")
 Traceback (most recent call last):
   ...
 ValueError: a.csv: no class 'dgo': did you mean 'dog'?
@@ -14,43 +13,48 @@ ValueError: a.csv: no class 'dgo': did you mean 'dog'?
 import difflib
 import importlib.resources
 import os
-import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from jaxcam.datasets._example import Path
+from jaxcam.datasets._files import Path, lines_of
+
+# Names in the order of the model's outputs, or a mapping from name to number.
+Classes = Sequence[str] | Mapping[str, int]
+SYNSET = re.compile(r"n\d{8}")
+SYNSETS = 1000
 
 
 def class_names(path: str | os.PathLike) -> tuple[str, ...]:
-    """The class names in a text file, UTF-8, one on each line in the order of the classes.
+    """Reads the class names in a UTF-8 text file with one name per line, in the order of the classes.
 
     Raises:
       OSError: the file cannot be read.
-      ValueError: it is empty or not text, or a line is.
+      ValueError: the file is empty or not text, or a line is empty.
     """
     try:
         with open(path, encoding="utf-8") as file:
             names = tuple(line.strip() for line in file.read().splitlines())
     except UnicodeDecodeError as error:
-        raise ValueError(f"{os.fspath(path)}: not a text file of class names, one a line") from error
+        raise ValueError(f"{os.fspath(path)}: expected a text file with one class name per line") from error
     if not names:
-        raise ValueError(f"{os.fspath(path)}: empty: class names are wanted, one a line")
+        raise ValueError(f"{os.fspath(path)}: expected class names, got an empty file")
     if "" in names:
-        raise ValueError(f"{os.fspath(path)}: line {names.index('') + 1} is empty: a class name is wanted")
+        raise ValueError(f"{os.fspath(path)}: expected a class name in line {names.index('') + 1}, got an empty line")
     return names
 
 
 def imagenet_classes() -> tuple[str, ...]:
-    """The 1000 names of ImageNet's classes, in the order of torchvision's, timm's and Keras's outputs."""
+    """The names of ImageNet's 1000 classes, in the order of the outputs of torchvision, timm and Keras."""
     with importlib.resources.as_file(importlib.resources.files("jaxcam.datasets") / "imagenet" / "classes.txt") as path:
         return class_names(path)
 
 
 def find_class(name: str, class_names: Sequence[str]) -> int:
-    """The number of a class from its name, in whichever case, or from the number itself as text.
+    """The number of a class from its name, in any case, or from its number as text.
 
     Raises:
-      ValueError: no such class, with the names that are nearest; a name that several classes have, with their numbers.
+      ValueError: no class has the name (the message has the nearest names), or several classes have it (the message
+        has their numbers).
 
     Example:
       >>> import jaxcam
@@ -62,44 +66,41 @@ def find_class(name: str, class_names: Sequence[str]) -> int:
         ...
       ValueError: no class 'tigre cat': did you mean 'tiger cat', ...?
     """
-    wanted = name.strip().casefold()
-    folded = [each.casefold() for each in class_names]
-    if folded.count(wanted) > 1:
-        numbers = [str(i) for i, each in enumerate(folded) if each == wanted]
+    query = name.strip().casefold()
+    folded = [class_name.casefold() for class_name in class_names]
+    if folded.count(query) > 1:
+        numbers = [str(i) for i, class_name in enumerate(folded) if class_name == query]
         raise ValueError(f"{name!r} is the name of classes {' and '.join(numbers)}: give the number")
-    if wanted in folded:
-        return folded.index(wanted)
-    if wanted.isdecimal():
-        if int(wanted) < len(folded):
-            return int(wanted)
-        raise ValueError(f"no class {wanted}: there are {len(folded)}, from 0")
-    near = difflib.get_close_matches(wanted, folded, n=3)
-    # A part of a long name is far from the whole by difflib's measure.
-    near += [each for each in folded if wanted and wanted in each and each not in near][: 3 - len(near)]
+    if query in folded:
+        return folded.index(query)
+    if query.isdecimal():
+        if int(query) < len(folded):
+            return int(query)
+        raise ValueError(f"no class {query}: there are {len(folded)}, from 0")
+    near = difflib.get_close_matches(query, folded, n=3)
+    # difflib's measure puts a part of a long name far from the whole.
+    near += [class_name for class_name in folded if query and query in class_name and class_name not in near][
+        : 3 - len(near)
+    ]
     if near:
-        meant = ", ".join(repr(class_names[folded.index(each)]) for each in near)
+        meant = ", ".join(repr(class_names[folded.index(class_name)]) for class_name in near)
         raise ValueError(f"no class {name!r}: did you mean {meant}?")
-    some = ", ".join(repr(each) for each in class_names[:10]) + (", ..." if len(class_names) > 10 else "")
-    raise ValueError(f"no class {name!r}: choose a number in 0..{len(folded) - 1} or a name: {some}")
-
-
-Classes = Sequence[str] | Mapping[str, int]
-SYNSET = re.compile(r"n\d{8}")
-SYNSETS = 1000
+    first = ", ".join(map(repr, class_names[:10])) + (", ..." if len(class_names) > 10 else "")
+    raise ValueError(f"no class {name!r}: choose a number in 0..{len(folded) - 1} or a name: {first}")
 
 
 def checked_classes(classes: Classes) -> Classes:
-    """The classes; a TypeError where they are text, which would be taken letter by letter."""
+    """Returns the classes. Raises a TypeError for text, which would be read letter by letter."""
     if isinstance(classes, str | os.PathLike):
         raise TypeError(
-            f"classes is {os.fspath(classes)!r}: names in the order of the outputs, or a mapping from name to number, "
-            "are wanted; jaxcam.pretrained.class_names and jaxcam.datasets.synsets read files"
+            "expected classes to be names in the order of the outputs, or a mapping from name to number, got "
+            f"{os.fspath(classes)!r}: jaxcam.pretrained.class_names and jaxcam.datasets.synsets read files"
         )
     return classes
 
 
-def number(name: str, classes: Classes, place: Path) -> int:
-    """The number of a class that is called so in some place; a ValueError with the names nearest to it."""
+def class_number(name: str, classes: Classes, place: Path) -> int:
+    """The number of a class by its name. Raises a ValueError that has the place and the nearest names."""
     if not isinstance(classes, Mapping):
         try:
             return find_class(name, classes)
@@ -111,8 +112,8 @@ def number(name: str, classes: Classes, place: Path) -> int:
     raise ValueError(f"{os.fspath(place)}: no class {name!r} in classes: is it {', '.join(map(repr, near))}?")
 
 
-def synset_order(ids: Sequence[str], place: Path) -> Sequence[str]:
-    """ImageNet's synsets in the order of models' outputs, which is sorted; a ValueError where some are missing."""
+def sorted_synsets(ids: Sequence[str], place: Path) -> Sequence[str]:
+    """ImageNet's synsets in the order of models' outputs, which is sorted. Raises a ValueError if some are missing."""
     if len(ids) == SYNSETS:
         return sorted(ids)
     raise ValueError(
@@ -122,13 +123,13 @@ def synset_order(ids: Sequence[str], place: Path) -> Sequence[str]:
 
 
 def synsets(path: Path) -> tuple[str, ...]:
-    """ImageNet's synset ids in the order of the usual models' outputs, from a file that begins each line with one.
+    """Reads ImageNet's synset ids, in the order of models' outputs, from a file whose lines start with one.
 
-    LOC_synset_mapping.txt of Kaggle and synset_words.txt of Caffe are such files. The devkit's map_clsloc.txt has
-    another order and is refused.
+    Kaggle's LOC_synset_mapping.txt and Caffe's synset_words.txt are such files. The devkit's map_clsloc.txt has another
+    order and is refused.
 
     Raises:
-      ValueError: a line that begins otherwise; ids that are not in sorted order, which is that of the outputs.
+      ValueError: a line starts with something else, or the ids are not sorted, which is the order of the outputs.
 
     Example:
       >>> import tempfile
@@ -137,23 +138,10 @@ def synsets(path: Path) -> tuple[str, ...]:
       ...     synsets(file.name)
       ('n01440764',)
     """
-    lines = lines_of(path)
-    ids = tuple(line.split()[0] for line in lines)
-    for each in ids:
-        if not SYNSET.fullmatch(each):
-            raise ValueError(f"{os.fspath(path)}: {each!r} is no synset: lines such as 'n01440764 tench' are wanted")
+    ids = tuple(line.split()[0] for line in lines_of(path))
+    for synset in ids:
+        if not SYNSET.fullmatch(synset):
+            raise ValueError(f"{os.fspath(path)}: expected lines such as 'n01440764 tench', {synset!r} is no synset")
     if list(ids) != sorted(set(ids)):
         raise ValueError(f"{os.fspath(path)}: the synsets are not in sorted order, which is that of models' outputs")
     return ids
-
-
-def lines_of(path: Path) -> list[str]:
-    """The lines of a text file that have something on them."""
-    try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{os.fspath(path)} is not a text file") from error
-    lines = [line.strip() for line in lines if line.strip()]
-    if not lines:
-        raise ValueError(f"{os.fspath(path)} is empty")
-    return lines

@@ -1,4 +1,4 @@
-"""One labelled image: as files to be read when its turn comes, and as arrays of the model's height and width.
+"""One labeled example: as files that are read when needed, or as arrays.
 
 >>> picture = np.zeros([10, 20, 3], np.float32)
 >>> example = Example(picture, label=3, boxes=np.array([[2, 4, 8, 12]]), name="a")
@@ -8,76 +8,78 @@
 """
 
 import os
-import pathlib
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-Path = str | os.PathLike
-FITS = ("stretch", "crop")
+from jaxcam.datasets._geometry import TURNS, resized_boxes, resized_mask, size_and_corner, turned_boxes, turned_mask
 
-# How an EXIF orientation turns the stored pixels: rows and columns exchanged, then rows, then columns reversed.
-TURNS = {
-    1: (False, False, False), 2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
-    5: (True, False, False), 6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
-}  # fmt: skip
+FITS = ("stretch", "crop")
 
 
 class MaskFile(NamedTuple):
-    """A mask in a picture file, with what its values mean.
+    """A mask in a picture file, and the meaning of its values.
 
     Attributes:
-      path: of the file: grey, one bit, or of a palette.
-      inside: the values of the object; None for all but 0 and those of `ignore`, and for white in a mask of 0 and 255.
-      ignore: the values that are not counted, such as a border; `inside` goes before it.
+      path: the file: gray, one bit, or with a palette.
+      inside: the values of the object. None means all values except 0 and those of `ignore`; in a mask that has only
+        the values 0 and 255 it means 255.
+      ignore: the values of pixels that do not count, such as a border. A value that is in `inside` counts.
     """
 
-    path: Path
+    path: str | os.PathLike
     inside: Sequence[int] | None = None
     ignore: Sequence[int] = (255,)
 
 
 class Example(NamedTuple):
-    """One labelled image, as arrays or as files to be read when its turn comes.
+    """One labeled example, as arrays or as files that are read when needed.
 
     Attributes:
-      image: `[h w c]` floats, or a picture file.
-      label: its class, from 0; None where it is not known.
-      mask: `[h w]` int8, 1 on the object, 0 off it, -1 not counted; or a file of one. None where there is none.
-      boxes: `[m 4]` row0, column0, row1, column1 of the objects of that class, the last two excluded, in pixels of the
-        image as it is stored; parts of pixels are allowed. None where there are none.
-      name: of the example, for its results.
+      image: `[*spatial c]` floats, or a picture file.
+      label: the class, from 0; None if it is not known.
+      mask: `[*spatial]` int8: 1 on the object, 0 off it, -1 for pixels that do not count; or a file. None if there is
+        no mask.
+      boxes: `[m 4]` row0, column0, row1, column1 of the objects of that class, in pixels of the stored image; the last
+        row and column are excluded, and fractions are allowed. With other spatial axes `[m 2*axes]`: the first corner,
+        then the last. None if there are no boxes.
+      name: the name of the example in results.
+      inputs: the model's arguments after the image, by position or by name, for a model that takes more than an image.
+      target: what is explained, if it is not a class: anything that the score takes.
     """
 
-    image: np.ndarray | Path
+    image: np.ndarray | str | os.PathLike
     label: int | None = None
     mask: np.ndarray | MaskFile | None = None
     boxes: np.ndarray | None = None
     name: str | None = None
+    inputs: Sequence[Any] | Mapping[str, Any] = ()
+    target: Any = None
 
 
 def load(example: Example, shape: tuple[int, int], *, fit: str = "stretch") -> Example:
-    """The example as arrays at a height and width: its picture, its mask and its boxes, moved alike.
+    """Reads an example as arrays of one height and width: its picture, with its mask and its boxes.
 
-    A picture that its EXIF turns is turned, and its mask and boxes, which are those of the stored pixels, with it.
+    A picture whose EXIF data turn it is turned upright. Its mask and its boxes refer to the stored pixels and are
+    turned with it.
 
     Args:
-      example: of arrays or files.
-      shape: height and width, as the model wants them.
-      fit: "stretch", both sides to the shape; or "crop", the centre of the picture after it is resized so that 256/224
-        of the shape just fits into it: the short side to 256 and the central 224 x 224 out of it, as networks are
-        usually evaluated on ImageNet.
+      example: arrays or files, with an image `[h w c]`.
+      shape: the height and width that the model takes.
+      fit: "stretch" resizes both sides to the shape. "crop" keeps the aspect: the picture is resized so that 256/224 of
+        the shape just fits into it, and the center is cropped, as networks are usually evaluated on ImageNet (the short
+        side is resized to 256, and the central 224 x 224 is cropped).
 
     Returns:
-      The example with `image` `[*shape c]` float32, antialiased; `mask` `[*shape]` int8, by nearest neighbour, which
-      may have no object left where the crop cuts it off; `boxes` `[m 4]` float32, clipped, without those cut off.
+      The example with `image` `[*shape c]` float32, antialiased; `mask` `[*shape]` int8, by nearest neighbors, which
+      may contain no object after a crop; `boxes` `[m 4]` float32, clipped, without boxes outside the crop.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: a file that is no picture; a mask of another size than its picture, or without a pixel of the object;
-        a box without an area, or more than a pixel outside the picture; a negative label.
-      TypeError: a label that is no integer.
+      FileNotFoundError: a file does not exist.
+      ValueError: a file is not a picture; a mask differs in size from its picture, or has no pixel of the object; a box
+        has no area, or is more than a pixel outside the picture; a label is negative.
+      TypeError: a label is not an integer.
 
     Example:
       >>> example = Example(np.ones([64, 128, 3], np.float32), boxes=np.array([[0, 0, 64, 64]]))
@@ -85,185 +87,129 @@ def load(example: Example, shape: tuple[int, int], *, fit: str = "stretch") -> E
       [[0.0, 0.0, 56.0, 28.0]]
     """
     if fit not in FITS:
-        raise ValueError(f"fit is {fit!r}: choose one of {', '.join(FITS)}")
+        raise ValueError(f"expected fit to be one of {', '.join(FITS)}, got {fit!r}")
     from jaxcam.datasets import images
 
-    image, label, mask, boxes, name = example
-    arrays = hasattr(image, "shape")
-    what = name or "the image" if arrays else os.fspath(image)  # type: ignore[arg-type]
+    image, label, mask, boxes = example[:4]
+    is_array = hasattr(image, "shape")
+    what = _description(example)
     _check_label(label, what)
-    pixels = np.asarray(image, np.float32) if arrays else images.read(image)  # type: ignore[arg-type]
+    pixels = np.asarray(image, np.float32) if is_array else images.read(image)  # type: ignore[arg-type]
     if pixels.ndim != 3 or 0 in pixels.shape:
-        raise ValueError(f"{what} has shape {pixels.shape}: [h w c] is wanted")
-    turn = TURNS[1] if arrays or (mask is None and boxes is None) else TURNS[images.orientation(image)]  # type: ignore[arg-type]
+        raise ValueError(f"expected {what} to have shape [h w c], got {pixels.shape}")
+    turn = TURNS[1] if is_array or (mask is None and boxes is None) else TURNS[images.orientation(image)]  # type: ignore[arg-type]
     upright = pixels.shape[:2]
-    stored = upright[::-1] if turn[0] else upright
-    resized, corner = _geometry(upright, shape, fit)
+    stored = upright[::-1] if turn.exchanged else upright
+    shape = (shape[0], shape[1])
+    resized, corner = size_and_corner(upright, shape, fit)
     if resized != upright:
-        if arrays and not (0 <= pixels.min() and pixels.max() <= 1):
-            raise ValueError(f"{what} has values outside 0..1: it is resized to {resized}, which wants 0..1")
+        if is_array and not (0 <= pixels.min() and pixels.max() <= 1):
+            raise ValueError(f"{what} has values outside 0..1, which cannot be resized to {resized}: scale it to 0..1")
         pixels = images.fit(pixels, resized)
     pixels = pixels[corner[0] : corner[0] + shape[0], corner[1] : corner[1] + shape[1]]
     if mask is not None:
-        mask = _nearest(_turned(_mask(mask, stored, what), turn), resized, corner, shape)
+        mask = resized_mask(turned_mask(_mask_array(mask, stored, what), turn), resized, corner, shape)
     if boxes is not None:
-        boxes = _moved(_turned_boxes(_boxes(boxes, stored, what), stored, turn), upright, resized, corner, shape)
-    return Example(pixels, label if label is None else int(label), mask, boxes, name)
+        boxes = turned_boxes(_clipped_boxes(boxes, stored, what), stored, turn)
+        boxes = resized_boxes(boxes, upright, resized, corner, shape)
+    return example._replace(image=pixels, label=label if label is None else int(label), mask=mask, boxes=boxes)
 
 
-def checked(example: Example) -> Example:
-    """An example of arrays as it is, its mask as int8 and its boxes as float32; None for those without an object.
+def checked_example(example: Example) -> Example:
+    """An example of arrays with its mask as int8 and its boxes as float32; None for a mask or boxes without an object.
 
     Raises:
-      TypeError, ValueError: an image that is a file, or not `[h w c]`; a mask with other values than -1, 0 and 1, or of
-        another size; a box without an area, or more than a pixel outside the image; a label that is no class.
+      TypeError: an image is a file; a label is not an integer.
+      ValueError: an image is not `[*spatial c]`; a mask has another size, or values other than -1, 0 and 1; a box has
+        no area, or is more than a pixel outside the image; a label is negative.
 
     Example:
-      >>> checked(Example(np.ones([4, 4, 3], np.float32), mask=np.eye(4, dtype=bool))).mask.sum().item()
+      >>> checked_example(Example(np.ones([4, 4, 3], np.float32), mask=np.eye(4, dtype=bool))).mask.sum().item()
       4
     """
     if not isinstance(example, Example):
-        raise TypeError(f"{type(example).__name__} is no example: a jaxcam.Example is wanted")
-    what = example.name or "the image"
+        raise TypeError(f"expected a jaxcam.Example, got {type(example).__name__}")
+    what = _description(example)
     if not hasattr(example.image, "shape"):
-        raise TypeError(f"{what} is a file: give load=functools.partial(jaxcam.datasets.load, shape=(224, 224)), say")
-    if len(example.image.shape) != 3:
-        raise ValueError(f"{what} has shape {tuple(example.image.shape)}: [h w c] is wanted")
+        raise TypeError(f"{what} is a file: give load=functools.partial(jaxcam.datasets.load, shape=(224, 224))")
+    if len(example.image.shape) < 2:
+        raise ValueError(f"expected {what} to have shape [*spatial c], got {tuple(example.image.shape)}")
     _check_label(example.label, what)
-    mask, boxes, stored = example.mask, example.boxes, tuple(example.image.shape[:2])
+    mask, boxes, spatial = example.mask, example.boxes, tuple(example.image.shape[:-1])
     if mask is not None:
-        given = np.asarray(mask)
-        nothing = given.shape == stored and np.isin(given, (-1, 0)).all()
-        mask = None if nothing else _mask(given, stored, what)
+        values = np.asarray(mask)
+        has_no_object = values.shape == spatial and np.isin(values, (-1, 0)).all()
+        mask = None if has_no_object else _mask_array(values, spatial, what)
     if boxes is not None:
-        boxes = np.asarray(_boxes(boxes, stored, what), np.float32) if len(boxes) else None
+        boxes = np.asarray(_clipped_boxes(boxes, spatial, what), np.float32) if len(boxes) else None
     return example._replace(mask=mask, boxes=boxes)
 
 
-def pictures_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The picture files of a folder, sorted, without hidden ones."""
-    from PIL import Image
-
-    known = Image.registered_extensions()
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in known and not p.name.startswith("."))
-
-
-def names_of(files: Sequence[pathlib.Path]) -> list[str]:
-    """A name for each file, as short as tells them apart: the stem, the path as one word, or that with the suffix."""
-    stems = [file.stem for file in files]
-    parts = [[part for part in file.parts if part not in (file.anchor, "..")] for file in files]
-    parted = ["-".join([*each[:-1], stem]) for each, stem in zip(parts, stems, strict=True)]
-    whole = ["-".join(each) for each in parts]
-    return next((names for names in (stems, parted) if len(set(names)) == len(names)), whole)
-
-
-def in_order(examples: Iterable[Example]) -> list[Example]:
-    """The examples sorted by name; a ValueError where two have one."""
-    examples = sorted(examples, key=lambda example: example.name or "")
-    for one, other in zip(examples, examples[1:], strict=False):
-        if one.name == other.name:
-            raise ValueError(f"{one.image} and {other.image} are both called {one.name!r}")
-    return examples
-
-
-def existing(path: pathlib.Path) -> pathlib.Path:
-    """The path of a file; a FileNotFoundError where it is none."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    return path
-
-
-def array_of(boxes: list[list[float]]) -> np.ndarray | None:
-    """Boxes as an array `[m 4]`; None where there are none."""
-    return np.array(boxes, np.float32) if boxes else None
+def _description(example):
+    """How messages call an example."""
+    return example.name or "the image" if hasattr(example.image, "shape") else os.fspath(example.image)
 
 
 def _check_label(label, what):
     if label is None:
         return
     if isinstance(label, bool) or not isinstance(label, int | np.integer):
-        raise TypeError(f"{what}: label is {label!r}: an integer, the class's number from 0, is wanted")
+        raise TypeError(f"{what}: expected a label that is an integer, the class's number from 0, got {label!r}")
     if label < 0:
-        raise ValueError(f"{what}: label is {label}: a class's number from 0 is wanted")
+        raise ValueError(f"{what}: expected a label of at least 0, the class's number, got {label}")
 
 
-def _geometry(stored, shape, fit):
-    """The size that the picture is resized to, and the corner where the shape is cut out of that."""
-    if fit == "stretch":
-        return tuple(shape), (0, 0)
-    around = [round(side * 256 / 224) for side in shape]
-    short = 0 if around[0] * stored[1] >= around[1] * stored[0] else 1
-    resized = [side * around[short] // stored[short] for side in stored]
-    return tuple(resized), tuple(round((whole - part) / 2) for whole, part in zip(resized, shape, strict=True))
-
-
-def _mask(mask, stored, what):
-    """1 on the object, 0 off it, -1 where it is not counted."""
+def _mask_array(mask, stored, what):
+    """1 on the object, 0 off it, -1 where pixels do not count. Raises a ValueError or TypeError for other masks."""
     if isinstance(mask, MaskFile):
-        from jaxcam.datasets import images
-
-        where, values = os.fspath(mask.path), images.values(mask.path)
-        # Black and white, as most tools write a mask: there 255 is the object, whatever VOC's outlines are.
-        white = mask.inside is None and set(np.unique(values)) == {0, 255}
-        ignored = np.isin(values, [] if white else list(mask.ignore))
-        inside = (values != 0) & ~ignored if mask.inside is None else np.isin(values, list(mask.inside))
-        mask = np.where(inside, 1, np.where(ignored, -1, 0))
-        has = f"its values are {', '.join(map(str, np.unique(values)[:8]))}; inside= and ignore= say what they mean"
+        where, mask, meaning = os.fspath(mask.path), *_read_mask(mask)
     elif hasattr(mask, "shape"):
         where = f"the mask of {what}"
-        has = f"its values are {', '.join(map(str, np.unique(mask)[:8]))}; 1 is the object"
+        meaning = f"its values are {_some_values(mask)}; 1 is the object"
         if not np.isin(mask, (-1, 0, 1)).all():
-            raise ValueError(f"{where}: {has}, 0 is not, -1 is not counted")
+            raise ValueError(f"{where}: {meaning}, 0 is not, -1 does not count")
     else:
-        raise TypeError(f"{what}: mask is {mask!r}: an array [h w] or a MaskFile is wanted")
+        raise TypeError(f"{what}: expected a mask that is an array [*spatial] or a MaskFile, got {mask!r}")
     if mask.shape != stored:
-        raise ValueError(f"{where} has shape {mask.shape}: its picture, {what}, has {stored} as it is stored")
+        raise ValueError(f"{where} has shape {mask.shape}, but its picture, {what}, has {stored} as it is stored")
     if not (mask == 1).any():
-        raise ValueError(f"{where} has no pixel of the object: {has}")
+        raise ValueError(f"{where} has no pixel of the object: {meaning}")
     return mask.astype(np.int8)
 
 
-def _boxes(boxes, stored, what):
-    boxes = np.asarray(boxes, np.float64)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"{what} has boxes of shape {boxes.shape}: [m 4] is wanted, row0 column0 row1 column1")
-    # Annotators differ by a pixel in where the first one is and whether the last belongs to the box.
+def _read_mask(mask_file):
+    """The mask in a file, and what a message says of its values."""
+    from jaxcam.datasets import images
+
+    values = images.values(mask_file.path)
+    # Most tools write masks in black and white, where 255 is the object, although it is the outline in VOC's masks.
+    black_and_white = mask_file.inside is None and set(np.unique(values)) == {0, 255}
+    ignored = np.isin(values, [] if black_and_white else list(mask_file.ignore))
+    if mask_file.inside is None:
+        inside = (values != 0) & ~ignored
+    else:
+        inside = np.isin(values, list(mask_file.inside))
+    meaning = f"its values are {_some_values(values)}; inside= and ignore= say what they mean"
+    return np.where(inside, 1, np.where(ignored, -1, 0)), meaning
+
+
+def _some_values(mask):
+    return ", ".join(map(str, np.unique(mask)[:8]))
+
+
+def _clipped_boxes(boxes, stored, what):
+    """Boxes clipped to the picture. Raises a ValueError for a box that has no area or lies outside."""
+    boxes, axes = np.asarray(boxes, np.float64), len(stored)
+    if boxes.ndim != 2 or boxes.shape[1] != 2 * axes:
+        corners = "row0 column0 row1 column1" if axes == 2 else "the first corner, then the last"
+        raise ValueError(f"{what}: expected boxes [m {2 * axes}], {corners}, got shape {boxes.shape}")
+    # Annotators differ by a pixel in where the first one is and whether the last one belongs to the box.
     outside = ~((boxes >= -1) & (boxes <= np.add([*stored, *stored], 1))).all(1)
     clipped = np.clip(boxes, 0, [*stored, *stored])
-    empty = ~(clipped[:, :2] < clipped[:, 2:]).all(1)
-    for bad, wrong in (outside, f"is outside the picture, {stored[0]} x {stored[1]}"), (empty, "has no area"):
-        if bad.any():
-            box = ", ".join(f"{side:g}" for side in boxes[bad][0])
-            raise ValueError(f"{what}: box {box} {wrong}: row0, column0, row1, column1 in its pixels are wanted")
+    empty = ~(clipped[:, :axes] < clipped[:, axes:]).all(1)
+    size = " x ".join(map(str, stored))
+    for is_wrong, reason in (outside, f"is outside the picture, {size}"), (empty, "has no area"):
+        if is_wrong.any():
+            box = ", ".join(f"{side:g}" for side in boxes[is_wrong][0])
+            raise ValueError(f"{what}: box {box} {reason}: expected row0, column0, row1, column1 in its pixels")
     return clipped
-
-
-def _turned(mask, turn):
-    exchanged, *reversed_ = turn
-    mask = mask.T if exchanged else mask
-    return mask[tuple(slice(None, None, -1 if each else 1) for each in reversed_)]
-
-
-def _turned_boxes(boxes, stored, turn):
-    exchanged, *reversed_ = turn
-    if exchanged:
-        boxes, stored = boxes[:, [1, 0, 3, 2]], stored[::-1]
-    for axis in (0, 1):
-        if reversed_[axis]:
-            low, high = boxes[:, axis].copy(), boxes[:, axis + 2].copy()
-            boxes[:, axis], boxes[:, axis + 2] = stored[axis] - high, stored[axis] - low
-    return boxes
-
-
-def _nearest(mask, resized, corner, shape):
-    rows, columns = (
-        ((np.arange(side) + first + 0.5) * size / whole).astype(int)
-        for side, first, size, whole in zip(shape, corner, mask.shape, resized, strict=True)
-    )
-    return mask[rows[:, None], columns]
-
-
-def _moved(boxes, stored, resized, corner, shape):
-    moved = boxes * np.tile(np.divide(resized, stored), 2) - np.tile(corner, 2)
-    moved = np.clip(moved, 0, [*shape, *shape])
-    return moved[(moved[:, :2] < moved[:, 2:]).all(1)].astype(np.float32)

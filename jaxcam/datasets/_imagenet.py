@@ -1,16 +1,13 @@
-"""The images of two challenges as their makers lay them out: ImageNet's (ILSVRC 2012) and PASCAL VOC's.
-
->>> VOC_CLASSES.index("dog")
-11
-"""
+"""ImageNet's validation images (ILSVRC 2012) in one folder, with a file of labels."""
 
 import pathlib
 import re
+from typing import NamedTuple
 
-from jaxcam.datasets._classes import SYNSET, Classes, checked_classes, lines_of, synset_order
-from jaxcam.datasets._classes import number as number_of
-from jaxcam.datasets._example import Example, Path, array_of, existing, in_order, pictures_in
-from jaxcam.datasets._voc import _annotated
+from jaxcam.datasets._classes import SYNSET, Classes, checked_classes, class_number, sorted_synsets
+from jaxcam.datasets._example import Example
+from jaxcam.datasets._files import Path, boxes_array, existing_file, lines_of, pictures_in, sorted_by_name
+from jaxcam.datasets._voc import annotated_objects
 
 
 def imagenet(
@@ -21,37 +18,37 @@ def imagenet(
     classes: Classes | None = None,
     blacklist: Path | None = None,
 ) -> list[Example]:
-    """ImageNet's validation images in one folder, with a file of labels.
+    """Lists ImageNet's validation images in one folder, with a file of labels.
 
         images/ILSVRC2012_val_00000001.JPEG ...
         boxes/ILSVRC2012_val_00000001.xml ...
 
-    The labels are in one of these forms:
+    The labels have one of these forms:
 
-    - Kaggle's LOC_val_solution.csv, which has the boxes too;
+    - Kaggle's LOC_val_solution.csv, which has boxes, too;
     - lines of a file's name and a number from 0, or a synset: `ILSVRC2012_val_00000001.JPEG 65`;
-    - a synset for each line, in the order of the images' names.
+    - one synset per line, in the order of the images' names.
 
     The devkit's ILSVRC2012_validation_ground_truth.txt is refused: its numbers are not those of any model's outputs.
 
-    Boxes are taken as the ILSVRC annotations have them: pixels from 0, both ends within the box.
+    Boxes follow the ILSVRC annotations: pixels from 0, both ends within the box.
 
     Args:
       images: the folder. It may hold a part of the images that have labels.
       labels: the file.
       boxes: the folder of the annotations, `val` of ILSVRC2012_bbox_val_v3.tgz.
-      classes: as `synsets` reads them, or a mapping from synset to number, for labels that are synsets; where absent,
-        the labels have to name all 1000, and sorting puts them in order.
-      blacklist: a file of the numbers of images to leave out, one a line, from 1: the devkit's
-        ILSVRC2015_clsloc_validation_blacklist.txt has the 1762 whose boxes are bad, which the challenge's localisation
-        error does not count.
+      classes: for labels that are synsets: what `synsets` reads, or a mapping from synset to number. By default the
+        labels must name all 1000 synsets, which are sorted.
+      blacklist: a file with the numbers of images to omit, one per line, from 1. The devkit's
+        ILSVRC2015_clsloc_validation_blacklist.txt has the 1762 images with bad boxes, which the challenge's
+        localization error omits.
 
     Returns:
       An example for each picture, sorted by name.
 
     Raises:
-      ValueError: no pictures, labels in another form, a picture without a label, numbers that are in doubt.
-      FileNotFoundError: no such file of labels, or no annotation of a picture.
+      ValueError: there are no pictures, the labels have another form, a picture has no label, or numbers are ambiguous.
+      FileNotFoundError: the file of labels, or the annotation of a picture, does not exist.
 
     Russakovsky et al., "ImageNet large scale visual recognition challenge", IJCV 2015.
 
@@ -60,91 +57,111 @@ def imagenet(
       >>> with tempfile.TemporaryDirectory() as path:
       ...     (pathlib.Path(path) / "ILSVRC2012_val_00000001.JPEG").touch()
       ...     _ = (pathlib.Path(path) / "val.txt").write_text("ILSVRC2012_val_00000001.JPEG 65")
-      ...     [found] = imagenet(path, pathlib.Path(path) / "val.txt")
-      >>> found.name, found.label
+      ...     [example] = imagenet(path, pathlib.Path(path) / "val.txt")
+      >>> example.name, example.label
       ('ILSVRC2012_val_00000001', 65)
     """
     root, source = pathlib.Path(images), pathlib.Path(labels)
     pictures = pictures_in(root)
     if not pictures:
-        inner = any(each.is_dir() for each in root.iterdir())
-        raise ValueError(f"{root} has no pictures{': see folder for a folder for each class' if inner else ''}")
-    known = _labels(source, [picture.stem for picture in pictures])
-    if blacklist is not None:
-        numbers = lines_of(blacklist)
-        if not all(map(str.isdecimal, numbers)):
-            raise ValueError(f"{blacklist} has lines that are no number: a number of an image on each is wanted")
-        out = {f"ILSVRC2012_val_{int(line):08d}" for line in numbers}
-        pictures = [picture for picture in pictures if picture.stem not in out]
-    named = {label for label, _ in known.values() if SYNSET.fullmatch(label)}
-    number = {label: int(label) for label, _ in known.values() if label not in named}
-    if named:
-        order = synset_order(sorted(named), source) if classes is None else checked_classes(classes)
-        number = {label: number_of(label, order, source) for label in named}
-    elif max(number.values()) > 999 or (min(number.values()) > 0 and len(number) > 998):
-        ends = f"{min(number.values())}..{max(number.values())}"
-        raise ValueError(f"{source} has labels {ends}: 0..999 are wanted, as outputs count")
+        has_folders = any(child.is_dir() for child in root.iterdir())
+        raise ValueError(f"{root} has no pictures{': folder reads a folder for each class' if has_folders else ''}")
+    records = _records(source, [picture.stem for picture in pictures])
+    numbers = _label_numbers({record.label for record in records.values()}, classes, source)
+    omitted = set() if blacklist is None else _blacklisted_names(blacklist)
     examples = []
     for picture in pictures:
-        if picture.stem not in known:
+        if picture.stem in omitted:
+            continue
+        if picture.stem not in records:
             raise ValueError(f"{source} has no label for {picture.name}")
-        label, found = known[picture.stem]
+        label, picture_boxes = records[picture.stem]
         if boxes is not None:
-            annotation = existing(pathlib.Path(boxes) / f"{picture.stem}.xml")
-            found = [box for name, _, box in _annotated(annotation, first=0) if not named or name == label]
-            if not found:
+            annotation = existing_file(pathlib.Path(boxes) / f"{picture.stem}.xml")
+            picture_boxes = [
+                annotated.box
+                for annotated in annotated_objects(annotation, first=0)
+                if not SYNSET.fullmatch(label) or annotated.name == label
+            ]
+            if not picture_boxes:
                 raise ValueError(f"{annotation} has no box of {label}")
-        examples.append(Example(picture, number[label], None, array_of(found), picture.stem))
-    return in_order(examples)
+        examples.append(Example(picture, numbers[label], None, boxes_array(picture_boxes), picture.stem))
+    return sorted_by_name(examples)
 
 
-def _labels(path, stems):
-    """From each image's stem to its label, a synset or a number, and its boxes; `stems` for a file without names."""
-    where = str(path)
+class _Record(NamedTuple):
+    """What the file of labels has for an image: a synset or a number as text, and boxes."""
+
+    label: str
+    boxes: list[list[float]]
+
+
+def _blacklisted_names(blacklist):
+    lines = lines_of(blacklist)
+    if not all(map(str.isdecimal, lines)):
+        raise ValueError(f"{blacklist}: expected the number of an image on each line, got a line that is no number")
+    return {f"ILSVRC2012_val_{int(line):08d}" for line in lines}
+
+
+def _label_numbers(labels, classes, source):
+    """The numbers of labels, which are synsets or numbers as text."""
+    if all(map(SYNSET.fullmatch, labels)):
+        order = sorted_synsets(sorted(labels), source) if classes is None else checked_classes(classes)
+        return {label: class_number(label, order, source) for label in labels}
+    numbers = {label: int(label) for label in labels}
+    low, high = min(numbers.values()), max(numbers.values())
+    if high > 999 or (low > 0 and len(numbers) > 998):
+        raise ValueError(f"{source}: expected labels 0..999, as outputs count, got labels {low}..{high}")
+    return numbers
+
+
+def _records(path, stems) -> dict[str, _Record]:
+    """By the stem of each image, its label and its boxes; `stems` name the lines of a file without names."""
     lines = lines_of(path)
-    kaggle = lines[0].lower().startswith("imageid,predictionstring")
-    if kaggle:
-        fields = [line.split(",", 1) for line in lines[1:]]
+    of_kaggle = lines[0].lower().startswith("imageid,predictionstring")
+    if of_kaggle:
+        rows = [line.split(",", 1) for line in lines[1:]]
     else:
-        fields = [re.split(r"[\s,]+", line) for line in lines]
-        if all(len(each) == 1 for each in fields):
-            named = _unnamed([each[0] for each in fields], len(stems), where)
-            fields = [[stem, label] for stem, label in zip(stems, named, strict=True)]
-    known: dict[str, tuple[str, list]] = {}
-    for each in fields:
-        if len(each) != 2:
-            raise ValueError(f"{where}: {' '.join(each)!r}: a file's name and a label are wanted")
-        stem = pathlib.PurePath(each[0]).stem
-        label, boxes = _predicted(each[1], where) if kaggle else (each[1], [])
-        if not (SYNSET.fullmatch(label) or label.isdecimal()):
-            raise ValueError(f"{where}: {stem} has label {label!r}: a number or a synset such as n01440764 is wanted")
-        if known.setdefault(stem, (label, boxes))[0] != label:
-            raise ValueError(f"{where}: {stem} has two labels, {known[stem][0]} and {label}")
-    if len({SYNSET.fullmatch(label) is None for label, _ in known.values()}) > 1:
-        raise ValueError(f"{where} has synsets and numbers: one of both is wanted")
-    return known
+        rows = [re.split(r"[\s,]+", line) for line in lines]
+        if all(len(fields) == 1 for fields in rows):
+            labels = _checked_unnamed([fields[0] for fields in rows], len(stems), path)
+            rows = [[stem, label] for stem, label in zip(stems, labels, strict=True)]
+    records: dict[str, _Record] = {}
+    for fields in rows:
+        if len(fields) != 2:
+            raise ValueError(f"{path}: expected a file's name and a label, got {' '.join(fields)!r}")
+        stem = pathlib.PurePath(fields[0]).stem
+        record = _kaggle_record(fields[1], path) if of_kaggle else _Record(fields[1], [])
+        if not (SYNSET.fullmatch(record.label) or record.label.isdecimal()):
+            raise ValueError(f"{path}: expected a number or a synset, {stem} has label {record.label!r}")
+        if records.setdefault(stem, record).label != record.label:
+            raise ValueError(f"{path}: {stem} has two labels, {records[stem].label} and {record.label}")
+    if len({SYNSET.fullmatch(record.label) is None for record in records.values()}) > 1:
+        raise ValueError(f"{path}: expected synsets or numbers, got synsets and numbers")
+    return records
 
 
-def _unnamed(labels, count, where):
+def _checked_unnamed(labels, count, path):
+    """Returns labels without names. Raises a ValueError for the devkit's numbers, or another count of labels."""
     if not all(map(SYNSET.fullmatch, labels)):
         raise ValueError(
-            f"{where} has a number a line, as the devkit's ground truth does: those are the devkit's ids, in the order "
+            f"{path} has a number a line, as the devkit's ground truth does: those are the devkit's ids, in the order "
             "of its meta.mat and not that of any model's outputs; take Kaggle's LOC_val_solution.csv, or lines of a "
             "file's name and a label"
         )
     if len(labels) != count:
-        raise ValueError(f"{where} has {len(labels)} labels without names for {count} pictures: as many are wanted")
+        raise ValueError(f"{path}: expected a label for each picture, got {len(labels)} labels for {count} pictures")
     return labels
 
 
-def _predicted(text, where):
+def _kaggle_record(text, path):
     """Kaggle's "synset xmin ymin xmax ymax synset ...": the synset and its boxes."""
     words = text.split()
     groups = [words[i : i + 5] for i in range(0, len(words), 5)]
     try:
         boxes = [[ymin, xmin, ymax + 1, xmax + 1] for _, *box in groups for xmin, ymin, xmax, ymax in [map(float, box)]]
     except ValueError as error:
-        raise ValueError(f"{where}: {text!r}: 'synset xmin ymin xmax ymax' for each box is wanted") from error
+        raise ValueError(f"{path}: expected 'synset xmin ymin xmax ymax' for each box, got {text!r}") from error
     if len({group[0] for group in groups}) != 1:
-        raise ValueError(f"{where}: {text!r}: boxes of one synset are wanted")
-    return words[0], boxes
+        raise ValueError(f"{path}: expected boxes of one synset, got {text!r}")
+    return _Record(words[0], boxes)
