@@ -7,44 +7,85 @@
     >>> {name: saliency.shape for name, saliency in maps.items()}, failed
     ({'0': (16, 16), '1': (16, 16), '2': (16, 16)}, {})
 
-What is written to a folder is one file a map. Each is written beside its place and renamed, so that whatever stops a
-run leaves whole maps and no others; the same call goes on with what is missing.
+A map in a folder is a file that is written under another name and renamed, so that a run stopped at any moment leaves
+whole maps only. The same call goes on with the missing ones.
 """
 
-import logging
-import math
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxcam._base import checks, progress
+from jaxcam._base import checks
+from jaxcam._base.types import Method
 from jaxcam.cutting import Cut, check_cut, check_target
+from jaxcam.runtime._driver import for_each
 from jaxcam.runtime._fingerprint import describe_batch, recorded_sample
-from jaxcam.runtime._runner import Runner, group_by_shape
+from jaxcam.runtime._runner import Runner
 from jaxcam.runtime._store import MapFolder
 
-LONGEST = 160  # bytes of a name: file systems take 255, with what is added to it while it is written
-log = logging.getLogger("jaxcam")
+Images = Sequence[Any] | np.ndarray | jax.Array
+Map = TypeVar("Map", np.ndarray, pathlib.Path)
+LONGEST_NAME = 160  # bytes; file systems take 255, and a file has a longer name while it is written
+IMAGES_SAMPLED = 8
 
 
-class Explained(NamedTuple):
-    """What became of each image, by name: its map, or the file that holds it, or why there is none."""
+class Explained(NamedTuple, Generic[Map]):
+    """What became of each image, by name.
 
-    maps: dict[str, Any]
+    Attributes:
+      maps: the map, or the file that holds it if a folder was given.
+      failed: why an image has no map.
+    """
+
+    maps: dict[str, Map]
     failed: dict[str, str]
 
 
+@overload
 def explain_batch(
-    method: Callable[..., jax.Array],
+    method: Method,
     cut: Cut,
-    images: Sequence[Any] | np.ndarray | jax.Array,
+    images: Images,
+    targets: Any = None,
+    key: jax.Array | None = None,
+    *,
+    load: Callable[[Any], Any] | None = None,
+    names: Sequence[str] | None = None,
+    out: None = None,
+    batch_size: int | None = None,
+    memory: float | None = None,
+    mesh: Mesh | None = None,
+) -> Explained[np.ndarray]: ...
+
+
+@overload
+def explain_batch(
+    method: Method,
+    cut: Cut,
+    images: Images,
+    targets: Any = None,
+    key: jax.Array | None = None,
+    *,
+    load: Callable[[Any], Any] | None = None,
+    names: Sequence[str] | None = None,
+    out: str | os.PathLike,
+    batch_size: int | None = None,
+    memory: float | None = None,
+    mesh: Mesh | None = None,
+) -> Explained[pathlib.Path]: ...
+
+
+def explain_batch(
+    method: Method,
+    cut: Cut,
+    images: Images,
     targets: Any = None,
     key: jax.Array | None = None,
     *,
@@ -54,44 +95,45 @@ def explain_batch(
     batch_size: int | None = None,
     memory: float | None = None,
     mesh: Mesh | None = None,
-) -> Explained:
-    """The maps of many images, each as if by itself: `method(cut, image, target, [key])`.
+) -> Explained[Any]:
+    """The maps of many images: `method(cut, image, target, [key])` for each, independent of the other images.
 
-    Images are loaded when their turn comes, and those of one shape are computed together. An image that
-    fails (a file that cannot be read, NaN, a shape that the model does not take, a target out of range, a map that is
+    Images are loaded as late as possible, and those of one shape are computed together. An image that fails (a file
+    that cannot be read, NaN, a shape that the model or the memory does not take, a target out of range, a map that is
     not finite) gets one line on the logger "jaxcam", and the others go on.
 
     Args:
-      method: a named method, or any function of this form that jit can trace; bind its options with
+      method: a named method, or any function of this form that `jax.jit` can trace; bind its options with
         `functools.partial`.
       cut: a `Cut`.
-      images: `[n *image]`, or a sequence of images, of picture files, or of whatever `load` takes.
-      targets: None for each image's own class of the largest output, one class for all, or one for each, `[n]`.
+      images: `[n *image]`, or a sequence of images, of paths of picture files, or of anything that `load` takes.
+      targets: None for the class of each image's largest output, one class for all images, or one for each, `[n]`.
       key: a `jax.random.key` for methods that take one; image i gets `jax.random.fold_in(key, i)`.
-      load: from an element of `images` to the image, floats; where absent, files are read by `read` of the room
-        `jaxcam.images` (which is imported by itself), and anything else is an image.
-      names: of the maps, one for each image; where absent the files' stems (whole names where stems are shared), or
-        the images' numbers, padded with zeros.
-      out: a folder for the maps, `NAME.npy` each, and for `run.json`, which describes the run. Where it has maps of the
-        same run, that run goes on: what is there is not computed again, and what failed is tried again. A run is the
-        same where the method with its options, the layer, the parameters, classes, key and those images are that have
-        maps (of files: path, size and time). A chunk that was not finished is computed again.
-      batch_size: images at a time, on all devices together; chosen by `memory` where absent. The memory knob: it
-        changes the maps by rounding at most.
-      memory: bytes that a chunk may take beside the model, on each device; where absent half of what the device has
-        left, or an eighth of the machine's memory, at most 4 GiB, where the device does not say. How many images fit is
-        taken from the compiled program's own figures, 64 at most on each device, and 8 on a CPU; on a backend without
-        figures it is 8.
-      mesh: divides each chunk over all its devices, whatever its axes are called; every device holds the parameters.
+      load: from an element of `images` to the image, floats. By default, paths are read with
+        `jaxcam.datasets.images.read`, and anything else is taken to be an image.
+      names: of the maps, one for each image. Defaults to the files' stems (the whole file names if two stems are
+        equal), or to the images' numbers, padded with zeros.
+      out: a folder for the maps, `NAME.npy` each, and for `run.json`, which describes the run. If it holds maps of the
+        same run, that run goes on: finished maps are not computed again, and failed images are tried again. Two runs
+        are the same if the method with its options, the layer, the model, the parameters, the targets, the key, and
+        the images that have maps are the same (of files: path, size and time of change). A chunk that was not finished
+        is computed again.
+      batch_size: images in a chunk, on all devices together; chosen by `memory` by default. It changes the maps by
+        rounding only.
+      memory: bytes that a chunk may take on each device, without the model. Defaults to half of what the device has
+        left, or, if the device does not say, to an eighth of the machine's memory and at most 4 GiB. The compiled
+        program says how many images fit; at most 64 are taken on each device, 8 on a CPU, and 8 on a backend that
+        does not say.
+      mesh: divides each chunk over all its devices, whatever the names of its axes. Every device holds the parameters.
 
     Returns:
-      `Explained(maps, failed)`: for each name its map, or the path of its file where `out` is given, and for each
-      image that failed its message.
+      `Explained(maps, failed)`: by name the maps, or the paths of their files if `out` is given, and the messages of
+      the images that failed.
 
     Raises:
-      ValueError: not even one image fits; a folder of another run, and what differs; names that cannot be told apart.
-      TypeError, ValueError: a method that cannot be called with what it is given, such as one that needs a key.
-      OSError: the folder cannot be written, or is full. The maps that are finished stay.
+      ValueError: the first image does not fit `memory`; the folder holds another run; two images have one name.
+      TypeError, ValueError: the method cannot be called as given, such as one that needs a key.
+      OSError: the folder cannot be written, or is full. The finished maps stay.
 
     Example:
       >>> import functools, jaxcam
@@ -103,119 +145,106 @@ def explain_batch(
       ['five', 'three']
     """
     check_cut(cut)
-    if _is_path(images):
-        raise TypeError(f"images is {str(images)!r}: a sequence is wanted, sorted(pathlib.Path(...).iterdir()) for one")
-    if not hasattr(images, "__len__"):
-        raise TypeError(f"images is a {type(images).__name__}: a sequence is wanted, list(images) for one")
-    if memory is not None and (isinstance(memory, bool) or not isinstance(memory, int | float)):
-        raise TypeError(f"memory is {memory!r}: a number of bytes is wanted, 4 * 2**30 for 4 GiB")
-    if memory is not None and not memory > 0:
-        raise ValueError(f"memory is {memory}: a number of bytes is wanted, 4 * 2**30 for 4 GiB")
-    if hasattr(images, "ndim"):
-        images = np.asarray(images)
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise TypeError(f"images are {images.dtype}: floats in the model's range are wanted, images / 255 for 0..1")
-    count = len(images)
-    targets = _checked_targets(targets, count)
-    if key is not None and not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise TypeError(f"key is {key!r}: a jax.random.key is wanted, jax.random.key(0) for one")
-    if batch_size is not None:
-        checks.check_count("batch_size", batch_size, at_least=1)
+    images = _checked_images(images)
+    targets = _checked_targets(targets, len(images))
     names = _checked_names(names, images)
-    maps: dict[str, Any] = {}
-    failed: dict[str, str] = {}
-    if out is not None:
-        folder = MapFolder(pathlib.Path(out))
-        sample = recorded_sample(folder.out) or _sample(images, load)
+    _check_options(key, batch_size, memory)
+    folder = None if out is None else MapFolder(pathlib.Path(out))
+    finished: dict[str, pathlib.Path] = {}
+    if folder is not None:
+        sample = recorded_sample(folder.out) or _first_sample(images, load)
         folder.open(describe_batch(method, cut, images, targets, key, load, names, sample))
-        maps = {name: folder.path(name) for name in names if folder.path(name).exists()}
-    todo = [i for i in range(count) if names[i] not in maps]
+        finished = {name: folder.path(name) for name in names if folder.path(name).exists()}
+    count = len(images) - len(finished)
+    runner = Runner(
+        _map_of_example(method, targets), (cut, key), count=count, batch_size=batch_size, memory=memory, mesh=mesh
+    )
 
-    def one(shared, example):
+    def load_example(i):
+        image = np.asarray(_load_image(images[i], load))
+        check_target(cut, checks.checked_image(image), None if targets is None else targets[i], None)
+        image = image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
+        return image, np.int32(0) if targets is None else targets[i], np.int32(i)
+
+    outcome = for_each(
+        # Finished maps go first, so that the number of finished maps in a message counts them.
+        sorted(zip(names, range(len(names)), strict=True), key=lambda item: item[0] not in finished),
+        load=load_example,
+        chunk_size=runner.chunk_size,
+        compute=lambda examples, _: runner(examples),
+        collect=_finite_maps,
+        store=lambda name, _, saliency, count: saliency if folder is None else folder.write(name, saliency, count),
+        recorded=lambda name, _: finished.get(name),
+        label="explaining",
+        total=len(names),
+        recoverable=(TypeError, ValueError),
+    )
+    return Explained({name: outcome.results[name] for name in names if name in outcome.results}, outcome.failed)
+
+
+def _map_of_example(method, targets):
+    """The function that the runner compiles: from an image, its target and its number to its map."""
+
+    def compute(shared, example):
         cut, key = shared
         image, target, i = example
         keys = () if key is None else (jax.random.fold_in(key, i),)
-        image_map = method(cut, image, None if targets is None else target, *keys)
-        if not isinstance(image_map, jax.Array):
-            raise TypeError(f"the method gives {type(image_map).__name__}: one map, an array, is wanted")
-        return image_map
+        saliency = method(cut, image, None if targets is None else target, *keys)
+        if not isinstance(saliency, jax.Array):
+            raise TypeError(f"expected a method that returns one map, an array, got {type(saliency).__name__}")
+        return saliency
 
-    runner = Runner(one, (cut, key), count=len(todo), batch_size=batch_size, memory=memory, mesh=mesh)
+    return compute
 
-    with progress.bar("explaining", count, flops=math.inf if todo else 0) as advance:
 
-        def step():
-            if advance is not None:
-                advance()
-
-        for _ in maps:
-            step()
-
-        def end(name, image_map=None, error=None):
-            if error is None and not np.isfinite(image_map).all():
-                error = "the map is not finite: the method is not defined for this image, layer and target"
-            if error is not None:
-                failed[name] = " ".join(str(error).split()) or type(error).__name__
-                log.warning("%s: %s", name, failed[name])
-            else:
-                maps[name] = image_map if out is None else folder.write(name, image_map, len(maps))
-            step()
-
-        def finish(flight):
-            indices, computed = flight
-            for i, image_map in zip(indices, np.asarray(computed), strict=False):  # without the padding
-                end(names[i], image_map)
-
-        def loaded():
-            for i in todo:
-                try:
-                    image = np.asarray(_load(images[i], load))
-                    check_target(cut, checks.checked_image(image), None if targets is None else targets[i], None)
-                except Exception as error:  # whatever a loader raises is one image's failure
-                    end(names[i], error=error)
-                else:
-                    image = image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
-                    yield (image, np.int32(0) if targets is None else targets[i], np.int32(i)), i
-
-        # While the device computes one chunk, the next is loaded.
-        flight: Any = ((), ())
-        for examples, indices in group_by_shape(loaded(), runner.chunk_size):
-            finish(flight)
-            try:
-                flight = indices, runner(examples)
-            except (TypeError, ValueError) as error:
-                if not maps:  # the call itself may be wrong
-                    raise
-                flight = (), ()
-                for i in indices:
-                    end(names[i], error=error)
-        finish(flight)
-    return Explained({name: maps[name] for name in names if name in maps}, failed)
+def _finite_maps(maps) -> Iterator[np.ndarray | ValueError]:
+    """Waits for the maps of a chunk; a ValueError in the place of a map that is not finite."""
+    for saliency in np.asarray(maps):
+        if np.isfinite(saliency).all():
+            yield saliency
+        else:
+            yield ValueError("the map is not finite: the method is not defined for this image, layer and target")
 
 
 def _is_path(element):
     return isinstance(element, str | os.PathLike)
 
 
-def _load(element, load):
+def _load_image(element, load):
     if load is not None:
         return load(element)
     if _is_path(element):
-        from jaxcam.datasets import images  # Pillow, for those who have files
+        from jaxcam.datasets import images  # imports Pillow, which only picture files need
 
         return images.read(element)
     return element
 
 
-def _sample(images, load):
+def _first_sample(images, load):
     """The shape and type of the first image that can be loaded, among the first few."""
-    for i in range(min(8, len(images))):
+    for i in range(min(IMAGES_SAMPLED, len(images))):
         try:
-            image = checks.checked_image(_load(images[i], load))
-        except Exception:  # it is said when the image's turn comes
+            image = checks.checked_image(_load_image(images[i], load))
+        except Exception:  # reported when the turn of that image comes
             continue
         return jax.ShapeDtypeStruct(image.shape, image.dtype)
     return None
+
+
+def _checked_images(images):
+    """A NumPy array of floats, or a sequence as it is."""
+    if _is_path(images):
+        raise TypeError(
+            f"expected a sequence of images, such as sorted(pathlib.Path(...).iterdir()), got {str(images)!r}"
+        )
+    if not hasattr(images, "__len__"):
+        raise TypeError(f"expected a sequence of images, such as list(images), got a {type(images).__name__}")
+    if not hasattr(images, "ndim"):
+        return images
+    images = np.asarray(images)
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(f"expected images of floats in the model's range, got {images.dtype}: images / 255 gives 0..1")
+    return images
 
 
 def _checked_targets(targets, count):
@@ -224,36 +253,46 @@ def _checked_targets(targets, count):
         return None
     classes = np.asarray(targets) if np.size(targets) else np.zeros(0, np.int32)
     if classes.dtype.kind not in "iu":
-        raise TypeError(f"targets are {classes.dtype}: None, one class or one for each image, integers, is wanted")
+        raise TypeError(f"expected targets that are None, one class or one for each image, got {classes.dtype}")
     if classes.shape not in ((), (count,)):
-        raise ValueError(f"targets have shape {classes.shape}: one class, or one for each of {count} images, is wanted")
-    # One that int32 does not hold is out of range as it is, and stays so.
+        raise ValueError(f"expected one target, or one for each of {count} images, got shape {classes.shape}")
+    # A class that int32 cannot hold is out of range, and stays out of range.
     classes = np.clip(classes, -1, np.iinfo(np.int32).max)
     return np.broadcast_to(classes.astype(np.int32), (count,))
+
+
+def _check_options(key, batch_size, memory):
+    if key is not None:
+        checks.check_key(key)
+    if batch_size is not None:
+        checks.check_count("batch_size", batch_size, at_least=1)
+    if memory is not None and (isinstance(memory, bool) or not isinstance(memory, int | float)):
+        raise TypeError(f"expected a number of bytes for memory, such as 4 * 2**30 for 4 GiB, got {memory!r}")
+    if memory is not None and not memory > 0:
+        raise ValueError(f"expected a positive number of bytes for memory, such as 4 * 2**30 for 4 GiB, got {memory}")
 
 
 def _checked_names(names, images):
     """A name for each image, no two the same, each fit for a file."""
     if names is None:
         count = len(images)
-        if count and not hasattr(images, "ndim") and all(map(_is_path, images)):
-            paths = [pathlib.Path(element) for element in images]
-            names = [path.stem for path in paths]
-            names = names if len(set(names)) == count else [path.name for path in paths]
-        else:
+        if not count or hasattr(images, "ndim") or not all(map(_is_path, images)):
             return [str(i).zfill(len(str(count - 1))) for i in range(count)]
+        paths = [pathlib.Path(element) for element in images]
+        names = [path.stem for path in paths]
+        names = names if len(set(names)) == count else [path.name for path in paths]
     names = list(names)
     if len(names) != len(images):
-        raise ValueError(f"names has {len(names)} entries: there are {len(images)} images")
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise ValueError(f"two images are called {twice[0]!r}: give names=, one for each image")
+        raise ValueError(f"expected one name for each of {len(images)} images, got {len(names)}")
+    repeated = [name for name, times in Counter(names).items() if times > 1]
+    if repeated:
+        raise ValueError(f"two images are called {repeated[0]!r}: give names=, one for each image")
     for name in names:
         check_name(name)
     return names
 
 
 def check_name(name: Any) -> None:
-    """A ValueError where a name is none for a file."""
-    if not isinstance(name, str) or not name or set(name) & set("/\\\0") or len(os.fsencode(name)) > LONGEST:
+    """Raises a ValueError if a name cannot be that of a file."""
+    if not isinstance(name, str) or not name or set(name) & set("/\\\0") or len(os.fsencode(name)) > LONGEST_NAME:
         raise ValueError(f"name {name!r} is no name for a file: give names=, short and without a path")

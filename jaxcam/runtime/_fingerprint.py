@@ -55,7 +55,7 @@ def _shorten(value):
 def describe_batch(
     method: Callable[..., jax.Array],
     cut: Cut,
-    images: Sequence[Any] | np.ndarray,
+    images: Sequence[Any] | np.ndarray | jax.Array,
     targets: np.ndarray | None,
     key: jax.Array | None,
     load: Callable[[Any], Any] | None,
