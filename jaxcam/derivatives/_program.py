@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 
 from jaxcam.tracing import (
     BILINEAR,
@@ -22,6 +22,7 @@ from jaxcam.tracing import (
     LOCALLY_CONSTANT,
     PIECEWISE_LINEAR,
     STOP_GRADIENT,
+    Builder,
     FlatProgram,
     Step,
     flatten,
@@ -83,8 +84,11 @@ def trace(f: Callable[[Any], Any], A: Any) -> Program:
     arguments = [Level.AFFINE if _is_inexact(flat.avals[v]) else Level.CONSTANT for v in flat.inputs]
     levels, stopping = _propagate(flat, arguments)
     steps, read = needed(flat.steps, flat.outputs)
-    _, read_by_rules = needed([_with_inputs_of_rule(step) for step in flat.steps], flat.outputs)
-    stopping = [step for step in stopping if read_by_rules.intersection(step.outputs)]
+    # Only what smooth outputs owe their level to: the mask of a smooth value is locally constant.
+    smooth = {v for v, level in levels.items() if level == Level.SMOOTH}
+    smooth_steps = [_with_inputs_of_rule(step) for step in flat.steps if smooth.intersection(step.outputs)]
+    _, read_by_smooth = needed(smooth_steps, smooth.intersection(flat.outputs))
+    stopping = [step for step in stopping if read_by_smooth.intersection(step.outputs)]
     moving = [[v for v in step.inputs if levels[v] > Level.CONSTANT] for step in stopping]
     return Program(
         steps,
@@ -113,13 +117,13 @@ def variable(level: Level) -> bool:
 
 
 # ---- The steps.
-def _flattened(closed):
+def _flattened(closed: ClosedJaxpr) -> FlatProgram:
     # Without dead equations: a custom rule traces the function itself, too, and drops it.
     program, _ = live(closed, keep_inputs=True)
     return flatten(program, _enter_calls)
 
 
-def _enter_calls(builder, eqn, inputs):
+def _enter_calls(builder: Builder, eqn: JaxprEqn, inputs: tuple[int, ...]) -> Sequence[int] | None:
     """Writes out a call. The outputs of a custom_vjp are copied: its rule may give a copy another level."""
     if eqn.primitive.name not in CALLS:
         return None
@@ -138,13 +142,13 @@ def _enter_calls(builder, eqn, inputs):
     return copies
 
 
-def _with_inputs_of_rule(step):
+def _with_inputs_of_rule(step: Step) -> Step:
     """A copy of a custom_vjp's output as a step that reads what the call reads; any other step as it is."""
     call = step.params.get(BY_RULE_OF)
     return step if call is None else step._replace(inputs=(*step.inputs, *call.inputs))
 
 
-def _one_unknown_step(closed):
+def _one_unknown_step(closed: ClosedJaxpr) -> FlatProgram:
     avals = tuple(var.aval for var in (*closed.jaxpr.invars, *closed.jaxpr.outvars))
     inputs = tuple(range(len(closed.jaxpr.invars)))
     outputs = tuple(range(len(inputs), len(avals)))
@@ -152,13 +156,13 @@ def _one_unknown_step(closed):
     return FlatProgram((step,), inputs, outputs, {}, avals)
 
 
-def _stop_title(step):
+def _stop_title(step: Step) -> str:
     if step.name in CUSTOM_VJP:
         return "custom_vjp rule"
     return title_of(step.name, step.params) if step.name in CUSTOM_JVP else step.name
 
 
-def _as_jax(constant):
+def _as_jax(constant: Any) -> Any:
     """A NumPy constant, which traced values cannot index, as a JAX one."""
     if isinstance(constant, jax.Array) or np.ndim(constant) == 0:
         return constant
@@ -166,16 +170,18 @@ def _as_jax(constant):
 
 
 # ---- The levels.
-def _propagate(flat, arguments: Sequence[Level], rules: frozenset[str] = frozenset()):
+def _propagate(
+    flat: FlatProgram, arguments: Sequence[Level], rules: frozenset[str] = frozenset()
+) -> tuple[dict[int, Level], list[Step]]:
     """The level of each value, and the steps whose results are smooth though what they read is not.
 
     `rules` has the sources of the custom rules around the program: a rule that calls itself is not looked into again.
     """
     levels = dict.fromkeys(flat.constants, Level.CONSTANT) | dict(zip(flat.inputs, arguments, strict=True))
-    stopping = []
+    stopping: list[Step] = []
     affine_rules: dict[tuple[int, ...], bool] = {}
 
-    def level_by_rule(step, call):
+    def level_by_rule(step: Step, call: Step) -> Level:
         level, read = levels[step.inputs[0]], [levels[v] for v in call.inputs]
         if not any(map(variable, read)) or not _is_inexact(flat.avals[step.outputs[0]]):
             return level
@@ -213,7 +219,7 @@ def output_levels(
     return made
 
 
-def _uncapped_levels(step, levels, avals, rules):
+def _uncapped_levels(step: Step, levels: list[Level], avals: Sequence[Any], rules: frozenset[str]) -> list[Level]:
     name, count = step.name, len(step.outputs)
     if name in ("scan", "while", "cond"):
         return {"scan": _scan, "while": _while, "cond": _cond}[name](step.params, levels, rules)
@@ -233,7 +239,7 @@ def _uncapped_levels(step, levels, avals, rules):
     return [_linear(name, step.params, levels)] * count
 
 
-def _linear(name, params, levels):
+def _linear(name: str, params: dict[str, Any], levels: list[Level]) -> Level:
     """The level of a primitive's output if only its linearity counts."""
     if name == "scatter" and params["update_jaxpr"] is not None:
         return Level.SMOOTH  # x.at[i].apply(f)
@@ -250,7 +256,7 @@ def _linear(name, params, levels):
     return Level.SMOOTH
 
 
-def _inner_levels(closed, rules):
+def _inner_levels(closed: ClosedJaxpr, rules: frozenset[str]) -> Callable[[Sequence[Level]], list[Level]]:
     """For an inner jaxpr: the levels of its outputs as a function of those of its inputs."""
     flat = _flattened(closed)
 
@@ -261,7 +267,7 @@ def _inner_levels(closed, rules):
     return levels_of_outputs
 
 
-def _scan(params, levels, rules):
+def _scan(params: dict[str, Any], levels: list[Level], rules: frozenset[str]) -> list[Level]:
     consts, carry = scan_sizes(params)
     body = _inner_levels(params["jaxpr"], rules)
     return _fixed_point(
@@ -269,7 +275,7 @@ def _scan(params, levels, rules):
     )
 
 
-def _while(params, levels, rules):
+def _while(params: dict[str, Any], levels: list[Level], rules: frozenset[str]) -> list[Level]:
     test_consts, body_consts = params["cond_nconsts"], params["body_nconsts"]
     test, body = _inner_levels(params["cond_jaxpr"], rules), _inner_levels(params["body_jaxpr"], rules)
     constants, start = levels[test_consts : test_consts + body_consts], levels[test_consts + body_consts :]
@@ -278,13 +284,13 @@ def _while(params, levels, rules):
     return [join(predicate, level) for level in carried]
 
 
-def _cond(params, levels, rules):
+def _cond(params: dict[str, Any], levels: list[Level], rules: frozenset[str]) -> list[Level]:
     index, *operands = levels
     branches = [_inner_levels(branch, rules)(operands) for branch in params["branches"]]
     return [join(index, *outputs) for outputs in zip(*branches, strict=True)]
 
 
-def _fixed_point(body, carried):
+def _fixed_point(body: Callable[[list[Level]], list[Level]], carried: list[Level]) -> list[Level]:
     """The levels of a loop's outputs: the carried values at levels that an iteration does not raise, then the rest."""
     while True:
         out = body(list(carried))
@@ -295,7 +301,7 @@ def _fixed_point(body, carried):
 
 
 # ---- Custom rules.
-def _custom_jvp(step, levels, avals, rules):
+def _custom_jvp(step: Step, levels: list[Level], avals: Sequence[Any], rules: frozenset[str]) -> list[Level]:
     primal = _inner_levels(inner_jaxpr(step.params), rules)(levels)
     if not any(map(variable, levels)):
         return primal
@@ -305,7 +311,9 @@ def _custom_jvp(step, levels, avals, rules):
     return [join(level, Level.PIECEWISE, *levels) for level in primal]
 
 
-def _rule_is_affine(step, levels, avals, rules, *, reverse=False):
+def _rule_is_affine(
+    step: Step, levels: list[Level], avals: Sequence[Any], rules: frozenset[str], *, reverse: bool = False
+) -> bool:
     """Whether a custom rule's slope is locally constant: with the tangents (cotangents) held, its results are steps."""
     source = rule_source(step.name, step.params)
     if source in rules:
@@ -355,15 +363,15 @@ def rule_program(step: Step, avals: Sequence[Any], moving: Sequence[int], *, rev
     return jax.make_jaxpr(tangents)(operands, [operands[i] for i in moving])
 
 
-def _is_inexact(value):
+def _is_inexact(value: Any) -> bool:
     return jnp.issubdtype(value.dtype, jnp.inexact)
 
 
-def _has_effects(jaxpr):
+def _has_effects(jaxpr: Jaxpr) -> bool:
     return bool(jaxpr.effects) or any(
         eqn.effects or any(map(_has_effects, inner_jaxprs(eqn.params))) for eqn in jaxpr.eqns
     )
 
 
-def _shape(shape):
+def _shape(shape: Sequence[int]) -> str:
     return "[" + " ".join(map(str, shape)) + "]"

@@ -35,9 +35,8 @@ class Certificate(NamedTuple):
     Attributes:
       level: of the function's result; the highest of them if it has several.
       argument: the argument's shapes.
-      stops: the first smooth primitive on each path from A, with the shapes of its operands. Empty if `affine`.
-      frontier: the shapes of the affine values that those primitives read. The rest of the function reads A only
-        through them.
+      stops: the first smooth primitive on each smooth path from A, with the shapes of its operands. Empty if `affine`.
+      frontier: the shapes of the affine values that those primitives read.
     """
 
     level: Level

@@ -1,7 +1,7 @@
-"""Convolutions in the order of axes that XLA's CPU backend is fast at, inside loops too.
+"""Convolutions with the order of axes that XLA's CPU backend is fast with, inside loops as well.
 
-The derivative of a convolution is a convolution with its axes in another order. Outside a loop XLA puts them into the
-order that its fast kernels take, [batch *spatial channels]; inside one it does not, and takes a slow one.
+The derivative of a convolution is a convolution with another order of axes. Outside a loop XLA transposes them into
+the order of its fast kernels, [batch *spatial channels]. Inside a loop it does not, and uses a slow kernel.
 
     >>> import jax, jax.numpy as jnp
     >>> def f(x):
@@ -17,28 +17,29 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import Jaxpr
 
 from jaxcam.tracing._jaxpr import inner_jaxprs
 from jaxcam.tracing._primitives import PLAIN_CALLS
-from jaxcam.tracing._steps import entering, evaluate, flatten
+from jaxcam.tracing._steps import Step, entering, evaluate, flatten
 
 CONVOLUTION = "conv_general_dilated"
 
 
 def for_loops(f: Callable[..., Any]) -> Callable[..., Any]:
-    """`in_order(f)` on a CPU, f itself elsewhere: for the body of a loop in which something is differentiated."""
+    """`in_order(f)` on a CPU, f itself on other devices: for a loop body that differentiates a function."""
     return in_order(f) if jax.default_backend() == "cpu" else f
 
 
 def in_order(f: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, with each convolution that it traces to in the order [batch *spatial channels].
+    """The same function with its convolutions in the order [batch *spatial channels].
 
     Args:
-      f: of arrays or pytrees of them. Convolutions inside jit are reached; those inside loops of its own, branches and
-        functions with rules of their own are left as they are.
+      f: of arrays or pytrees of arrays. Its convolutions inside jit are transposed as well, but not those inside its
+        loops, branches and functions with custom derivative rules.
     """
 
-    def ordered(*args):
+    def ordered(*args: Any) -> Any:
         closed, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
         program = flatten(closed, entering(PLAIN_CALLS))
         values = evaluate(program.steps, program.given(jax.tree.leaves(args)), rule=_convolution_in_order)
@@ -48,18 +49,18 @@ def in_order(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def convolves(f: Callable[..., Any], *args: Any) -> bool:
-    """Whether the function has a convolution, anywhere in it."""
+    """Whether the function has a convolution anywhere inside."""
     return _has_convolution(jax.make_jaxpr(f)(*args).jaxpr)
 
 
-def _has_convolution(jaxpr):
+def _has_convolution(jaxpr: Jaxpr) -> bool:
     return any(
         eqn.primitive.name == CONVOLUTION or any(map(_has_convolution, inner_jaxprs(eqn.params))) for eqn in jaxpr.eqns
     )
 
 
-def _convolution_in_order(step, inputs, _):
-    """The convolution with its operands' axes put in order, and the result's put back; None for any other step."""
+def _convolution_in_order(step: Step, inputs: list[Any], _: dict[int, Any]) -> list[jax.Array] | None:
+    """The convolution on transposed operands, with its result transposed back; None for any other step."""
     if step.name != CONVOLUTION:
         return None
     x, kernel = inputs

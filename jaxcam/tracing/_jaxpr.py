@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jax.interpreters import partial_eval
 
 from jaxcam.tracing._primitives import CUSTOM_RULES
@@ -58,7 +58,7 @@ def title_of(name: str, params: dict[str, Any]) -> str:
     return str(params.get("name") or name)
 
 
-def inner_jaxprs(params: dict[str, Any]) -> list[Any]:
+def inner_jaxprs(params: dict[str, Any]) -> list[Jaxpr]:
     """The jaxprs among a primitive's parameters."""
     leaves = [leaf for value in params.values() for leaf in (value if isinstance(value, list | tuple) else [value])]
     return [getattr(leaf, "jaxpr", leaf) for leaf in leaves if hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr")]
@@ -73,7 +73,7 @@ def inner_jaxpr(params: dict[str, Any]) -> ClosedJaxpr:
     raise TypeError(f"expected a call with a jaxpr that jaxcam knows, got parameters {', '.join(params)}")
 
 
-def binder(eqn: Any) -> Callable[..., list[Any]]:
+def binder(eqn: JaxprEqn) -> Callable[..., list[Any]]:
     """The function that applies an equation's primitive to values and returns a list of outputs."""
 
     def run(*values):

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Literal, Primitive
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxcam.tracing._jaxpr import inner_jaxpr, inner_jaxprs
@@ -57,7 +57,7 @@ def mark(tree: Any, name: str) -> Any:
     return jax.tree.unflatten(structure, leaves)
 
 
-def marks(jaxpr: Any) -> list[Mark]:
+def marks(jaxpr: Jaxpr) -> list[Mark]:
     """The marks of a jaxpr and of those inside it, in the order of the equations."""
     found = []
     for eqn in jaxpr.eqns:
@@ -85,7 +85,7 @@ def computed(closed: ClosedJaxpr, prefix: str) -> list[str]:
     return names
 
 
-def _maker_name(jaxpr, atom):
+def _maker_name(jaxpr: Jaxpr, atom: Any) -> str | None:
     """The name of the primitive that makes a value; None for an input or a constant."""
     for eqn in jaxpr.eqns:
         if atom in eqn.outvars:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxcam.tracing._jaxpr import inner_jaxpr, scan_sizes
 from jaxcam.tracing._primitives import (
@@ -27,7 +28,7 @@ from jaxcam.tracing._steps import Builder, Step, innermost_steps
 
 
 # ---- A program as a graph.
-def enter_with_blocks(builder: Builder, eqn: Any, inputs: tuple[int, ...]) -> Sequence[int] | None:
+def enter_with_blocks(builder: Builder, eqn: JaxprEqn, inputs: tuple[int, ...]) -> Sequence[int] | None:
     """The `enter` that writes out calls, and gives remat, scan and cond their bodies as blocks."""
     name, params = eqn.primitive.name, eqn.params
     if name == "scan":
@@ -46,8 +47,8 @@ def enter_with_blocks(builder: Builder, eqn: Any, inputs: tuple[int, ...]) -> Se
     return None
 
 
-def _outputs_unless_own_rule(builder, inner, inputs):
-    """Writes out a function with a custom rule that is a relu or a block of layers; None where its rule is kept."""
+def _outputs_unless_own_rule(builder: Builder, inner: ClosedJaxpr, inputs: Sequence[int]) -> Sequence[int] | None:
+    """Writes out a function with a custom rule if it is a relu or a block of layers; otherwise its rule is kept."""
     before = len(builder.steps)
     outputs = builder.write_out(inner, inputs)
     graph = ValueGraph(builder.steps[before:], builder.constants, outputs, builder.avals)
@@ -59,6 +60,8 @@ def _outputs_unless_own_rule(builder, inner, inputs):
 
 
 class _Use(NamedTuple):
+    """A step that reads a value, as which of its inputs."""
+
     step: Step
     place: int
 
@@ -75,25 +78,25 @@ class ValueGraph:
             for place, v in enumerate(step.inputs):
                 self.uses.setdefault(v, []).append(_Use(step, place))
         self.onward: dict[int, list[int]] = {}
-        self._follow(steps)
+        self._connect_blocks(steps)
 
-    def _follow(self, steps):
+    def _connect_blocks(self, steps: Sequence[Step]) -> None:
         for step in steps:
             for block in step.blocks:
-                self._join(step.inputs[step.name == "cond" :], block.inputs)
-                self._join(block.outputs, step.outputs)
+                self._connect(step.inputs[step.name == "cond" :], block.inputs)
+                self._connect(block.outputs, step.outputs)
                 if step.name == "scan":
                     consts, carry = scan_sizes(step.params)
-                    self._join(block.outputs[:carry], block.inputs[consts : consts + carry])
-                self._follow(block.steps)
+                    self._connect(block.outputs[:carry], block.inputs[consts : consts + carry])
+                self._connect_blocks(block.steps)
 
-    def _join(self, values, others):
+    def _connect(self, values: Sequence[int], others: Sequence[int]) -> None:
         for v, other in zip(values, others, strict=True):
             if v != other:
                 self.onward.setdefault(v, []).append(other)
 
     def made_by(self, v: int) -> tuple[str, tuple[int, ...]]:
-        """The primitive that makes a value, and what that reads; nothing for an input or a constant."""
+        """The primitive that makes a value and its inputs; `("", ())` for an input or a constant of the program."""
         step = self.maker.get(v)
         return (step.name, step.inputs) if step else ("", ())
 
@@ -108,8 +111,8 @@ class ValueGraph:
             return None
         if not getattr(constant, "is_fully_addressable", True) or not np.size(constant):
             return None
-        first, *_ = flat = np.asarray(constant).ravel()
-        return float(first) if (flat == first).all() else None
+        elements = np.asarray(constant).ravel()
+        return float(elements[0]) if (elements == elements[0]).all() else None
 
     def uncast(self, v: int) -> int:
         """The value whose elements this one has, perhaps in another type."""
@@ -135,7 +138,7 @@ def relus_of(graph: ValueGraph) -> dict[int, int]:
     return found
 
 
-def _place_of_x(graph, step):
+def _place_of_x(graph: ValueGraph, step: Step) -> int | None:
     """The index of the input x if the step makes max(x, 0), None if it makes something else."""
     name, inputs = step.name, step.inputs
     floating = all(jnp.issubdtype(graph.avals[v].dtype, jnp.floating) for v in step.outputs)
@@ -147,22 +150,24 @@ def _place_of_x(graph, step):
     elif name == "clamp" and graph.constant_of(inputs[0]) == 0:
         place = 1
     elif name == "select_n" and len(inputs) == 3:
-        x, positive = _sign(graph, inputs[0])
+        x, positive = _sign_condition(graph, inputs[0])
         kept = 2 if positive else 1
         if graph.uncast(inputs[kept]) == x and graph.constant_of(inputs[3 - kept]) == 0:
             place = kept
     elif name == "mul":
-        place = next((i for i in (0, 1) if _mask(graph, inputs[1 - i]) == (graph.uncast(inputs[i]), True)), None)
+        place = next(
+            (i for i in (0, 1) if _mask_condition(graph, inputs[1 - i]) == (graph.uncast(inputs[i]), True)), None
+        )
     if place is None or graph.avals[inputs[place]].shape != graph.avals[step.outputs[0]].shape:
         return None
     return place
 
 
-def _sign(graph, v):
-    """`(x, True)` for a condition x > 0 or x >= 0, `(x, False)` for the other two; `(None, False)` for any other."""
+def _sign_condition(graph: ValueGraph, v: int) -> tuple[int | None, bool]:
+    """`(x, True)` for x > 0 or x >= 0, `(x, False)` for x < 0 or x <= 0, `(None, False)` for anything else."""
     name, inputs = graph.made_by(v)
     if name == "not":
-        x, positive = _sign(graph, inputs[0])
+        x, positive = _sign_condition(graph, inputs[0])
         return x, not positive
     if name in ("gt", "ge", "lt", "le"):
         for i in (0, 1):
@@ -171,25 +176,26 @@ def _sign(graph, v):
     return None, False
 
 
-def _mask(graph, v):
-    """As `_sign`, of the condition that a value is 1 where it holds and 0 elsewhere."""
+def _mask_condition(graph: ValueGraph, v: int) -> tuple[int | None, bool]:
+    """As `_sign_condition`, of the condition whose mask a value is: 1 if the condition holds, else 0."""
     v = graph.uncast(v)
     name, inputs = graph.made_by(v)
     if name == "select_n" and len(inputs) == 3:
         cases = tuple(map(graph.constant_of, inputs[1:]))
-        x, positive = _sign(graph, inputs[0])
+        x, positive = _sign_condition(graph, inputs[0])
         return (x, positive == (cases == (0, 1))) if cases in ((0, 1), (1, 0)) else (None, False)
-    return _sign(graph, v)
+    return _sign_condition(graph, v)
 
 
-def _is_guard(graph, v):
-    """Whether a value goes into roots, logarithms and denominators alone: a negative one there would be an accident.
+def _is_guard(graph: ValueGraph, v: int) -> bool:
+    """Whether all steps that read a value, perhaps moved or scaled, are roots, logarithms and divisions by it.
 
-    It may also be an output itself, as a variance is that is kept for later.
+    The maximum with zero then guards them from rounding. The value may also be an output of the program, such as a
+    variance that is kept for later.
     """
-    seen, left, guarded = {v}, [v], False
-    while left:
-        w = left.pop()
+    seen, pending, guarded = {v}, [v], False
+    while pending:
+        w = pending.pop()
         further = list(graph.onward.get(w, ()))
         for use in graph.uses.get(w, ()):
             name = use.step.name
@@ -203,12 +209,12 @@ def _is_guard(graph, v):
                 further.extend(use.step.outputs)
             else:
                 return False
-        left += [u for u in further if u not in seen]
+        pending += [u for u in further if u not in seen]
         seen.update(further)
     return guarded or not (graph.outputs & seen)
 
 
-def _needs_a_guard(graph, use):
+def _needs_a_guard(graph: ValueGraph, use: _Use) -> bool:
     name, inputs = use.step.name, use.step.inputs
     if name == "div":
         return use.place == 1 and inputs[0] != inputs[1]
@@ -218,44 +224,45 @@ def _needs_a_guard(graph, use):
     return name in NEEDS_NONNEGATIVE or (name == "integer_pow" and use.step.params["y"] < 0)
 
 
-def _is_part_of_an_activation(graph, v, x):
-    """Whether a relu of x is added to another function of x that is not linear."""
-    root, left, seen = _unscaled(graph, x), [v], {v}
-    while left:
-        w = left.pop()
+def _is_part_of_an_activation(graph: ValueGraph, v: int, x: int) -> bool:
+    """Whether v, a relu of x, is added to another function of x that is not linear."""
+    root, pending, seen = _unscaled(graph, x), [v], {v}
+    while pending:
+        w = pending.pop()
         for use in graph.uses.get(w, ()):
             name, inputs = use.step.name, use.step.inputs
             if name in SUMS - {"neg"} and inputs[0] != inputs[1]:
                 if _is_curved_in(graph, inputs[1 - use.place], root, v):
                     return True
             elif name in IDENTITIES | {"neg", "mul"} and use.step.outputs[0] not in seen:
-                left.append(use.step.outputs[0])
+                pending.append(use.step.outputs[0])
                 seen.add(use.step.outputs[0])
     return False
 
 
-def _is_curved_in(graph, v, root, relu):
-    """Whether a value is an elementwise function of the root and of what the program is given, and no affine one.
+def _is_curved_in(graph: ValueGraph, v: int, root: int, relu: int) -> bool:
+    """Whether a value is an elementwise function of the root and of the program's inputs, and not affine.
 
-    What it is through the relu itself does not count: a relu's output may be added to anything that is made of it.
+    Paths through the relu itself are ignored: adding a relu's output to something computed from that output does not
+    make it part of another activation.
     """
-    left, seen, curved, found = [v] if v != relu else [], {v, relu}, False, False
-    while left:
-        w = left.pop()
+    pending, seen, curved, reaches_root = [v] if v != relu else [], {v, relu}, False, False
+    while pending:
+        w = pending.pop()
         name, inputs = graph.made_by(w)
         if _unscaled(graph, w) == root:
-            found = True
+            reaches_root = True
         elif name in ELEMENTWISE | PASSING_ON:
             curved = curved or name not in AFFINE_ELEMENTWISE | PASSING_ON
-            left += [u for u in inputs if u not in seen]
+            pending += [u for u in inputs if u not in seen]
             seen.update(inputs)
         elif name:
             return False
-    return curved and found
+    return curved and reaches_root
 
 
-def _unscaled(graph, v):
-    """The value that this one is but for its type, its sign, and numbers that it is multiplied by."""
+def _unscaled(graph: ValueGraph, v: int) -> int:
+    """The value that this one is a multiple of, by a known number, perhaps in another type."""
     while True:
         v = graph.uncast(v)
         name, inputs = graph.made_by(v)
@@ -269,8 +276,8 @@ def _unscaled(graph, v):
             return v
 
 
-def _is_hard_sigmoid(graph, step, x):
-    """Whether it is a clip of x + c to 0..d: a gate, whose lower end is no relu's."""
+def _is_hard_sigmoid(graph: ValueGraph, step: Step, x: int) -> bool:
+    """Whether a step clips x + c to 0..d. That is a gate, and its lower end is not a relu."""
     clipped = step.name == "clamp"
     uses = graph.uses.get(step.outputs[0], ())
     if uses and all(use.step.name == "min" for use in uses):

@@ -21,15 +21,15 @@ A tapped program runs as a whole, with an array added to each of several marked 
     ([3.0, 1.0, 5.0], 10.0)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from jaxcam.tracing._jaxpr import inner_jaxpr, inner_jaxprs, live, title_of
 from jaxcam.tracing._marks import MARK, marks
-from jaxcam.tracing._steps import FlatProgram, evaluate, flatten, needed
+from jaxcam.tracing._steps import FlatProgram, Step, evaluate, flatten, needed
 
 
 class Split(NamedTuple):
@@ -133,7 +133,7 @@ class _MarkedValue(NamedTuple):
     aval: Any
 
 
-def _flattened(names, closed):
+def _flattened(names: Sequence[str], closed: ClosedJaxpr) -> tuple[FlatProgram, tuple[bool, ...]]:
     """The program as steps, and for each input of `closed` whether the program needs it; it has no others.
 
     Calls are written out only if they hold one of the marks. The marks themselves become plain identities.
@@ -155,12 +155,12 @@ def _flattened(names, closed):
     return flat._replace(steps=tuple(steps)), needs
 
 
-def _given(program, needs, values):
+def _given(program: FlatProgram, needs: Sequence[bool], values: Sequence[Any]) -> dict[int, Any]:
     """The program's inputs and constants by number, from values for all inputs of the program before `live`."""
     return program.given(value for value, need in zip(values, needs, strict=True) if need)
 
 
-def _marked_value(program, name, after):
+def _marked_value(program: FlatProgram, name: str, after: ClosedJaxpr | None) -> _MarkedValue:
     """The value with this mark, or what `after` makes of it."""
     (step,) = (step for step in program.steps if step.name == MARK and step.params["name"] == name)
     (before,), (behind,) = step.inputs, step.outputs
@@ -170,7 +170,7 @@ def _marked_value(program, name, after):
     return _MarkedValue(result, result, after.out_avals[0])
 
 
-def _result_of(after, program: FlatProgram, value, name):
+def _result_of(after: ClosedJaxpr, program: FlatProgram, value: int, name: str) -> int:
     """The value that the program makes of another one by applying `after`, equation by equation."""
     # A constant may be made several times, so each variable of `after` stands for a set of values.
     numbers = {after.jaxpr.invars[0]: _with_marked(program.steps, [value])}
@@ -197,7 +197,7 @@ def _result_of(after, program: FlatProgram, value, name):
     return min(numbers[results[0]])  # the result itself comes before its copies behind other marks
 
 
-def _with_marked(steps, numbers):
+def _with_marked(steps: Sequence[Step], numbers: Iterable[int]) -> set[int]:
     """The values, and the same values behind the marks that they go through."""
     numbers = set(numbers)
     for step in steps:
@@ -206,7 +206,7 @@ def _with_marked(steps, numbers):
     return numbers
 
 
-def _matches(step, eqn, numbers, constants):
+def _matches(step: Step, eqn: JaxprEqn, numbers: dict[Any, set[int]], constants: dict[int, Any]) -> bool:
     """Whether a step of the program is the equation of `after`, on values that match its variables."""
     if step.name != eqn.primitive.name or len(step.inputs) != len(eqn.invars):
         return False
@@ -219,12 +219,12 @@ def _matches(step, eqn, numbers, constants):
     return _comparable_params(step.params) == _comparable_params(eqn.params)
 
 
-def _are_equal(a, b):
+def _are_equal(a: Any, b: Any) -> bool:
     a, b = np.asarray(a), np.asarray(b)
     return a.shape == b.shape and a.dtype == b.dtype and bool((a == b).all())
 
 
-def _comparable_params(params):
+def _comparable_params(params: dict[str, Any]) -> dict[str, Any]:
     """An equation's parameters as text, and the constants in them as bytes; functions are left out."""
     comparable = {}
     for key, value in params.items():

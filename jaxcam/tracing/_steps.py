@@ -17,7 +17,7 @@ well, which are one step here; `marks` and `inner_jaxprs` only look.
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from jaxcam.tracing._jaxpr import binder, inner_jaxpr
 
@@ -66,7 +66,7 @@ class FlatProgram(NamedTuple):
         return self.constants | dict(zip(self.inputs, inputs, strict=True))
 
 
-Enter = Callable[["Builder", Any, tuple[int, ...]], Sequence[int] | None]
+Enter = Callable[["Builder", JaxprEqn, tuple[int, ...]], Sequence[int] | None]
 
 
 def flatten(closed: ClosedJaxpr, enter: Enter) -> FlatProgram:
@@ -114,7 +114,7 @@ class Builder:
         self.constants[number] = value
         return number
 
-    def add_step(self, eqn: Any, inputs: Sequence[int], blocks: Sequence[Block] = ()) -> tuple[int, ...]:
+    def add_step(self, eqn: JaxprEqn, inputs: Sequence[int], blocks: Sequence[Block] = ()) -> tuple[int, ...]:
         """Adds an equation as one step and returns the numbers of its outputs."""
         outputs = tuple(self.new_id(var.aval) for var in eqn.outvars)
         name, params = eqn.primitive.name, eqn.params

@@ -1,7 +1,8 @@
-"""Other rules for the backward pass of a relu, wherever in a function it is and however it is written.
+"""Other rules for the backward pass of every relu in a function, however the relu is written.
 
-The function is traced, its relus are found in the program, and the program is run with another rule at each: the values
-are the same, the gradient is not. Nothing is swapped in the model, so a functional relu is as good as a layer.
+The function is traced, its relus are found in the program, and the program is evaluated with another rule at each of
+them. Its values stay the same, its gradient changes. Nothing is replaced in the model, so a functional relu is treated
+as a relu layer is.
 
     >>> import jax, jax.numpy as jnp
     >>> def f(x):
@@ -12,19 +13,19 @@ are the same, the gradient is not. Nothing is swapped in the model, so a functio
 
 A relu is a value that is `x` where `x > 0` and zero elsewhere: `jax.nn.relu`, `jnp.maximum(x, 0)`, `jnp.where(x > 0, x,
 0)` in all its spellings, `jnp.clip(x, 0)`, `x * (x > 0)`, and the lower end of `relu6` and `jnp.clip(x, 0, 6)`. jit,
-remat, scan and cond are entered; a while loop has no reverse mode, and shard_map is left as it is. Not a relu, though
-it is written as one:
+remat, scan and cond are entered. A while loop has no reverse mode, and shard_map is not entered. Two kinds of value
+are written like a relu and are not one:
 
-- a guard: the maximum of a variance and zero, which goes into a square root, a logarithm or a denominator and nowhere
-  else. `log1p(relu(x))` is none, as it needs no guard;
-- a part of another activation: a relu of x that is added to a function of the same x that is not linear, as in celu,
-  PReLU and softplus, and the clip of a shifted value in a hard sigmoid, `clip(x + 3, 0, 6)`.
+- A guard: the maximum of a variance and zero, if only square roots, logarithms and denominators read it.
+  `log1p(relu(x))` has a relu, because it needs no guard.
+- A part of another activation: a relu of x that is added to a function of the same x that is not linear, as in celu,
+  PReLU and softplus; and the clip of a shifted value in a hard sigmoid, `clip(x + 3, 0, 6)`.
 
-A function with a rule of its own (`jax.custom_jvp`, `jax.custom_vjp`) keeps it, unless it is nothing but a relu, or a
-block of layers with a relu among them: that is entered, as its own rule is the plain gradient.
+A function with a custom rule (`jax.custom_jvp`, `jax.custom_vjp`) keeps the rule, with two exceptions that are entered:
+a function that is nothing but a relu, and a block of layers with a relu among them, whose rule is the plain gradient.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -37,16 +38,16 @@ Rule = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def guided(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The same function with guided backprop's rule at each relu: a gradient g goes back as g where x > 0 and g > 0.
+    """The same function with guided backprop's rule at each relu: a gradient g becomes g if x > 0 and g > 0, else 0.
 
     Args:
-      f: from a pytree with float arrays to any pytree. It is traced when it is called: under `jax.jit` that is once.
+      f: from a pytree with float arrays to any pytree. It is traced at every call, or once under `jax.jit`.
 
     Returns:
       A function with the values of `f`, for reverse mode: `jax.grad`, `jax.vjp`.
 
     Raises:
-      ValueError: when it is called, where f has no relu: guided backprop would be the plain gradient.
+      ValueError: when it is called, if f has no relu: guided backprop would be the plain gradient.
 
     Springenberg et al., "Striving for simplicity: the all convolutional net", ICLR 2015 workshop, section 3.4.
 
@@ -59,7 +60,7 @@ def guided(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def deconvnet(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The same function with the deconvnet's rule at each relu: a gradient g goes back as relu(g), wherever x is.
+    """The same function with the deconvnet's rule at each relu: a gradient g becomes relu(g), whatever x is.
 
     Args:
       f: as in `guided`.
@@ -68,7 +69,7 @@ def deconvnet(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
       A function with the values of `f`, for reverse mode: `jax.grad`, `jax.vjp`.
 
     Raises:
-      ValueError: when it is called, where f has no relu.
+      ValueError: when it is called, if f has no relu.
 
     Zeiler & Fergus, "Visualizing and understanding convolutional networks", ECCV 2014, section 2.1.
 
@@ -99,8 +100,8 @@ _deconvnet.defvjp(
 )
 
 
-def _with_rule(f, rule: Rule, rule_title):
-    def ruled(x):
+def _with_rule(f: Callable[[Any], Any], rule: Rule, rule_title: str) -> Callable[[Any], Any]:
+    def ruled(x: Any) -> Any:
         leaves, tree = jax.tree.flatten(x)
         closed, shapes = jax.make_jaxpr(lambda leaves: f(jax.tree.unflatten(tree, leaves)), return_shape=True)(leaves)
         live_program, needs = _jaxpr.live(closed)
@@ -117,7 +118,9 @@ def _with_rule(f, rule: Rule, rule_title):
 
 
 # ---- Evaluating a program with another rule at its relus.
-def _evaluate_with_rule(steps, values, relus, rule):
+def _evaluate_with_rule(
+    steps: Sequence[_steps.Step], values: dict[int, Any], relus: dict[int, int], rule: Rule
+) -> dict[int, Any]:
     """The values that the steps make; `relus` has the index of x among the inputs of the step that makes each relu."""
 
     def at_relus(step, inputs, values):
@@ -132,7 +135,7 @@ def _evaluate_with_rule(steps, values, relus, rule):
     return _steps.evaluate(steps, values, rule=at_relus)
 
 
-def _relu_with_rule(step, inputs, y, place, rule):
+def _relu_with_rule(step: _steps.Step, inputs: list[Any], y: jax.Array, place: int, rule: Rule) -> jax.Array:
     x, fixed = inputs[place], jax.lax.stop_gradient(y)
     y = rule(x, fixed)
     if step.name == "clamp":  # the upper bound has no rule
@@ -140,7 +143,9 @@ def _relu_with_rule(step, inputs, y, place, rule):
     return y
 
 
-def _blocks_with_rule(step, inputs, values, relus, rule):
+def _blocks_with_rule(
+    step: _steps.Step, inputs: list[Any], values: dict[int, Any], relus: dict[int, int], rule: Rule
+) -> list[Any]:
     """The outputs of a remat, a scan or a cond with relus in it."""
     params = step.params
 

@@ -24,7 +24,7 @@ SMOOTH = set(
 
 def activations(module):
     """Every function of a module that takes one array and no other argument to an array."""
-    found = {}
+    functions = {}
     for name in sorted(set(dir(module))):
         f = getattr(module, name)
         if name.startswith(("_", "get_")) or not callable(f) or inspect.isclass(f):
@@ -34,8 +34,8 @@ def activations(module):
         except ValueError:
             continue
         if len(required) == 1 and name in PIECEWISE | SMOOTH or (module is jax.nn and len(required) == 1):
-            found[name] = f
-    return found
+            functions[name] = f
+    return functions
 
 
 def largest_second_derivative(f, x):
@@ -147,6 +147,35 @@ def regularised(x):
 regularised.defvjp(lambda x: (x, x), lambda x, g: (g + 0.1 * x,))
 
 
+@jax.custom_jvp
+def read_by_its_rule(x, y):
+    """x, with a tangent in y as well."""
+    return x
+
+
+read_by_its_rule.defjvp(lambda primals, tangents: (primals[0], tangents[0] + tangents[1]))
+
+
+@jax.custom_vjp
+def read_by_its_rule_vjp(x, y):
+    return x
+
+
+read_by_its_rule_vjp.defvjp(lambda x, y: (x, None), lambda _, g: (g, g))
+
+
+@jax.custom_vjp
+def zero_with_a_slope(x):
+    return jnp.zeros_like(x)
+
+
+zero_with_a_slope.defvjp(lambda x: (jnp.zeros_like(x), None), lambda _, g: (g,))
+
+
+def read_by_a_rule_in_a_scan(A):
+    return jax.lax.scan(lambda c, x: (read_by_its_rule_vjp(c, jnp.exp(x)), None), A[0], A)[0]
+
+
 def squares_under_scan(A):
     return jax.lax.scan(lambda c, x: (c * x, None), A[0, 0], A.reshape(16, 8))[0]
 
@@ -213,6 +242,16 @@ COMPOSITES = {
     "straight-through of a smooth value by vjp": (lambda A: straight_through_vjp(jnp.exp(A)), False),
     "a square of a straight-through by vjp": (lambda A: straight_through_vjp(A) ** 2, False),
     "a gradient with a term of its own": (regularised, False),
+    "a smooth value that only a rule reads": (lambda A: read_by_its_rule(A, jnp.exp(A)), False),
+    "a smooth value that only a rule reads, under jit": (jax.jit(lambda A: read_by_its_rule(A, jnp.exp(A))), False),
+    "a smooth value that only a rule by vjp reads": (lambda A: read_by_its_rule_vjp(A, jnp.exp(A)), False),
+    "a smooth value that only a rule by vjp reads, under jit": (
+        jax.jit(lambda A: read_by_its_rule_vjp(A, jnp.exp(A))),
+        False,
+    ),
+    "a smooth value that only a rule reads, in a scan": (read_by_a_rule_in_a_scan, False),
+    "a smooth value that a constant has a slope in": (lambda A: zero_with_a_slope(jnp.exp(A)), False),
+    "a piecewise affine value that only a rule reads": (lambda A: read_by_its_rule_vjp(A, jax.nn.relu(A)), True),
     "applied at an index": (lambda A: A.at[0].apply(jnp.sin), False),
     "a ref": (written_to_a_ref, False),
     "bits": (through_its_bits, True),
@@ -225,7 +264,8 @@ def test_composites(name):
     if name == "a ref" and not hasattr(jax, "new_ref"):
         pytest.skip("this jax has no refs")
     f, affine = COMPOSITES[name]
-    assert certify(f, A).affine == affine
+    certificate = certify(f, A)
+    assert certificate.affine == affine == (not certificate.stops) == (not certificate.frontier)
 
 
 UNARY = {
