@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._base import checks
-from jaxcam.cutting import Cut, activations, check_cut, check_map, check_target, chosen
+from jaxcam.cutting import Cut, activations, check_cut, check_spatial, check_target, resolve_target
 from jaxcam.derivatives import certificate as linearity
 from jaxcam.formulas import scores, weights
 from jaxcam.methods import derivatives_of_Y
@@ -149,8 +149,8 @@ def diagnose(
 def _measured(cut, image, target, *, score, link, batch_size):
     at_layers, outputs = activations(cut, image)
     A = at_layers[cut.layer]
-    check_map(cut.layer, A)
-    target, _ = chosen(outputs, target)
+    check_spatial(cut.layer, A)
+    target, _ = resolve_target(outputs, target)
 
     def head(point):
         return cut.head(cut.params, point[cut.layer], image)

@@ -1,12 +1,18 @@
-"""A model and a layer as two pure functions, `features` and `head`."""
+"""A model and a layer as two pure functions, `features` and `head`.
+
+`cut` makes them of a model of any framework that is known, `Cut` of any two functions, and `SelfCutting` is the base
+class of networks that bring their own. The rest is for other packages: checks of a cut and a target, and a memo.
+"""
 
 from jaxcam.cutting._at_layer import cut as cut
 from jaxcam.cutting._at_layer import layers as layers
+from jaxcam.cutting._checks import ResolvedTarget as ResolvedTarget
 from jaxcam.cutting._checks import check_cut as check_cut
-from jaxcam.cutting._checks import check_map as check_map
+from jaxcam.cutting._checks import check_spatial as check_spatial
 from jaxcam.cutting._checks import check_target as check_target
-from jaxcam.cutting._checks import chosen as chosen
+from jaxcam.cutting._checks import resolve_target as resolve_target
 from jaxcam.cutting._cut import Cut as Cut
 from jaxcam.cutting._cut import Cuts as Cuts
 from jaxcam.cutting._cut import activations as activations
-from jaxcam.cutting._memo import Shared as Shared
+from jaxcam.cutting._memo import Memo as Memo
+from jaxcam.cutting._self_cutting import SelfCutting as SelfCutting

@@ -36,40 +36,17 @@ Any two pure functions make a cut; neither Flax nor a layer is needed:
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 
+from jaxcam.cutting._checks import layer_choices
 from jaxcam.cutting._cut import Cut, Cuts
-from jaxcam.cutting._trace import (
-    _choices,
-    _halves,
-    _image,
-    _opened,
-    _shape,
-    _split,
-    _tap,
-    _tapped,
-    _trace,
-    _without_batch,
-)
-
-
-@runtime_checkable
-class ComesApart(Protocol):
-    """A network that knows how to come apart at its layers, such as `jaxcam.VGG`."""
-
-    layers: Sequence[str]
-    image_shape: tuple[int, ...]
-
-    def halves(self, layer: str) -> tuple[Any, Callable, Callable]:
-        """The parameters, and the two functions of a `jaxcam.Cut`: `features(params, x)` and `head(params, A, x)`."""
-        ...
-
-    def taps(self, layers: Sequence[str]) -> tuple[Any, Callable]:
-        """The parameters, and the function of a `jaxcam.Cuts`: `tapped(params, deltas, x)`."""
-        ...
+from jaxcam.cutting._program import traced_model
+from jaxcam.cutting._self_cutting import SelfCutting
+from jaxcam.cutting._spec import image_struct, spec_of
+from jaxcam.cutting._traced_cuts import traced_cut, traced_cuts
 
 
 @overload
@@ -119,7 +96,8 @@ def cut(
     is now, without it when the cut first sees an image; either way nothing is computed for it.
 
     Args:
-      model: a `flax.nnx.Module`, `(linen_module, variables)`, or a Keras 3 model on its JAX backend.
+      model: a `flax.nnx.Module`, `(linen_module, variables)`, a Keras 3 model on its JAX backend, or a network that
+        inherits from `jaxcam.cutting.SelfCutting`, such as a `jaxcam.VGG`.
       layer: a name that `jaxcam.layers` lists, the path to the layer joined by "/": "stages/0/conv2". The activation is
         what the layer returns; for a `jaxcam.VGG` it is the value after the relu, as in the papers. A list or a tuple
         of names gives a `Cuts`; the options are then those of each of its layers.
@@ -141,7 +119,7 @@ def cut(
       "inputs".
 
     Raises:
-      TypeError: not a model of these kinds.
+      TypeError: not a model of these kinds, or an option that a network that cuts itself does not take.
       ValueError: no such layer, and which there are; a layer that is not called, or called more than once, or inside a
         scan or a vmap; random numbers in eval mode; an `after` or a `grid` that does not fit; no layers at all, or one
         of them twice.
@@ -153,49 +131,23 @@ def cut(
         ...
       ValueError: no layer 'block9_conv1': choose one of block1_conv1, block1_conv2, ..., predictions
     """
-    several = isinstance(layer, list | tuple)
-    layers: tuple[str, ...] = tuple(layer) if isinstance(layer, list | tuple) else (layer,)
-    if not layers:
-        raise ValueError("no layers: a name, or several, that jaxcam.layers lists")
-    twice = [name for name, count in Counter(layers).items() if count > 1]
-    if twice:
-        raise ValueError(f"layer {twice[0]!r} is given twice: each layer once")
-    if isinstance(model, ComesApart):
-        given = {"inputs": inputs or None, "after": after, "grid": grid, "prefix": prefix or None}
-        for option, value in given.items():
-            if value is not None:
-                raise TypeError(f"a jaxcam.VGG takes no {option}: its layers are cut after their activation")
-        if several:
-            params, tapped = model.taps(layers)
-            if image_shape is not None:
-                jax.eval_shape(tapped, params, {}, _image(image_shape))
-            return Cuts(params, tapped, layers)
-        params, features, head = model.halves(layers[0])
+    names = tuple(layer) if isinstance(layer, list | tuple) else (layer,)
+    _check_layer_names(names)
+    if isinstance(model, SelfCutting):
+        _check_no_options(model, inputs=inputs or None, after=after, grid=grid, prefix=prefix or None)
+        _check_known(names, model.layers)
+        own_cut = model.cuts_at(names) if isinstance(layer, list | tuple) else model.cut_at(layer)
         if image_shape is not None:
-            jax.eval_shape(features, params, _image(image_shape))
-        return Cut(params, features, head, layers[0], False)
+            _check_image(own_cut, image_struct(image_shape))
+        return own_cut
     if prefix and grid is None:
         raise ValueError(f"prefix={prefix} goes with grid=(h, w), the shape of the tokens that are left")
-    params, how, names = _opened(
-        model, layers, inputs, image_shape, after=after, grid=grid, prefix=prefix, batched=batched
+    params, spec, known = spec_of(
+        model, names, inputs, image_shape, after=after, grid=grid, prefix=prefix, batched=batched
     )
-    for name in layers:
-        if names is not None and name not in names:
-            raise ValueError(f"no layer {name!r}: {_choices(name, names)}")
-    if several:
-        tapped = how.run.shared.once(_tapped, how)
-        if how.image_shape is not None:
-            tap, _, _ = _tap(how, params, _image(how.image_shape))
-            for name in layers:
-                _shape(tap.avals[name], how, name)
-        return Cuts(params, tapped, layers)
-    features, head = how.run.shared.once(_halves, how)
-    reads = None
-    if how.image_shape is not None:
-        split, _, _ = _split(how, params, _image(how.image_shape))
-        _shape(split.aval, how, layers[0])
-        reads = split.reads[-1] or prefix > 0
-    return Cut(params, features, head, layers[0], reads)
+    if known is not None:
+        _check_known(names, known)
+    return traced_cuts(spec, params) if isinstance(layer, list | tuple) else traced_cut(spec, params)
 
 
 def layers(
@@ -221,24 +173,54 @@ def layers(
       >>> jaxcam.layers(jaxcam.digits())["block3_conv2"]
       (16, 16, 64)
     """
-    if isinstance(model, ComesApart):
-        image, found = _image(image_shape or model.image_shape), {}
+    if isinstance(model, SelfCutting):
+        image, found = image_struct(image_shape or model.image_shape), {}
         for name in model.layers:
-            params, features, _ = model.halves(name)
-            found[name] = jax.eval_shape(features, params, image).shape
+            own_cut = model.cut_at(name)
+            found[name] = jax.eval_shape(own_cut.features, own_cut.params, image).shape
         return found
-    params, how, _ = _opened(model, None, inputs, image_shape, batched=batched)
-    if how.image_shape is None:
+    params, spec, _ = spec_of(model, None, inputs, image_shape, batched=batched)
+    if spec.image_shape is None:
         raise ValueError("image_shape is needed: layers(model, (h, w, channels)), the shape of one image")
-    _, _, marks, _ = _trace(how, params, _image(how.image_shape))
+    marks = traced_model(spec, params, image_struct(spec.image_shape)).marks
     count = Counter(mark.name for mark in marks)
 
     def can_be_cut(mark):
         single = count[mark.name] == 1 and "[" not in mark.name
         return single and not mark.within and jnp.issubdtype(mark.aval.dtype, jnp.floating)
 
-    return {
-        mark.name: jax.eval_shape(lambda value: _without_batch(value, how), mark.aval).shape
-        for mark in marks
-        if can_be_cut(mark)
-    }
+    return {mark.name: jax.eval_shape(spec.without_batch_axis, mark.aval).shape for mark in marks if can_be_cut(mark)}
+
+
+def _check_layer_names(names: tuple[str, ...]) -> None:
+    """Raises a ValueError if there are no layers, or one of them is given twice."""
+    if not names:
+        raise ValueError("no layers: a name, or several, that jaxcam.layers lists")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"layer {twice[0]!r} is given twice: each layer once")
+
+
+def _check_known(names: tuple[str, ...], known: Sequence[str]) -> None:
+    """Raises a ValueError if a layer is none of the model's."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no layer {name!r}: {layer_choices(name, known)}")
+
+
+def _check_no_options(model: SelfCutting, **options: Any) -> None:
+    """Raises a TypeError if an option of traced models is given for a network that cuts itself."""
+    for option, value in options.items():
+        if value is not None:
+            raise TypeError(
+                f"a {type(model).__name__} takes no {option}: it cuts itself at its layers, a jaxcam.VGG after their "
+                "activation"
+            )
+
+
+def _check_image(cut: Cut | Cuts, image: jax.ShapeDtypeStruct) -> None:
+    """Traces the cut of a network that cuts itself, so that the network makes its own checks of the image now."""
+    if isinstance(cut, Cuts):
+        jax.eval_shape(cut.tapped, cut.params, {}, image)
+    else:
+        jax.eval_shape(cut.features, cut.params, image)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""What `jaxcam.cut` returns: a model in two functions at a layer, or one that can be added to at several layers."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ class Cut:
 
     def __repr__(self) -> str:
         known = {None: "", True: ", the head reads the input", False: ", the head does not read the input"}
-        return f"Cut(layer={self.layer!r}, {_size(self.params):,} parameters{known[self.reads_input]})"
+        return f"Cut(layer={self.layer!r}, {_parameter_count(self.params):,} parameters{known[self.reads_input]})"
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["tapped", "layers"])
@@ -70,15 +70,15 @@ class Cuts:
     layers: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Cuts(layers={self.layers!r}, {_size(self.params):,} parameters)"
+        return f"Cuts(layers={self.layers!r}, {_parameter_count(self.params):,} parameters)"
 
 
-def _size(params):
+def _parameter_count(params):
     return sum(leaf.size for leaf in jax.tree.leaves(params) if hasattr(leaf, "size"))
 
 
-def activations(cut: Cut | Cuts, image: Any) -> tuple[dict[Any, jax.Array], Any]:
-    """The activations of one example by layer, and the model's outputs."""
+def activations(cut: Cut | Cuts, image: Any) -> tuple[dict[str, jax.Array], Any]:
+    """The activations of one example by layer, and the model's outputs, a pytree."""
     if isinstance(cut, Cuts):
         return cut.tapped(cut.params, {}, image)
     A = cut.features(cut.params, image)

@@ -1,6 +1,8 @@
-"""TODO."""
+"""Keras 3 on its JAX backend: while the model is traced, its layers are instances of a subclass that marks.
 
-import functools
+The layers are the user's own, so a mark is the identity in every other thread.
+"""
+
 import inspect
 import threading
 from typing import Any
@@ -8,52 +10,60 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcam.cutting._run import Opened, Run, _named, _streams, _subclass
-from jaxcam.tracing import mark
+from jaxcam.cutting._functional_model import FunctionalModel, ModelCall, RandomStreams
+from jaxcam.cutting._marking import mark_with_names, marking_subclass, modules_to_mark
 
-# Keras: its layers are instances of a marking subclass while they are traced.
-_keras_lock = threading.RLock()
+_lock = threading.RLock()
 
 
-def _open_keras(model, keras) -> Opened:
+def from_keras(model: Any, keras: Any) -> FunctionalModel:
+    """The weights of a Keras model and the function that calls it.
+
+    Args:
+      model: the model.
+      keras: the module, which whoever has a model has imported.
+
+    Raises:
+      ValueError: Keras runs on another backend, or the model is not built.
+    """
     if keras.backend.backend() != "jax":
         raise ValueError(f"Keras runs on {keras.backend.backend()}: set KERAS_BACKEND=jax before it is imported")
     if not model.built:
         raise ValueError(f"the Keras model {model.name!r} is not built: call it on an image first")
-    variables = model.variables
-    seeds = [variable for variable in variables if variable.path.endswith("seed_generator_state")]
-    learned = [variable for variable in variables if all(variable is not seed for seed in seeds)]
+    seeds = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
+    learned = [variable for variable in model.variables if all(variable is not seed for seed in seeds)]
     # Copies: Keras gives its own arrays away when it trains or predicts.
     params = [jnp.array(variable.value, copy=True) for variable in learned]
-    modules = dict(_keras_layers(model))
+    layers_by_name = dict(_named_layers(model))
     takes = inspect.signature(model.call).parameters
     training = {"training": False} if "training" in takes else {}
 
-    def run(params, streams, args, kwargs, layers):
+    def call(params, random_streams, args, kwargs, layers):
         kwargs = {**training, **kwargs}
         if len(getattr(model, "inputs", None) or ()) > 1:  # a functional model takes its inputs in one structure
             unnamed = iter(args)
             named = {t.name: kwargs.pop(t.name) if t.name in kwargs else next(unnamed) for t in model.inputs}
             args = (named if isinstance(model.input, dict) else list(named.values()),)
-        values = [*zip(learned, params, strict=True), *zip(seeds, streams, strict=True)]
-        with _keras_lock, keras.StatelessScope(state_mapping=values):
+        values = [*zip(learned, params, strict=True), *zip(seeds, random_streams, strict=True)]
+        with _lock, keras.StatelessScope(state_mapping=values):
             classes: list[tuple[Any, type]] = []
             try:
-                for module, names in _named(modules.items(), layers):
-                    classes.append((module, type(module)))
-                    object.__setattr__(module, "__class__", _keras_marking(type(module), names))
+                for layer, names in modules_to_mark(layers_by_name.items(), layers):
+                    classes.append((layer, type(layer)))
+                    object.__setattr__(layer, "__class__", _marking_class(type(layer), names))
                 return model(*args, **kwargs)
             finally:
-                for module, cls in classes:
-                    object.__setattr__(module, "__class__", cls)
+                for layer, cls in classes:
+                    object.__setattr__(layer, "__class__", cls)
 
-    seed_values = [jax.ShapeDtypeStruct(seed.shape, jnp.dtype(seed.dtype)) for seed in seeds]
+    streams = RandomStreams.of([jax.ShapeDtypeStruct(seed.shape, jnp.dtype(seed.dtype)) for seed in seeds])
     shape: Any = getattr(model, "input_shape", None)  # a subclassed model has none
     known = isinstance(shape, tuple) and len(shape) > 1 and all(isinstance(size, int) for size in shape[1:])
-    return Opened(params, _streams(seed_values), Run(run), tuple(modules), shape[1:] if known else None)
+    return FunctionalModel(params, streams, ModelCall(call), tuple(layers_by_name), shape[1:] if known else None)
 
 
-def _keras_layers(layer, path=()):
+def _named_layers(layer, path=()):
+    """Every layer inside a layer, by its path."""
     names: set[str] = set()
     for child in layer._flatten_layers(include_self=False, recursive=False):
         name, number = child.name, 0
@@ -61,18 +71,18 @@ def _keras_layers(layer, path=()):
             number += 1
             name = f"{child.name}_{number}"
         names.add(name)
-        here = (*path, name)
+        child_path = (*path, name)
         if type(child).__name__ != "InputLayer":
-            yield "/".join(here), child
-            yield from _keras_layers(child, here)
+            yield "/".join(child_path), child
+            yield from _named_layers(child, child_path)
 
 
-def _keras_marking(cls, names):
+def _marking_class(cls, names):
+    """The class with a `__call__` that marks in this thread."""
     thread = threading.get_ident()
 
     def __call__(self, *args, **kwargs):
-        out = super(Marking, self).__call__(*args, **kwargs)
-        return functools.reduce(mark, names, out) if threading.get_ident() == thread else out
+        out = cls.__call__(self, *args, **kwargs)
+        return mark_with_names(out, names) if threading.get_ident() == thread else out
 
-    Marking = _subclass(cls, __call__)
-    return Marking
+    return marking_subclass(cls, __call__)

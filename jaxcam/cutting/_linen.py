@@ -1,62 +1,76 @@
-"""TODO."""
+"""Flax Linen: while the model is called, an interceptor marks what its modules return."""
 
 import inspect
+from typing import Any
 
 from flax import linen as nn
 from flax import nnx
 
-from jaxcam.cutting._nnx import _evaluate
-from jaxcam.cutting._run import EVALUATION, Run, _with_flags
+from jaxcam.cutting._eval_mode import EVAL_FLAGS, with_eval_flags
+from jaxcam.cutting._functional_model import FunctionalModel, ModelCall, RandomStreams
+from jaxcam.cutting._memo import Memo
+from jaxcam.cutting._nnx import set_eval_mode
 from jaxcam.tracing import mark
 
+_calls = Memo()
 
-# Flax Linen: an interceptor marks what a module's call returns, for as long as the call of the model takes.
-def _linen_run(module):
-    def run(variables, streams, args, kwargs, layers):
-        del streams
+
+def from_linen(module: nn.Module, variables: Any) -> FunctionalModel:
+    """The variables of a Linen module and the function that calls it."""
+    call = _calls.remembered(_model_call, module, exact=[module])
+    return FunctionalModel(variables, RandomStreams.of(()), call, layer_names=None)
+
+
+def _model_call(model) -> ModelCall:
+    def call(variables, random_streams, args, kwargs, layers):
+        del random_streams
         active: list[nn.Module] = []
 
-        def marking(call, args, kwargs, context):
+        def marking(next_call, args, kwargs, context):
             module = context.module
             if context.method_name != "__call__":
-                return call(*args, **kwargs)
-            args, kwargs = _evaluated(module, context.orig_method, args, kwargs)
+                return next_call(*args, **kwargs)
+            args, kwargs = _in_eval_mode(module, context.orig_method, args, kwargs)
             # A class whose call calls its parent's is one call. Equal modules are not the same.
             outermost = not any(module is other for other in active)
             active.append(module)
             try:
-                out = call(*args, **kwargs)
+                out = next_call(*args, **kwargs)
             finally:
                 active.pop()
             name = "/".join(module.path)
             return mark(out, name) if outermost and name and (layers is None or name in layers) else out
 
         with nn.intercept_methods(marking):
-            return module.apply(variables, *args, **_with_flags(type(module).__call__, (None, *args), kwargs))
+            return model.apply(variables, *args, **with_eval_flags(type(model).__call__, (None, *args), kwargs))
 
-    return Run(run)
+    return ModelCall(call)
 
 
-def _evaluated(module, method, args, kwargs):
-    """The arguments of a module's call, with its flags and theirs in eval mode; modules are copies for this call."""
-    own = isinstance(module, nn.BatchNorm | nn.Dropout)
-    for name, value in EVALUATION.items():
+def _in_eval_mode(module, method, args, kwargs):
+    """Sets a module's flags for eval mode, and returns the arguments of its call with the flags in them.
+
+    Linen makes a copy of each module for the call, so the user's modules are left as they were.
+    """
+    is_linens_own = isinstance(module, nn.BatchNorm | nn.Dropout)
+    for name, value in EVAL_FLAGS.items():
         if isinstance(getattr(module, name, None), bool):
-            object.__setattr__(module, name, None if own else value)  # their call may not have both
+            # Their call may not have the flag as an attribute and as an argument.
+            object.__setattr__(module, name, None if is_linens_own else value)
     if isinstance(module, nnx.bridge.ToLinen):
-        object.__setattr__(module, "nnx_class", _in_eval_mode(module.nnx_class))
+        object.__setattr__(module, "nnx_class", _builder_in_eval_mode(module.nnx_class))
     name = "use_running_average" if isinstance(module, nn.BatchNorm) else "deterministic"
-    if own and name in inspect.signature(method).parameters:
+    if is_linens_own and name in inspect.signature(method).parameters:
         args, kwargs = args[:1], {**{k: v for k, v in kwargs.items() if k != "rng"}, name: True}
     return args, kwargs
 
 
-def _in_eval_mode(nnx_class):
-    """The class of an NNX module inside a Linen one, its instances in eval mode."""
+def _builder_in_eval_mode(nnx_class):
+    """What builds the NNX module inside a Linen one, with the module in eval mode."""
 
     def build(*args, **kwargs):
         module = nnx_class(*args, **kwargs)
-        _evaluate(module)
+        set_eval_mode(module)
         return module
 
     return build

@@ -1,18 +1,18 @@
-"""One function for models that are the same: jit knows a function by its identity, and compiles anew for another.
+"""A memo of functions, so that models that are the same have the same function, and jit does not compile it again.
 
-Being equal is not being the same. What a model holds may be changed while it stays equal to itself (a module behind a
-lambda, an object of settings), and 1 is equal to True, which a model may tell apart. Where what is held does not say
-all that it means, nothing is shared: the price is a trace.
+Models that are equal are not always the same. What a model holds may change while it stays equal to itself (a module
+behind a lambda, an object of settings), and 1 is equal to True, which a model may tell apart. If what a model holds
+does not say all that it means, nothing is remembered for it: the price is a trace.
 
-    >>> shared = Shared()
+    >>> memo = Memo()
     >>> def make(width):
     ...     return lambda x: x * width
-    >>> shared.once(make, 2) is shared.once(make, 2)
+    >>> memo.remembered(make, 2) is memo.remembered(make, 2)
     True
-    >>> shared.once(make, 1, exact=[1]) is shared.once(make, 1, exact=[True])
+    >>> memo.remembered(make, 1, exact=[1]) is memo.remembered(make, 1, exact=[True])
     False
     >>> settings = object()
-    >>> shared.once(make, 2, exact=[settings]) is shared.once(make, 2, exact=[settings])
+    >>> memo.remembered(make, 2, exact=[settings]) is memo.remembered(make, 2, exact=[settings])
     False
 """
 
@@ -22,27 +22,37 @@ import functools
 import inspect
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from flax import linen as nn
 from flax import nnx
 
+Description = TypeVar("Description")
+Made = TypeVar("Made")
 
-class Shared:
-    """What has been made, by what it was made of; the last 256."""
+
+class Memo:
+    """What functions have made, by the descriptions that they made it from; the last 256."""
 
     def __init__(self):
-        self._made = functools.lru_cache(maxsize=256)(lambda make, description, exact: make(description))
+        self._made = functools.lru_cache(maxsize=256)(lambda make, description, exact_key: make(description))
 
-    def once(self, make: Callable[[Any], Any], description: Any, *, exact: Iterable[Any] = ()) -> Any:
-        """`make(description)`, the same for descriptions that are equal and have the same `exact` parts.
+    def remembered(
+        self, make: Callable[[Description], Made], description: Description, *, exact: Iterable[Any] = ()
+    ) -> Made:
+        """`make(description)`, made once for descriptions that are equal and have the same `exact` parts.
 
-        What cannot be hashed, or holds what may change or an array, is made anew.
+        It is made every time if the description cannot be hashed, or an exact part may change or holds an array.
+
+        Args:
+          make: a function that lives as long as the program: it is part of the key.
+          description: what `make` takes; compared by `==`.
+          exact: values that belong to the description and for which `==` is not enough; compared with their types.
         """
         try:
-            return self._made(make, description, tuple(map(_exact, exact)))
-        except (_NotExact, RecursionError):  # a function that holds itself
+            return self._made(make, description, tuple(map(_exact_key, exact)))
+        except (_MayChangeError, RecursionError):  # RecursionError: a function that holds itself
             return make(description)
         except TypeError as error:
             if "unhashable" not in str(error):
@@ -50,39 +60,44 @@ class Shared:
             return make(description)
 
 
-class _NotExact(Exception):
-    """A part may change, or hold an array, while it stays equal to itself."""
+class _MayChangeError(Exception):
+    """A part may change, or holds an array, while it stays equal to itself."""
 
 
-def _exact(value):
-    """What is equal for parts that are the same for good, types among them."""
+def _exact_key(value):
+    """A key that is equal only for values that are and stay the same, their types included.
+
+    Raises:
+      _MayChangeError: there is no such key.
+    """
     if isinstance(value, nnx.Pytree | nnx.Variable):
-        raise _NotExact
+        raise _MayChangeError
     if isinstance(value, bool | int | float | complex | str | bytes | type | np.dtype | np.generic | enum.Enum | None):
         return type(value), value
     if isinstance(value, tuple | list):
-        return type(value), tuple(map(_exact, value))
+        return type(value), tuple(map(_exact_key, value))
     if isinstance(value, Mapping):
-        return type(value), tuple((key, _exact(item)) for key, item in value.items())
+        return type(value), tuple((key, _exact_key(item)) for key, item in value.items())
     if isinstance(value, functools.partial):
-        return _exact((value.func, value.args, value.keywords))
+        return _exact_key((value.func, value.args, value.keywords))
     frozen = getattr(getattr(type(value), "__dataclass_params__", None), "frozen", False)
     if isinstance(value, nn.Module) or frozen:
         names = [each.name for each in dataclasses.fields(value) if each.name != "parent"]
-        return type(value), tuple((name, _exact(getattr(value, name, None))) for name in names)
+        return type(value), tuple((name, _exact_key(getattr(value, name, None))) for name in names)
     if isinstance(value, types.FunctionType):
-        return value, _exact([*_held(value), *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()])
-    home = type(value).__module__.split(".")[0]
-    if callable(value) and home in ("jax", "jaxlib", "builtins") and not isinstance(value, types.MethodType):
-        return value, _exact(getattr(value, "__wrapped__", None))
-    if home in ("jax", "flax", "numpy") and not hasattr(value, "__array__"):
+        defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        return value, _exact_key([*_closed_over(value), *defaults])
+    library = type(value).__module__.split(".")[0]
+    if callable(value) and library in ("jax", "jaxlib", "builtins") and not isinstance(value, types.MethodType):
+        return value, _exact_key(getattr(value, "__wrapped__", None))
+    if library in ("jax", "flax", "numpy") and not hasattr(value, "__array__"):
         return value
-    raise _NotExact
+    raise _MayChangeError
 
 
-def _held(function):
-    """What a function closes over."""
+def _closed_over(function):
+    """The values that a function closes over."""
     try:
         return list(inspect.getclosurevars(function).nonlocals.values()) if function.__closure__ else []
     except ValueError as error:  # a variable that has no value yet
-        raise _NotExact from error
+        raise _MayChangeError from error

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Flax NNX: the modules of a copy of the model become instances of subclasses that mark what they return."""
 
 import functools
 from collections.abc import Iterator
@@ -6,27 +6,47 @@ from typing import Any
 
 from flax import nnx
 
-from jaxcam.cutting._run import EVALUATION, STATISTICS, Run, _named, _subclass, _with_flags
+from jaxcam.cutting._eval_mode import EVAL_FLAGS, with_eval_flags
+from jaxcam.cutting._functional_model import STATISTICS_MARK, FunctionalModel, ModelCall, RandomStreams
+from jaxcam.cutting._marking import mark_with_names, marking_subclass, modules_to_mark
+from jaxcam.cutting._memo import Memo
 from jaxcam.tracing import mark
 
+_calls = Memo()
 
-# Flax NNX: the modules of a copy become instances of subclasses that mark what they return.
-def _nnx_run(graphdef):
-    def run(params, streams, args, kwargs, layers):
-        model = nnx.merge(graphdef, streams, params, copy=True)
-        _evaluate(model)
-        for module, names in _named(_modules(model), layers):
-            object.__setattr__(module, "__class__", _marking(type(module), names))
-        outputs = model(*args, **_with_flags(model.__call__, args, kwargs))
+
+def from_nnx(model: nnx.Module) -> FunctionalModel:
+    """The parameters of an NNX module and the function that calls it."""
+    graphdef, streams, params = nnx.split(model, nnx.RngState, ...)  # type: ignore[misc]
+    call = _calls.remembered(_model_call, graphdef, exact=_static_values(model))
+    return FunctionalModel(params, RandomStreams.of(streams), call, tuple(dict(_callable_modules(model))))
+
+
+def set_eval_mode(model: Any) -> None:
+    """Sets the flags of a model's modules, in place, on a copy that is ours."""
+    for _, node in nnx.iter_graph(model):
+        if isinstance(node, nnx.Module):
+            for name, value in EVAL_FLAGS.items():
+                if name in vars(node) and isinstance(vars(node)[name], bool | None):
+                    object.__setattr__(node, name, value)
+
+
+def _model_call(graphdef) -> ModelCall:
+    def call(params, random_streams, args, kwargs, layers):
+        model = nnx.merge(graphdef, random_streams, params, copy=True)
+        set_eval_mode(model)
+        for module, names in modules_to_mark(_callable_modules(model), layers):
+            object.__setattr__(module, "__class__", _marking_class(type(module), names))
+        outputs = model(*args, **with_eval_flags(model.__call__, args, kwargs))
         for path, variable in nnx.iter_graph(model):
             if isinstance(variable, nnx.BatchStat):
-                mark(variable.get_value(), f"{STATISTICS}{'/'.join(map(str, path))}")
+                mark(variable.get_value(), f"{STATISTICS_MARK}{'/'.join(map(str, path))}")
         return outputs
 
-    return Run(run)
+    return ModelCall(call)
 
 
-def _static(model) -> list[Any]:
+def _static_values(model) -> list[Any]:
     """What a model holds besides its parameters and modules, without Flax's own notes."""
     return [
         value
@@ -35,33 +55,23 @@ def _static(model) -> list[Any]:
     ]
 
 
-def _modules(model, path=(), above=()) -> Iterator[tuple[str, nnx.Module]]:
-    """Every module that can be called, by its path; one that is shared has several."""
-    for key, child in nnx.iter_children(model):
-        if isinstance(child, nnx.Variable) or any(child is node for node in above):
+def _callable_modules(node, path=(), ancestors=()) -> Iterator[tuple[str, nnx.Module]]:
+    """Every module that can be called, by its path; a module that is shared has several paths."""
+    for key, child in nnx.iter_children(node):
+        if isinstance(child, nnx.Variable) or any(child is ancestor for ancestor in ancestors):
             continue
-        here = (*path, str(key))
+        child_path = (*path, str(key))
         if isinstance(child, nnx.Module) and callable(child):
-            yield "/".join(here), child
-        yield from _modules(child, here, (*above, child))
-
-
-def _evaluate(model) -> None:
-    """Eval mode, on a copy that is ours."""
-    for _, node in nnx.iter_graph(model):
-        if isinstance(node, nnx.Module):
-            for name, value in EVALUATION.items():
-                if name in vars(node) and isinstance(vars(node)[name], bool | None):
-                    object.__setattr__(node, name, value)
+            yield "/".join(child_path), child
+        yield from _callable_modules(child, child_path, (*ancestors, child))
 
 
 @functools.lru_cache(maxsize=4096)
-def _marking(cls, names):
-    """The class with a `__call__` that marks: nothing else of the module changes, for whoever looks at it."""
+def _marking_class(cls, names):
+    """The class with a `__call__` that marks. Nothing else of the module changes, for code that looks at it."""
 
     def __call__(self, *args, **kwargs):
-        return functools.reduce(mark, names, super(Marking, self).__call__(*args, **kwargs))
+        return mark_with_names(cls.__call__(self, *args, **kwargs), names)
 
     keywords = {"pytree": cls._pytree__is_pytree} if hasattr(cls, "_pytree__is_pytree") else {}
-    Marking = _subclass(cls, __call__, **keywords)
-    return Marking
+    return marking_subclass(cls, __call__, **keywords)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._base.numerics import at_least_float32
-from jaxcam.cutting import activations, chosen
+from jaxcam.cutting import activations, resolve_target
 from jaxcam.methods._call import method as checked
 from jaxcam.methods._call import shared
 from jaxcam.perturbations import grown, noise
@@ -78,7 +78,7 @@ def _average_maps(method, statistic):
         batch_size: int | None = None,
         mesh: jax.sharding.Mesh | None = None,
     ):
-        index = chosen(activations(cut, image)[1], None)[0] if target is None else target
+        index = resolve_target(activations(cut, image)[1], None)[0] if target is None else target
 
         def wide(found):
             # A running sum of half-precision numbers stands still after some hundred of them.

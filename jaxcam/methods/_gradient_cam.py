@@ -21,7 +21,7 @@ import numpy as np
 
 import jaxcam.derivatives
 from jaxcam._base.types import Image, Score, Target
-from jaxcam.cutting import Cut, Cuts, activations, check_map, chosen
+from jaxcam.cutting import Cut, Cuts, activations, check_spatial, resolve_target
 from jaxcam.derivatives import certificate as linearity
 from jaxcam.formulas import maps, scores
 from jaxcam.methods._call import method
@@ -102,8 +102,8 @@ def gradient_cam(
     image = jnp.asarray(image)
     A, outputs = activations(cut, image)
     for layer, value in A.items():
-        check_map(layer, value)
-    target, valid = chosen(outputs, target)
+        check_spatial(layer, value)
+    target, valid = resolve_target(outputs, target)
 
     def head_at(x, A_of_x):
         """The head as a function of a point that is a dict by layer, and the point for input x."""

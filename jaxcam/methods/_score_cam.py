@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._base.types import Image, Score, Target
-from jaxcam.cutting import Cut, activations, check_map, chosen
+from jaxcam.cutting import Cut, activations, check_spatial, resolve_target
 from jaxcam.formulas import maps, scores, weights
 from jaxcam.methods._call import method
 
@@ -69,5 +69,5 @@ def score_cam(
 def _clean(cut, image, target):
     """The clean activation, the target as an index, and whether it is in range."""
     A, outputs = activations(cut, image)
-    check_map(cut.layer, A[cut.layer])
-    return A[cut.layer], *chosen(outputs, target)
+    check_spatial(cut.layer, A[cut.layer])
+    return A[cut.layer], *resolve_target(outputs, target)

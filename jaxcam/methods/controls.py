@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._base.types import Image, Target
-from jaxcam.cutting import Cut, activations, check_map
+from jaxcam.cutting import Cut, activations, check_spatial
 from jaxcam.methods._call import method
 
 
@@ -76,12 +76,12 @@ def mean_activation(cut: Cut, image: Image, target: Target = None) -> jax.Array:
       (16, 16)
     """
     A = cut.features(cut.params, jnp.asarray(image))
-    check_map(cut.layer, A)
+    check_spatial(cut.layer, A)
     return jax.nn.relu(A.mean(-1))
 
 
 def _shape(cut, image):
     """The map's shape; nothing is computed."""
     A = jax.eval_shape(lambda: activations(cut, jnp.asarray(image))[0][cut.layer])
-    check_map(cut.layer, A)
+    check_spatial(cut.layer, A)
     return A.shape[:-1]

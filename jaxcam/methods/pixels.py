@@ -26,7 +26,7 @@ import numpy as np
 from jaxcam._base import checks
 from jaxcam._base.numerics import even_chunks
 from jaxcam._base.types import Image, Score, Target
-from jaxcam.cutting import Cut, chosen
+from jaxcam.cutting import Cut, resolve_target
 from jaxcam.formulas import maps, scores
 from jaxcam.methods._average import average_maps
 from jaxcam.methods._call import method
@@ -203,7 +203,7 @@ def integrated_gradients(
     if start.shape not in ((), x.shape):
         raise ValueError(f"baseline has shape {start.shape}: {x.shape} is wanted, as the image, or one number")
     start = jnp.broadcast_to(start, x.shape)
-    target, valid = chosen(f(x), target)
+    target, valid = resolve_target(f(x), target)
 
     def gradient(node):
         at = start + node.astype(x.dtype) * (x - start)
@@ -367,7 +367,7 @@ def guided_grad_cam(
     if options.get("standard_error") is not None:
         raise ValueError("a product of two averages has no standard_error here: average_maps(guided_grad_cam) has")
     x = jnp.asarray(image)
-    target, _ = chosen(_outputs(cut)(x), target)
+    target, _ = resolve_target(_outputs(cut)(x), target)
     taken = inspect.signature(method).parameters
     own = isinstance(method, functools.partial) and "score" in method.keywords
     scored = {"score": score} if "score" in taken and not own else {}
@@ -399,7 +399,7 @@ def _outputs(cut):
 def _gradient(f, x, target, score):
     """The gradient of the score of f in x, NaN for a target out of range; and the target."""
     outputs, pull = jax.vjp(f, x)
-    target, valid = chosen(outputs, target)
+    target, valid = resolve_target(outputs, target)
     # Outputs beside the score's may be integers.
     slope = jax.grad(score, allow_int=True)(outputs, target)
     (gradient,) = pull(slope)

@@ -1,4 +1,4 @@
-"""Networks in Flax NNX that come apart at their layers."""
+"""Networks in Flax NNX that are cut at their layers without being traced."""
 
 from jaxcam.networks.vgg import VGG as VGG
 from jaxcam.networks.vgg import vgg_digits as vgg_digits

@@ -18,16 +18,15 @@ Simonyan and Zisserman, "Very deep convolutional networks for large-scale image 
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxcam.cutting import Shared
+from jaxcam.cutting import Cut, Cuts, Memo, SelfCutting
 
 Activation = Callable[[jax.Array], jax.Array]
-_shared = Shared()
+_cut_functions = Memo()
 
 # The convolutions of each block, by the number of layers with weights: Table 1's configurations A, B, D and E.
 DEPTHS: dict[int, tuple[int, ...]] = {
@@ -52,7 +51,7 @@ def torchvision(image: jax.Array) -> jax.Array:
     return (image - mean) / std
 
 
-class VGG(nnx.Module):
+class VGG(nnx.Module, SelfCutting):
     """A VGG network as a sequence of named layers.
 
     Args:
@@ -138,34 +137,39 @@ class VGG(nnx.Module):
             x = self._apply(name, x)
         return x
 
-    def halves(self, layer: str) -> tuple[Any, Callable, Callable]:
-        """The parameters, and the two functions of a `jaxcam.Cut`: `features(params, x)` and `head(params, A, x)`.
+    def cut_at(self, layer: str) -> Cut:
+        """The cut at a layer, after its activation.
 
         Raises:
           ValueError: no such layer; when called, `features` raises it for an image of another shape than the model's.
         """
-        self.check_layer(layer)
+        self._check_layer(layer)
         graphdef, params = nnx.split(self)
-        return params, *_shared.once(_halves, (graphdef, layer), exact=(self.activation, self.preprocess))
+        features, head = _cut_functions.remembered(
+            _features_and_head, (graphdef, layer), exact=(self.activation, self.preprocess)
+        )
+        return Cut(params, features, head, layer, reads_input=False)
 
-    def taps(self, layers: Sequence[str]) -> tuple[Any, Callable]:
-        """The parameters, and the function of a `jaxcam.Cuts`: `tapped(params, deltas, x) -> (activations, outputs)`.
+    def cuts_at(self, layers: Sequence[str]) -> Cuts:
+        """The cut at several layers, after the activation of each.
 
         Raises:
-          ValueError: as `halves`; when called, `tapped` raises it for a delta of another shape than its layer's too.
+          ValueError: as `cut_at`; when called, `tapped` raises it for a delta of another shape than its layer's too.
         """
+        layers = tuple(layers)
         for layer in layers:
-            self.check_layer(layer)
+            self._check_layer(layer)
         graphdef, params = nnx.split(self)
-        return params, _shared.once(_taps, (graphdef, tuple(layers)), exact=(self.activation, self.preprocess))
+        tapped = _cut_functions.remembered(_tapped, (graphdef, layers), exact=(self.activation, self.preprocess))
+        return Cuts(params, tapped, layers)
 
-    def check_layer(self, layer: str) -> None:
-        """Raises a ValueError that lists the layers where `layer` is not one of them."""
+    def _check_layer(self, layer: str) -> None:
+        """Raises a ValueError that lists the layers if `layer` is not one of them."""
         if layer not in self.layers:
             raise ValueError(f"no layer {layer!r}: choose one of {', '.join(self.layers)}")
 
     def _index(self, layer: str) -> int:
-        self.check_layer(layer)
+        self._check_layer(layer)
         return self.layers.index(layer)
 
     def _apply(self, name: str, x: jax.Array) -> jax.Array:
@@ -187,7 +191,7 @@ def vgg_digits(**options) -> VGG:
     })  # fmt: skip
 
 
-def _halves(description):
+def _features_and_head(description):
     graphdef, layer = description
 
     def features(params, x):
@@ -196,49 +200,53 @@ def _halves(description):
         return model.features(x[None], until=layer)[0]
 
     def head(params, A, x):
-        del x  # a VGG has no path round a layer
+        del x  # no connection of a VGG goes round a layer
         return nnx.merge(graphdef, params).head(A[None], since=layer)[0]
 
     return features, head
 
 
-def _taps(description):
+def _tapped(description):
     graphdef, layers = description
 
     def tapped(params, deltas, x):
         model = nnx.merge(graphdef, params)
         _check_image(model, x)
-        value = x[None] if model.preprocess is None else model.preprocess(x[None])
-        values = {}
         for name in deltas:
             if name not in layers:
                 raise ValueError(f"deltas has {name!r}: choose one of {', '.join(layers)}")
+        value = x[None] if model.preprocess is None else model.preprocess(x[None])
+        activations = {}
         for name in model.layers:
             value = model._apply(name, value)
             if name in deltas:
-                shape, wanted = jnp.shape(deltas[name]), value.shape[1:]
-                if shape != wanted:
-                    raise ValueError(f"deltas[{name!r}] has shape {shape}: the layer gives {wanted}")
+                shape, expected = jnp.shape(deltas[name]), value.shape[1:]
+                if shape != expected:
+                    raise ValueError(f"deltas[{name!r}] has shape {shape}: the layer gives {expected}")
                 value = value + jnp.asarray(deltas[name], value.dtype)[None]
             if name in layers:
-                values[name] = value[0]
-        return {layer: values[layer] for layer in layers}, value[0]
+                activations[name] = value[0]
+        return {layer: activations[layer] for layer in layers}, value[0]
 
     return tapped
 
 
-def _check_image(model, image):
-    wanted = "[" + " ".join(map(str, model.image_shape)) + "]"
+def _check_image(model: VGG, image: jax.Array) -> None:
+    """Raises a ValueError if the model does not take an image of this shape.
+
+    With global average pooling it takes any height and width that leave a pixel after the last pooling.
+    """
+    expected = "[" + " ".join(map(str, model.image_shape)) + "]"
     if image.ndim == 4:
         raise ValueError(
-            f"image has shape {image.shape}: {wanted} is wanted, without a batch axis; use jax.vmap for many"
+            f"image has shape {image.shape}: {expected} is wanted, without a batch axis; use jax.vmap for many"
         )
     smallest = 2 ** sum(name.endswith("pool") for name in model.layers)
-    anysize = (
+    fits_any_size = (
         model.top == "average"
         and image.ndim == 3
         and image.shape[-1] == model.image_shape[-1]
         and min(image.shape[:2]) >= smallest
     )
-    if image.shape != model.image_shape and not anysize:
-        raise ValueError(f"image has shape {image.shape}: {wanted} is wanted")
+    if image.shape != model.image_shape and not fits_any_size:
+        raise ValueError(f"image has shape {image.shape}: {expected} is wanted")

@@ -262,7 +262,11 @@ class Drawing(nnx.Module):
             TypeError,
             r"inputs is .*: a tuple \(array,\)",
         ),
-        (lambda: jaxcam.cut(jaxcam.digits(), "fc1", grid=(2, 2)), TypeError, "a jaxcam.VGG takes no grid"),
+        (
+            lambda: jaxcam.cut(jaxcam.digits(), "fc1", grid=(2, 2)),
+            TypeError,
+            "a VGG takes no grid: it cuts itself at its layers, a jaxcam.VGG after their activation",
+        ),
         (lambda: jaxcam.cut(Net(nnx.relu), "conv", prefix=1), ValueError, r"prefix=1 goes with grid=\(h, w\)"),
         (
             lambda: jaxcam.cut(Net(nnx.relu), "conv", grid=(2, 2), image_shape=(8, 8, 3)),

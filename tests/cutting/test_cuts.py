@@ -289,7 +289,9 @@ def test_what_a_vgg_and_a_model_that_draws_say(digits):
         jaxcam.cut(digits, ["block1_conv1", "block9_conv1"])
     with pytest.raises(ValueError, match="layer 'fc1' is given twice"):
         jaxcam.cut(digits, ("fc1", "fc1"))
-    with pytest.raises(TypeError, match="a jaxcam.VGG takes no grid"):
+    with pytest.raises(
+        TypeError, match="a VGG takes no grid: it cuts itself at its layers, a jaxcam.VGG after their activation"
+    ):
         jaxcam.cut(digits, ["fc1"], grid=(2, 2))
     with pytest.raises(ValueError, match=r"\[64 64 3\] is wanted, without a batch axis; use jax.vmap for many"):
         jaxcam.cut(digits, ["fc1"], image_shape=(1, 64, 64, 3))

@@ -1,0 +1,124 @@
+"""A model traced in eval mode: its program, with the outputs of its layers marked."""
+
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr
+
+from jaxcam.cutting._functional_model import STATISTICS_MARK
+from jaxcam.cutting._spec import CutSpec
+from jaxcam.tracing import Mark, computed, live, shapes_of
+from jaxcam.tracing import marks as marks_in
+
+_axis_numbers = itertools.count()
+
+
+class TracedModel(NamedTuple):
+    """A model's program on one example.
+
+    Attributes:
+      program: from the leaves of the parameters, of the random streams, and the image, to the leaves of the outputs.
+      outputs: the tree of the outputs.
+      marks: the marks that the outputs need.
+      without_jit: whether jitted blocks in the model were traced as if they were written out.
+    """
+
+    program: ClosedJaxpr
+    outputs: Any
+    marks: list[Mark]
+    without_jit: bool
+
+
+def traced_model(spec: CutSpec, params: Any, x: Any) -> TracedModel:
+    """The program of a model, with the layers of the spec marked. Nothing is computed.
+
+    Args:
+      spec: what is traced.
+      params: the cut's parameters, or their shapes.
+      x: the image, or its shape.
+
+    Raises:
+      ValueError: the model closes over a traced value, or updates its statistics.
+    """
+    shapes = shapes_of((params, x))
+    traced = spec.call.memo.remembered(_model_function, spec).trace(shapes[0], spec.random_streams.leaves, shapes[1])
+    if len(traced.jaxpr.jaxpr.invars) != len(jax.tree.leaves(shapes)) + len(spec.random_streams.leaves):
+        raise ValueError(
+            "the model closes over a traced value: hold it in the model's parameters, or pass it in inputs="
+        )
+    updated = computed(traced.jaxpr, STATISTICS_MARK)
+    if updated:
+        raise ValueError(
+            f"the model updates its statistics {', '.join(updated[:3])}, as in training: pass its flag for eval mode, "
+            "such as inputs={'train': False}"
+        )
+    program, _ = live(traced.jaxpr)
+    marks = marks_in(program.jaxpr)
+    if not spec.without_jit and _may_share_a_trace(spec.layers, marks):
+        # Jitted blocks of Linen that are alike share one trace, with the names of the first: each gets its own.
+        return traced_model(spec._replace(without_jit=True), params, x)
+    return TracedModel(traced.jaxpr, jax.tree.structure(traced.out_info), marks, spec.without_jit)
+
+
+def marks_of(layer: str, marks: Sequence[Mark]) -> list[Mark]:
+    """The marks of a layer. If it returns several arrays, each has its place behind the name."""
+    return [mark for mark in marks if mark.name == layer or mark.name.startswith(f"{layer}[")]
+
+
+def jit_or_not(without_jit: bool) -> contextlib.AbstractContextManager[Any]:
+    """The context to trace in, with jitted blocks as they are or as if they were written out."""
+    return jax.disable_jit() if without_jit else contextlib.nullcontext()
+
+
+def _may_share_a_trace(layers, marks) -> bool:
+    """Whether a layer may be missing, or be there several times, because jitted blocks share a trace."""
+    missing = not marks if layers is None else not all(marks_of(layer, marks) for layer in layers)
+    count = Counter(mark.name for mark in marks)
+    return missing or any(mark.jitted and count[mark.name] > 1 for mark in marks)
+
+
+def _model_function(spec):
+    """The model as a function `(params, random_streams, x) -> outputs` of one example.
+
+    It is jitted for the cache of its traces: features and head of one cut need the same trace, several times each.
+    """
+    inputs = spec.further_inputs
+
+    def run(params, random_streams, x):
+        model, arrays = (params["model"], params["inputs"]) if inputs.array_places else (params, ())
+        leaves = list(inputs.leaves)
+        for i, array in zip(inputs.array_places, arrays, strict=True):
+            leaves[i] = spec.with_batch_axis(array)
+        further = jax.tree.unflatten(inputs.structure, leaves)
+        args, kwargs = ((), further) if isinstance(further, dict) else (further, {})
+        args = (spec.with_batch_axis(x), *args)
+        streams = jax.tree.unflatten(spec.random_streams.structure, random_streams)
+        with jit_or_not(spec.without_jit):
+            outputs = _traced_afresh(lambda: spec.call(model, streams, args, kwargs, spec.layers))
+        return jax.tree.map(spec.without_batch_axis, outputs)
+
+    return jax.jit(run)
+
+
+def _traced_afresh(call: Callable[[], Any]) -> Any:
+    """The result of a call, for which every jit inside it is traced again, and by itself.
+
+    A jitted block would return the program that it traced when nothing was marked, or keep ours for later. JAX keeps a
+    trace under a named axis apart from those under others, so the call is traced under a new one, of one element, that
+    nothing is mapped over.
+    """
+    static: list[Any] = []
+
+    def inner(_):
+        leaves, structure = jax.tree.flatten(call())
+        static.extend([structure, leaves])
+        return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+
+    axis = f"jaxcam_{next(_axis_numbers)}"
+    arrays = iter(jax.vmap(inner, in_axes=None, out_axes=None, axis_size=1, axis_name=axis)(0))  # type: ignore[arg-type]
+    structure, leaves = static
+    return jax.tree.unflatten(structure, [next(arrays) if isinstance(leaf, jax.Array) else leaf for leaf in leaves])

@@ -1,0 +1,122 @@
+"""What is cut and where: everything that the functions of a cut depend on, except arrays."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcam.cutting._frameworks import functional_model
+from jaxcam.cutting._functional_model import ModelCall, RandomStreams
+
+
+class FurtherInputs(NamedTuple):
+    """What a model takes besides the image, without the arrays, which are parameters of the cut.
+
+    Attributes:
+      structure: the tree of the inputs, a tuple for arguments by position or a dict for those by name.
+      leaves: the tree's leaves, with None in the place of each array.
+      array_places: where the arrays are among the leaves.
+      types: the leaves' types, because True is equal to 1 and is another input.
+    """
+
+    structure: Any
+    leaves: tuple[Any, ...]
+    array_places: tuple[int, ...]
+    types: tuple[type, ...]
+
+
+class CutSpec(NamedTuple):
+    """Everything that the functions of a cut depend on, except arrays: what they are remembered by.
+
+    Attributes:
+      call: how the model is called.
+      random_streams: the model's random streams.
+      further_inputs: what the model takes besides the image.
+      layers: the names of the layers; None for all of the model's.
+      after: a function that the model applies to the layer's output; the cut is after it. None for the output itself.
+      grid: the spatial shape of the tokens; None if the layer's output is taken as it is.
+      prefix: how many tokens stand before the grid.
+      batched: whether the model takes a batch axis.
+      image_shape: the shape of one image; None if it is not known before the cut sees one.
+      without_jit: whether jitted blocks in the model are traced as if they were written out.
+    """
+
+    call: ModelCall
+    random_streams: RandomStreams
+    further_inputs: FurtherInputs
+    layers: tuple[str, ...] | None
+    after: Callable[[jax.Array], jax.Array] | None = None
+    grid: tuple[int, ...] | None = None
+    prefix: int = 0
+    batched: bool = True
+    image_shape: tuple[int, ...] | None = None
+    without_jit: bool = False
+
+    def with_batch_axis(self, array: jax.Array) -> jax.Array:
+        """One example's array as the model takes it."""
+        return array[None] if self.batched else array
+
+    def without_batch_axis(self, array: jax.typing.ArrayLike) -> jax.Array:
+        """An array of the model as that of one example; an array without a batch axis of length 1 stays as it is."""
+        array = jnp.asarray(array)
+        return array.squeeze(0) if self.batched and array.ndim and array.shape[0] == 1 else array
+
+
+def spec_of(
+    model: Any,
+    layers: tuple[str, ...] | None,
+    inputs: Sequence[Any] | Mapping[str, Any],
+    image_shape: Sequence[int] | None,
+    *,
+    after: Callable[[jax.Array], jax.Array] | None = None,
+    grid: Sequence[int] | None = None,
+    prefix: int = 0,
+    batched: bool = True,
+) -> tuple[Any, CutSpec, tuple[str, ...] | None]:
+    """The parameters of a cut, its spec, and the names of the model's layers if they are known without a call.
+
+    The arguments are those of `jaxcam.cut`. The parameters are the model's; if `inputs` has arrays, a dict of "model"
+    and "inputs".
+
+    Raises:
+      TypeError: not a model that can be cut, or `inputs` is neither a tuple nor a dict.
+    """
+    functional = functional_model(model)
+    arrays, further_inputs = _split_inputs(inputs)
+    params = {"model": functional.params, "inputs": arrays} if arrays else functional.params
+    spec = CutSpec(
+        functional.call,
+        functional.random_streams,
+        further_inputs,
+        layers,
+        after,
+        None if grid is None else tuple(grid),
+        prefix,
+        bool(batched),
+        functional.image_shape if image_shape is None else tuple(image_shape),
+    )
+    return params, spec, functional.layer_names
+
+
+def _split_inputs(inputs) -> tuple[tuple[jax.Array, ...], FurtherInputs]:
+    """The arrays among a model's further inputs, and the rest."""
+    if not isinstance(inputs, Mapping | tuple | list):
+        raise TypeError(f"inputs is {type(inputs).__name__}: a tuple (array,) or a dict of arguments is wanted")
+    leaves, structure = jax.tree.flatten(dict(inputs) if isinstance(inputs, Mapping) else tuple(inputs))
+    places = tuple(i for i, leaf in enumerate(leaves) if hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
+    static = tuple(None if i in places else leaf for i, leaf in enumerate(leaves))
+    arrays = tuple(jnp.asarray(leaves[i]) for i in places)
+    return arrays, FurtherInputs(structure, static, places, tuple(map(type, static)))
+
+
+def image_struct(shape: Any) -> jax.ShapeDtypeStruct:
+    """An image of this shape, to trace with.
+
+    Raises:
+      TypeError: the shape is not integers.
+    """
+    if not all(isinstance(size, int | np.integer) for size in shape):
+        raise TypeError(f"image_shape is {type(shape).__name__}: (h, w, channels), integers, is wanted")
+    return jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
