@@ -9,9 +9,8 @@
     >>> {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
     {'fc1/kernel': ((4, 2), 'float64'), 'fc1/bias': ((2,), 'float32')}
 
-Nothing in a file is executed. A PyTorch file is a pickle, which is a program; `_unpickle` reads the few instructions
-that a state dict is made of and makes plain Python values and `_Tensor`s of them. It calls nothing, imports nothing
-and sets no attribute, so a file that asks for anything else is refused by name.
+Nothing in a file is executed. PyTorch's files are pickles, which are programs: they are not run but read, by
+`jaxcam.pretrained._state_dict_pickle`.
 """
 
 import io
@@ -24,15 +23,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from jaxcam.pretrained._torch_pickle import (
-    PREFIXES,
-    _float32,
-    _read_legacy_torch,
-    _read_torch,
-)
+from jaxcam.pretrained._arrays import half_as_float32
+from jaxcam.pretrained._torch_files import read_torch_legacy, read_torch_zip
 
+# What files of these formats begin with.
 HDF5, ZIP, PICKLE = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x80"
+# What wrappers of a model put before every name.
+PREFIXES = ("module.", "model.")
 FORMATS = "safetensors, HDF5 (.h5), .keras, .npz and PyTorch (.pth)"
+Reader = Callable[[BinaryIO], dict[str, np.ndarray]]
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -74,31 +73,32 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _format(start, path) -> tuple[str, Callable[[BinaryIO], dict[str, np.ndarray]]]:
+def _format(start: bytes, path: str | os.PathLike) -> tuple[str, Reader]:
+    """The name of a file's format, from the bytes that it begins with, and the function that reads it."""
     if start.startswith(HDF5):
         return "HDF5", _read_hdf5
     if start.startswith(ZIP):
         return "zip", _read_zip
     if start.startswith(PICKLE):
-        return "PyTorch", _read_legacy_torch
+        return "PyTorch", read_torch_legacy
     if start[8:9] == b"{":  # after the header's length; the header is JSON
         return "safetensors", _read_safetensors
     found = f"it begins with {start[:8]!r}" if start else "it is empty"
     raise ValueError(f"{os.fspath(path)}: not a file of weights: {found}; formats known: {FORMATS}")
 
 
-def _read_safetensors(file):
+def _read_safetensors(file: BinaryIO) -> dict[str, np.ndarray]:
     import ml_dtypes  # noqa: F401  # gives numpy its bfloat16
     import safetensors
 
     try:
         with safetensors.safe_open(file.name, framework="np") as tensors:
-            return {name: _float32(tensors.get_tensor(name)) for name in tensors.keys()}
+            return {name: half_as_float32(tensors.get_tensor(name)) for name in tensors.keys()}
     except (safetensors.SafetensorError, AttributeError) as error:  # AttributeError: a type that numpy does not have
         raise ValueError(error) from error
 
 
-def _read_hdf5(file):
+def _read_hdf5(file: BinaryIO) -> dict[str, np.ndarray]:
     import h5py
 
     arrays = {}
@@ -110,14 +110,15 @@ def _read_hdf5(file):
             # Such a dataset's values lie in any file that it cares to name.
             if item.external or item.is_virtual:
                 raise ValueError(f"{name} takes its values from another file")
-            arrays[name] = _float32(np.asarray(item[()]))
+            arrays[name] = half_as_float32(np.asarray(item[()]))
 
     with h5py.File(file, "r") as content:
         content.visititems(visit)
     return arrays
 
 
-def _read_zip(file):
+def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
+    """The arrays of a zip file: Keras's, PyTorch's or NumPy's."""
     if not zipfile.is_zipfile(file):  # its table of contents is at the end
         raise ValueError("the archive is cut short")
     with zipfile.ZipFile(file) as archive:
@@ -126,10 +127,10 @@ def _read_zip(file):
             return _read_hdf5(io.BytesIO(archive.read("model.weights.h5")))
         pickles = [name for name in names if name.endswith("/data.pkl")]
         if pickles:
-            return _read_torch(archive, pickles[0].removesuffix("data.pkl"))
+            return read_torch_zip(archive, pickles[0].removesuffix("data.pkl"))
         if not all(name.endswith(".npy") for name in names):
             some = ", ".join(names[:3])
             raise ValueError(f"it holds {some}, ...: neither model.weights.h5, nor data.pkl, nor .npy alone")
     file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
-        return {name: _float32(arrays[name]) for name in arrays}
+        return {name: half_as_float32(arrays[name]) for name in arrays}

