@@ -16,7 +16,7 @@ def check_cut(cut: Any, *, several: bool = False) -> None:
     """Raises a TypeError if `cut` is not a `Cut`, such as a model, or if it is `Cuts` and `several` is not set."""
     if isinstance(cut, Cuts) and not several:
         raise TypeError(
-            f"the cut is at several layers, {', '.join(cut.layers)}: one is wanted, jaxcam.cut(model, layer)"
+            f"expected a cut at one layer, jaxcam.cut(model, layer), got one at several: {', '.join(cut.layers)}"
         )
     if not isinstance(cut, Cut | Cuts):
         raise TypeError(f"{type(cut).__name__} is not a Cut: make one with jaxcam.cut(model, layer)")
@@ -48,9 +48,9 @@ def check_target(cut: Cut, image: jax.Array, target: Any, score: Any = scores.lo
     if is_key(target):
         raise TypeError("target is a key: the order is method(cut, image, target, key)")
     if isinstance(target, str):
-        raise TypeError(f"target is {target!r}: an integer is wanted; jaxcam.pretrained.find_class knows names")
+        raise TypeError(f"expected an integer for target, got {target!r}: jaxcam.pretrained.find_class knows names")
     if jnp.ndim(target) != 0 or not jnp.issubdtype(jnp.result_type(target), jnp.integer):
-        raise TypeError(f"target is {target!r}: one class, an integer, is wanted; use jax.vmap for several")
+        raise TypeError(f"expected one class, an integer, for target, got {target!r}: use jax.vmap for several")
     if not 0 <= int(target) < outputs.shape[0]:
         raise ValueError(f"target {int(target)} is out of range: the model has {outputs.shape[0]} classes, from 0")
 

@@ -103,7 +103,7 @@ def spec_of(
 def _split_inputs(inputs) -> tuple[tuple[jax.Array, ...], FurtherInputs]:
     """The arrays among a model's further inputs, and the rest."""
     if not isinstance(inputs, Mapping | tuple | list):
-        raise TypeError(f"inputs is {type(inputs).__name__}: a tuple (array,) or a dict of arguments is wanted")
+        raise TypeError(f"expected a tuple (array,) or a dict of arguments for inputs, got {type(inputs).__name__}")
     leaves, structure = jax.tree.flatten(dict(inputs) if isinstance(inputs, Mapping) else tuple(inputs))
     places = tuple(i for i, leaf in enumerate(leaves) if hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
     static = tuple(None if i in places else leaf for i, leaf in enumerate(leaves))
@@ -118,5 +118,6 @@ def image_struct(shape: Any) -> jax.ShapeDtypeStruct:
       TypeError: the shape is not integers.
     """
     if not all(isinstance(size, int | np.integer) for size in shape):
-        raise TypeError(f"image_shape is {type(shape).__name__}: (h, w, channels), integers, is wanted")
+        types = ", ".join(type(size).__name__ for size in shape)
+        raise TypeError(f"expected integers (h, w, channels) for image_shape, got ({types})")
     return jax.ShapeDtypeStruct(tuple(shape), jnp.float32)

@@ -61,7 +61,7 @@ def _features_and_head(spec) -> tuple[Callable[[Any, Any], jax.Array], Callable[
         split, inputs, outputs = _split_model(spec, params, x)
         shape = _activation_shape(split.aval, spec, layer)
         if A.shape != shape:
-            raise ValueError(f"A has shape {A.shape}: the layer {layer!r} gives {shape}")
+            raise ValueError(f"expected A of shape {shape}, which layer {layer!r} gives, got {A.shape}")
         if spec.prefix:
             tokens = spec.without_batch_axis(split.before(*inputs)[0])
             A = jnp.concatenate([tokens[: spec.prefix], A.reshape(-1, A.shape[-1])])
@@ -93,7 +93,7 @@ def _as_added(delta, aval, spec, layer) -> jax.Array:
     """What is added to an activation, in the shape and type of the layer's output."""
     shape, expected = jnp.shape(delta), _activation_shape(aval, spec, layer)
     if shape != expected:
-        raise ValueError(f"deltas[{layer!r}] has shape {shape}: the layer gives {expected}")
+        raise ValueError(f"expected shape {expected} for deltas[{layer!r}], got {shape}")
     delta = jnp.asarray(delta, aval.dtype)
     if spec.prefix:
         delta = jnp.pad(delta.reshape(-1, shape[-1]), ((spec.prefix, 0), (0, 0)))
@@ -108,7 +108,8 @@ def _activation(output, spec, layer) -> jax.Array:
     tokens = spec.prefix + math.prod(spec.grid)
     if output.ndim != 2 or output.shape[0] != tokens:
         raise ValueError(
-            f"layer {layer!r} gives {output.shape}: grid={spec.grid} with prefix={spec.prefix} wants ({tokens}, k)"
+            f"expected ({tokens}, k) of layer {layer!r} for grid={spec.grid} with prefix={spec.prefix}, got "
+            f"{output.shape}"
         )
     return output[spec.prefix :].reshape(*spec.grid, output.shape[-1])
 
@@ -142,8 +143,10 @@ def _checked_program(spec, params, x) -> tuple[ClosedJaxpr, list[Any], Any, dict
     """
     known = spec.image_shape
     if known is not None and (len(x.shape), x.shape[-1:]) != (len(known), known[-1:]):
-        wanted = "[" + " ".join(map(str, known)) + "]"
-        raise ValueError(f"image has shape {x.shape}: {wanted} is wanted, without a batch axis; use jax.vmap for many")
+        expected = " ".join(map(str, known))
+        raise ValueError(
+            f"expected an image [{expected}] without a batch axis, got shape {x.shape}: use jax.vmap for many"
+        )
     traced = traced_model(spec, params, x)
     after = {}
     for layer in spec.layers:
@@ -180,7 +183,7 @@ def _check_called_once(layer: str, marks: list[Mark]) -> None:
             "layer of its own"
         )
     if not jnp.issubdtype(marks[0].aval.dtype, jnp.floating):
-        raise ValueError(f"layer {layer!r} gives {marks[0].aval.dtype}: floats are wanted")
+        raise ValueError(f"expected floats of layer {layer!r}, got {marks[0].aval.dtype}")
 
 
 def _check_deterministic(needs, params) -> None:

@@ -82,13 +82,15 @@ class VGG(nnx.Module, SelfCutting):
         rngs: nnx.Rngs,
     ):
         if top not in ("dense", "average"):
-            raise ValueError(f"top is {top!r}: it must be 'dense' or 'average'")
+            raise ValueError(f"expected 'dense' or 'average' for top, got {top!r}")
         height, width, channels = image_shape
         shrink = 2 ** len(blocks)
         if height < shrink or width < shrink:
-            raise ValueError(f"{len(blocks)} poolings need images of at least {shrink} x {shrink}: got {image_shape}")
+            raise ValueError(
+                f"expected images of at least {shrink} x {shrink} for {len(blocks)} poolings, got {image_shape}"
+            )
         if class_names is not None and len(class_names) != classes:
-            raise ValueError(f"class_names has {len(class_names)} names: there are {classes} classes")
+            raise ValueError(f"expected {classes} class_names, one for each class, got {len(class_names)}")
         self.image_shape = tuple(image_shape)
         self.class_names = None if class_names is None else tuple(class_names)
         self.activation = activation
@@ -222,7 +224,7 @@ def _tapped(description):
             if name in deltas:
                 shape, expected = jnp.shape(deltas[name]), value.shape[1:]
                 if shape != expected:
-                    raise ValueError(f"deltas[{name!r}] has shape {shape}: the layer gives {expected}")
+                    raise ValueError(f"expected shape {expected} for deltas[{name!r}], got {shape}")
                 value = value + jnp.asarray(deltas[name], value.dtype)[None]
             if name in layers:
                 activations[name] = value[0]
@@ -236,10 +238,10 @@ def _check_image(model: VGG, image: jax.Array) -> None:
 
     With global average pooling it takes any height and width that leave a pixel after the last pooling.
     """
-    expected = "[" + " ".join(map(str, model.image_shape)) + "]"
+    expected = " ".join(map(str, model.image_shape))
     if image.ndim == 4:
         raise ValueError(
-            f"image has shape {image.shape}: {expected} is wanted, without a batch axis; use jax.vmap for many"
+            f"expected an image [{expected}] without a batch axis, got shape {image.shape}: use jax.vmap for many"
         )
     smallest = 2 ** sum(name.endswith("pool") for name in model.layers)
     fits_any_size = (
@@ -249,4 +251,4 @@ def _check_image(model: VGG, image: jax.Array) -> None:
         and min(image.shape[:2]) >= smallest
     )
     if image.shape != model.image_shape and not fits_any_size:
-        raise ValueError(f"image has shape {image.shape}: {expected} is wanted")
+        raise ValueError(f"expected an image [{expected}], got shape {image.shape}")

@@ -31,20 +31,23 @@ def from_arrays(build: Callable[[], Model], arrays: Mapping[str, np.ndarray]) ->
       >>> jaxcam.pretrained.from_arrays(build, arrays)
       Traceback (most recent call last):
         ...
-      ValueError: fc1/bias has shape (3,): this model wants (128,)
+      ValueError: expected shape (128,) for fc1/bias, got (3,)
     """
     graphdef, state = nnx.split(nnx.eval_shape(build))
     leaves, treedef = jax.tree.flatten_with_path(state)
-    wanted = {_parameter_name(path): leaf for path, leaf in leaves}
-    for problem, names in (("missing", set(wanted) - set(arrays)), ("not in this model", set(arrays) - set(wanted))):
+    expected = {_parameter_name(path): leaf for path, leaf in leaves}
+    for problem, names in (
+        ("missing", set(expected) - set(arrays)),
+        ("not in this model", set(arrays) - set(expected)),
+    ):
         if names:
-            raise ValueError(f"parameters {problem}: {', '.join(sorted(names))}; it wants {', '.join(wanted)}")
-    for name, leaf in wanted.items():
+            raise ValueError(f"parameters {problem}: {', '.join(sorted(names))}; this model has {', '.join(expected)}")
+    for name, leaf in expected.items():
         if arrays[name].shape != leaf.shape:
-            raise ValueError(f"{name} has shape {arrays[name].shape}: this model wants {leaf.shape}")
+            raise ValueError(f"expected shape {leaf.shape} for {name}, got {arrays[name].shape}")
         if not np.isfinite(np.asarray(arrays[name]).astype(leaf.dtype, copy=False)).all():
             raise ValueError(f"{name} has values that are not finite")
-    values = [jnp.asarray(arrays[name], leaf.dtype) for name, leaf in wanted.items()]
+    values = [jnp.asarray(arrays[name], leaf.dtype) for name, leaf in expected.items()]
     return nnx.merge(graphdef, jax.tree.unflatten(treedef, values))
 
 

@@ -147,7 +147,7 @@ def _layers(layout, arrays) -> dict[str, dict[str, np.ndarray]]:
         layers[layer][part] = array
     for layer, parts in layers.items():
         if len(parts) < 2:
-            raise ValueError(f"{layer} has a {next(iter(parts))} only: a kernel and a bias are wanted")
+            raise ValueError(f"expected a kernel and a bias of {layer}, got a {next(iter(parts))} only")
     return layers
 
 
@@ -155,7 +155,7 @@ def _kernel(layout, old, new, kernel) -> np.ndarray:
     """A kernel with its axes in jaxcam's order, the outputs last; `old` and `new` are the names of its layer."""
     axes = (4,) if "conv" in new else (2, 4) if layout == "timm" else (2,)
     if kernel.ndim not in axes or 0 in kernel.shape:
-        raise ValueError(f"{old} has a kernel of shape {kernel.shape}: {axes[0]} axes are wanted")
+        raise ValueError(f"expected {axes[0]} axes of {old}'s kernel, got shape {kernel.shape}")
     if layout not in ("torchvision", "timm"):
         return kernel
     return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.T
@@ -197,9 +197,9 @@ def _block_lengths(layout, convolutions, dense) -> tuple[int, ...]:
             "jaxcam's names, with a head of your own"
         )
     if layout != "jaxcam" and len(dense) != 3:
-        raise ValueError(f"{len(dense)} dense layers, {', '.join(dense)}: a VGG has 3")
+        raise ValueError(f"expected 3 dense layers, as a VGG has, got {len(dense)}: {', '.join(dense)}")
     if layout == "jaxcam" and dense != [*(f"fc{i}" for i in range(1, len(dense))), "predictions"]:
-        raise ValueError(f"dense layers {', '.join(dense)}: fc1, fc2, ... and predictions are wanted")
+        raise ValueError(f"expected dense layers fc1, fc2, ... and predictions, got {', '.join(dense)}")
     return lengths
 
 
@@ -210,7 +210,7 @@ def _first_dense(layout, name, kernel, channels) -> tuple[np.ndarray, tuple[int,
     rows, out = kernel.shape
     side = math.isqrt(rows // channels)
     if side == 0 or side * side * channels != rows:
-        raise ValueError(f"{name} has {rows} rows: height x height x {channels} of the last pooling are wanted")
+        raise ValueError(f"expected height x height x {channels} rows of the last pooling in {name}, got {rows}")
     if layout in ("torchvision", "timm", "flaxmodels"):  # flaxmodels' were made from PyTorch's
         kernel = kernel.reshape(channels, side, side, out).transpose(1, 2, 0, 3)
     return kernel, (side, side)

@@ -233,7 +233,7 @@ def test_an_image_with_a_batch_axis_is_refused_where_the_shape_is_known():
     cut = jaxcam.cut(Net(nnx.relu), "conv", image_shape=(8, 8, 3))
     assert jaxcam.grad_cam(cut, jnp.ones((10, 6, 3))).shape == (10, 6), "other sizes are the model's own affair"
     for shape in ((1, 8, 8, 3), (8, 8), (8, 8, 4)):
-        with pytest.raises(ValueError, match=r"\[8 8 3\] is wanted, without a batch axis; use jax.vmap for many"):
+        with pytest.raises(ValueError, match=r"\[8 8 3\] without a batch axis, got .*: use jax.vmap for many"):
             jaxcam.grad_cam(cut, jnp.ones(shape))
 
 
@@ -255,12 +255,12 @@ class Drawing(nnx.Module):
         (
             lambda: jaxcam.layers(Net(nnx.relu), jnp.ones((2, 2, 3))),
             TypeError,
-            r"image_shape is .*: \(h, w, channels\)",
+            r"expected integers \(h, w, channels\) for image_shape, got \(ArrayImpl, ArrayImpl\)",
         ),
         (
             lambda: jaxcam.cut(Net(nnx.relu), "conv", inputs=jnp.ones(3)),
             TypeError,
-            r"inputs is .*: a tuple \(array,\)",
+            r"expected a tuple \(array,\) or a dict of arguments for inputs, got ArrayImpl",
         ),
         (
             lambda: jaxcam.cut(jaxcam.digits(), "fc1", grid=(2, 2)),
@@ -271,7 +271,7 @@ class Drawing(nnx.Module):
         (
             lambda: jaxcam.cut(Net(nnx.relu), "conv", grid=(2, 2), image_shape=(8, 8, 3)),
             ValueError,
-            r"layer 'conv' gives \(8, 8, 6\): grid=\(2, 2\) with prefix=0 wants \(4, k\)",
+            r"expected \(4, k\) of layer 'conv' for grid=\(2, 2\) with prefix=0, got \(8, 8, 6\)",
         ),
         (
             lambda: jaxcam.cut(Drawing(), "conv", image_shape=(8, 8, 3)),
@@ -355,7 +355,7 @@ def test_tokens_become_maps():
     assert cut.reads_input
     assert jaxcam.grad_cam(cut, x).shape == (side, side)
     assert jaxcam.grad_cam(plain, x).shape == (tokens,)
-    with pytest.raises(ValueError, match=rf"gives \({tokens}, {k}\): grid=\({side}, {side}\) with prefix=0 wants"):
+    with pytest.raises(ValueError, match=rf"for grid=\({side}, {side}\) with prefix=0, got \({tokens}, {k}\)"):
         jaxcam.cut(model, layer, grid=(side, side), image_shape=specimen.image_shape)
 
 

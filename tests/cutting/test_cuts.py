@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 import jaxcam
-from jaxcam.tracing import _jaxpr as jaxprs
+from jaxcam.tracing import inner_jaxprs
 from tests import zoo
 
 
@@ -193,7 +193,9 @@ def test_tokens_in_their_grid():
     cuts = assert_cuts_are_the_cuts(Tokens(), layers, (4, 6, 3), Tokens(), grid=(2, 3), prefix=1)
     A, _ = cuts.tapped(cuts.params, {}, jnp.ones((4, 6, 3)))
     assert {layer: value.shape for layer, value in A.items()} == dict.fromkeys(layers, (2, 3, 5))
-    with pytest.raises(ValueError, match=r"layer 'one' gives \(7, 5\): grid=\(2, 2\) with prefix=0 wants \(4, k\)"):
+    with pytest.raises(
+        ValueError, match=r"expected \(4, k\) of layer 'one' for grid=\(2, 2\) with prefix=0, got \(7, 5\)"
+    ):
         jaxcam.cut(Tokens(), ["one", "two"], grid=(2, 2), image_shape=(4, 6, 3))
 
 
@@ -231,7 +233,7 @@ def test_one_backward_pass_serves_all_layers(kind, digits):
 
 
 def convolutions(jaxpr):
-    inner = sum(convolutions(each) for eqn in jaxpr.eqns for each in jaxprs.inner_jaxprs(eqn.params))
+    inner = sum(convolutions(each) for eqn in jaxpr.eqns for each in inner_jaxprs(eqn.params))
     return inner + sum(eqn.primitive.name == "conv_general_dilated" for eqn in jaxpr.eqns)
 
 
@@ -246,7 +248,7 @@ def test_what_deltas_cannot_be(kind, digits):
     A, _ = cuts.tapped(cuts.params, {}, x)
     with pytest.raises(ValueError, match=f"deltas has 'fc': choose one of {layers[0]}, {layers[1]}"):
         cuts.tapped(cuts.params, {"fc": 0.0}, x)
-    with pytest.raises(ValueError, match=rf"deltas\['{layers[0]}'\] has shape \(3,\): the layer gives \("):
+    with pytest.raises(ValueError, match=rf"expected shape \(.*\) for deltas\['{layers[0]}'\], got \(3,\)"):
         cuts.tapped(cuts.params, {layers[0]: jnp.ones(3)}, x)
     half = {layers[1]: np.ones(A[layers[1]].shape, np.float16)}  # a delta takes the type of the value
     values, _ = cuts.tapped(cuts.params, half, x)
@@ -293,7 +295,7 @@ def test_what_a_vgg_and_a_model_that_draws_say(digits):
         TypeError, match="a VGG takes no grid: it cuts itself at its layers, a jaxcam.VGG after their activation"
     ):
         jaxcam.cut(digits, ["fc1"], grid=(2, 2))
-    with pytest.raises(ValueError, match=r"\[64 64 3\] is wanted, without a batch axis; use jax.vmap for many"):
+    with pytest.raises(ValueError, match=r"\[64 64 3\] without a batch axis, got .*: use jax.vmap for many"):
         jaxcam.cut(digits, ["fc1"], image_shape=(1, 64, 64, 3))
 
     class Drawing(nnx.Module):

@@ -43,7 +43,7 @@ class Residual(SelfCutting):
     @staticmethod
     def until_second(params, x):
         if x.ndim != 3:
-            raise ValueError(f"an image [h w 3] is wanted, not {x.shape}")
+            raise ValueError(f"expected an image [h w 3], got {x.shape}")
         return Residual.second(params, Residual.first(params, x), x)
 
     @staticmethod
@@ -94,7 +94,11 @@ def test_maps_at_one_layer_and_at_several(method):
         (lambda m: jaxcam.cut(m, []), ValueError, "no layers: a name, or several"),
         (lambda m: jaxcam.cut(m, "first", after=nnx.relu), TypeError, "a Residual takes no after: it cuts itself"),
         (lambda m: jaxcam.cut(m, "first", inputs=(1,)), TypeError, "a Residual takes no inputs: it cuts itself"),
-        (lambda m: jaxcam.cut(m, "second", image_shape=(6, 3)), ValueError, r"an image \[h w 3\] is wanted"),
+        (
+            lambda m: jaxcam.cut(m, "second", image_shape=(6, 3)),
+            ValueError,
+            r"expected an image \[h w 3\], got \(6, 3\)",
+        ),
     ],
 )
 def test_what_is_refused(call, error, message):

@@ -55,9 +55,9 @@ def test_caffe_preprocessing_is_bgr_less_the_mean():
 
 
 def test_what_no_vgg_can_be():
-    with pytest.raises(ValueError, match="top is 'gap': it must be 'dense' or 'average'"):
+    with pytest.raises(ValueError, match="expected 'dense' or 'average' for top, got 'gap'"):
         jaxcam.vgg16(top="gap")
-    with pytest.raises(ValueError, match="5 poolings need images of at least 32 x 32"):
+    with pytest.raises(ValueError, match=r"expected images of at least 32 x 32 for 5 poolings, got \(16, 224, 3\)"):
         jaxcam.vgg16(image_shape=(16, 224, 3))
     with pytest.raises(ValueError, match="no layer 'block6_conv1': choose one of block1_conv1, "):
         jaxcam.vgg_digits().features(jnp.ones((1, 64, 64, 3)), until="block6_conv1")

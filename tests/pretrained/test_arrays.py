@@ -20,9 +20,9 @@ def test_weights_go_out_and_come_back():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fc1/bias": None}, "parameters missing: fc1/bias; it wants block1_conv1/bias"),
+        ({"fc1/bias": None}, "parameters missing: fc1/bias; this model has block1_conv1/bias"),
         ({"fc9/bias": np.ones(3)}, "parameters not in this model: fc9/bias"),
-        ({"fc1/bias": np.ones(3)}, r"fc1/bias has shape \(3,\): this model wants \(128,\)"),
+        ({"fc1/bias": np.ones(3)}, r"expected shape \(128,\) for fc1/bias, got \(3,\)"),
         ({"fc1/bias": np.full(128, np.nan)}, "fc1/bias has values that are not finite"),
     ],
 )

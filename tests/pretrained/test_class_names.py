@@ -37,5 +37,5 @@ def test_a_file_of_class_names(tmp_path):
 
 def test_the_digits_have_names(digits):
     assert digits.class_names == tuple("0123456789")
-    with pytest.raises(ValueError, match="class_names has 1 names: there are 10 classes"):
+    with pytest.raises(ValueError, match="expected 10 class_names, one for each class, got 1"):
         jaxcam.vgg_digits(class_names=["cat"])

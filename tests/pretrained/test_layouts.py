@@ -68,9 +68,9 @@ def test_options_take_the_place_of_what_the_file_says(tmp_path):
     assert model.class_names == tuple("abcde")
     wide = pretrained.load(tmp_path / "w", image_shape=(32, 128, 3))
     assert jaxcam.layers(wide)["block5_pool"] == (1, 4, 4)
-    with pytest.raises(ValueError, match="w: class_names has 2 names: there are 5 classes"):
+    with pytest.raises(ValueError, match="w: expected 5 class_names, one for each class, got 2"):
         pretrained.load(tmp_path / "w", class_names=["cat", "dog"])
-    with pytest.raises(ValueError, match=r"w: predictions/.* has shape .*5.*: this model wants .*10"):
+    with pytest.raises(ValueError, match=r"w: expected shape .*10.* for predictions/.*, got .*5"):
         jaxcam.vgg16(weights=tmp_path / "w", classes=10)
 
 
@@ -127,17 +127,25 @@ def misfits():
     yield (
         torch,
         {"classifier.6.weight": None, "classifier.6.bias": None},
-        ("2 dense layers, classifier.0, classifier.3: a VGG has 3"),
+        "expected 3 dense layers, as a VGG has, got 2: classifier.0, classifier.3",
     )
     own = {"predictions/kernel": None, "predictions/bias": None}
-    yield weights(), own, "dense layers fc1, fc2: fc1, fc2, ... and predictions are wanted"
+    yield weights(), own, "expected dense layers fc1, fc2, ... and predictions, got fc1, fc2"
     yield keras_save(weights()), {"fc1/fc1/kernel": np.ones(3)}, "fc1 has two of kernel, one of them model_weights/fc1"
-    yield torch, {"features.0.bias": None}, "features.0 has a kernel only: a kernel and a bias are wanted"
-    yield torch, {"features.0.weight": np.ones((4, 27))}, r"features.0 has a kernel of shape \(4, 27\)"
-    yield torch, {"features.2.weight": np.ones((4, 9, 3, 3))}, r"block1_conv2/kernel has shape \(3, 3, 9, 4\)"
-    yield torch, {"classifier.0.weight": np.ones((7, 20))}, "classifier.0 has 20 rows: height x height x 4"
-    yield torch, {"classifier.3.weight": np.ones((6, 8))}, r"fc2/kernel has shape \(8, 6\): this model wants \(7, 6\)"
-    yield torch, {"classifier.3.weight": np.ones((6, 7, 1, 1))}, r"classifier.3 has a kernel of shape \(6, 7, 1, 1\)"
+    yield torch, {"features.0.bias": None}, "expected a kernel and a bias of features.0, got a kernel only"
+    yield torch, {"features.0.weight": np.ones((4, 27))}, r"expected 4 axes of features.0's kernel, got shape \(4, 27\)"
+    yield torch, {"features.2.weight": np.ones((4, 9, 3, 3))}, r"for block1_conv2/kernel, got \(3, 3, 9, 4\)"
+    yield (
+        torch,
+        {"classifier.0.weight": np.ones((7, 20))},
+        "expected height x height x 4 rows of the last pooling in classifier.0, got 20",
+    )
+    yield torch, {"classifier.3.weight": np.ones((6, 8))}, r"expected shape \(7, 6\) for fc2/kernel, got \(8, 6\)"
+    yield (
+        torch,
+        {"classifier.3.weight": np.ones((6, 7, 1, 1))},
+        r"expected 2 axes of classifier.3's kernel, got shape \(6, 7, 1, 1\)",
+    )
     yield torch, {"classifier.3.bias": np.full(6, np.nan)}, "fc2/bias has values that are not finite"
     yield keras, {"layers/dense/vars/0": np.full((16, 7), np.inf)}, "fc1/kernel has values that are not finite"
 
