@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxcam.cutting import Cut, activations, check_cut, chosen
+from jaxcam.cutting import Cut, activations, check_cut, resolve_target
 from jaxcam.tracing import CALLS, CUSTOM_RULES, entering, flatten
 
 ORDERS = ("cascading", "independent")
@@ -182,7 +182,7 @@ def model_randomisation(
     if key is None:
         raise ValueError("the parameters are shuffled, so a key is needed: jax.random.key(0)")
     layers = layers_from_the_top(cut, image)
-    target, _ = chosen(activations(cut, image)[1] if target is None else None, target)
+    target, _ = resolve_target(activations(cut, image)[1] if target is None else None, target)
     shuffles, noise = jax.random.split(key)
     keys = (noise,) if "key" in inspect.signature(method).parameters else ()
     wanted = method(cut, image, target, *keys)

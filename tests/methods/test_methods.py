@@ -41,9 +41,13 @@ def test_a_map(explained, image):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda x: x[None], ValueError, r"\(1, 64, 64, 3\): \[64 64 3\] is wanted, without a batch axis"),
-        (lambda x: x[..., :1], ValueError, r"\(64, 64, 1\): \[64 64 3\] is wanted"),
-        (lambda x: x[:, :, 0], ValueError, r"\(64, 64\): \[64 64 3\] is wanted"),
+        (
+            lambda x: x[None],
+            ValueError,
+            r"expected an image \[64 64 3\] without a batch axis, got shape \(1, 64, 64, 3\)",
+        ),
+        (lambda x: x[..., :1], ValueError, r"expected an image \[64 64 3\], got shape \(64, 64, 1\)"),
+        (lambda x: x[:, :, 0], ValueError, r"expected an image \[64 64 3\], got shape \(64, 64\)"),
         (lambda x: (255 * x).astype(np.uint8), TypeError, "expected an image of floats .* got uint8"),
         (lambda x: np.where(x > 0.5, np.nan, x), ValueError, "values that are NaN or infinite"),
         (lambda x: np.where(x > 0.5, np.inf, x), ValueError, "values that are NaN or infinite"),
@@ -110,7 +114,7 @@ def test_targets_of_every_integer_type(dtype):
 
 def test_targets_that_are_no_class(explained, image):
     for target in (1.0, np.array([1, 2])):
-        with pytest.raises(TypeError, match="one class, an integer, is wanted"):
+        with pytest.raises(TypeError, match="expected one class, an integer, for target"):
             explained(image, target)
 
 
