@@ -40,7 +40,7 @@ def main():
         numbers = "".join(f"{row.errors[each]:9.1e}" for each in ("Y2", "Y3", "weights", "map"))
         print(f"{name:<12}{verdict:<46}{numbers}", flush=True)
         rows["exact"].append(row.exact["map"])
-        rows["closed form"].append(row.found["map"])
+        rows["closed form"].append(row.approximate["map"])
         titles.append(f"{name}: map error {row.errors['map']:.1e}")
     print("relative errors of the closed form: mean |closed - exact| / mean |exact|")
     figure = jaxcam.plots.compare([image] * len(titles), rows, titles=titles)

@@ -98,7 +98,7 @@ def input_size(model: jaxcam.VGG) -> tuple[int, int]:
 
 
 def read_fitted(path: str, *, shape: tuple[int, int]) -> np.ndarray:
-    """A picture file, resized to the network's input."""
+    """A picture file, resized to the network's input. A folder of `jaxcam batch` records this function by its name."""
     from jaxcam.datasets import images  # loads Pillow
 
     return images.fit(images.read(path), shape)

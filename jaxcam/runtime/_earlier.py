@@ -30,6 +30,7 @@ MOVED_FILES = {
 }
 # Functions that did not move with their file, or have another name now.
 MOVED_FUNCTIONS = {
+    "__main__._fitted": "cli.read_fitted",
     "faithfulness.as_mask": "perturbations.as_mask",
     "faithfulness.masked": "perturbations.masked",
 }

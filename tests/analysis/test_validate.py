@@ -140,7 +140,7 @@ def test_a_model_is_not_a_cut(digits, image):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"locations": 0}, "locations is 0: an integer of at least 1"),
+        ({"locations": 0}, "expected an integer of at least 1 for locations, got 0"),
         ({"links": ["log"]}, "link is 'log': choose one of identity, exp"),
         ({"target": 99}, "target 99 is out of range"),
         ({"scores": []}, "scores is empty"),
@@ -155,7 +155,7 @@ def test_what_bad_input_gets(options, message):
 
 def test_nothing_is_compared_where_nothing_is_finite():
     cut = jaxcam.Cut(None, lambda p, x: x / 0, lambda p, A, x: A.sum((0, 1)))
-    with pytest.raises(ValueError, match="the activation at 'this cut' are not finite"):
+    with pytest.raises(ValueError, match="expected finite values at 'this cut', got activation with NaN"):
         jaxcam.validate(cut, IMAGE, 1)
 
 

@@ -265,3 +265,23 @@ def test_diagnose(capsys):
     assert main(["diagnose", "--activation", "gelu", "--score", "log_softmax", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["certificate"]["locally_affine"] is False and record["class"] in "0123456789"
+
+
+def test_batch_resumes_a_folder_of_the_flat_layout(capsys):
+    pathlib.Path("pictures").mkdir()
+    (pathlib.Path("pictures") / "a.png").write_bytes(CANVASES[0].read_bytes())
+    arguments = ["batch", "pictures", "--out", "maps", "--method", "grad_cam", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out) == {"out": "maps", "maps": 1, "failed": {}}
+    recorded = json.loads(pathlib.Path("maps/run.json").read_text())
+    assert recorded["load"]["name"] == "jaxcam.cli.read_fitted"
+    recorded["load"]["name"] = "jaxcam.__main__._fitted"
+    pathlib.Path("maps/run.json").write_text(json.dumps(recorded))
+    np.save("maps/a.npy", np.full((16, 16), 7, np.float32))
+    assert main(arguments) == 0
+    assert (np.load("maps/a.npy") == 7).all()
+
+
+def test_batch_without_pictures(capsys):
+    pathlib.Path("pictures").mkdir()
+    fails(capsys, "batch", "pictures", "--out", "maps", says="pictures has no pictures")

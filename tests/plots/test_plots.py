@@ -13,17 +13,17 @@ def test_a_row_of_methods_for_each_image():
     figure = jaxcam.plots.compare([IMAGE, IMAGE], {"one": [MAP, MAP], "two": [MAP, 0 * MAP]}, titles=["a", "b"])
     panels = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in panels] == ["a", "one", "two", "b", "one", "two"]
-    assert len(figure.axes) == 7, "and one colour bar"
+    assert len(figure.axes) == 7, "and one color bar"
     drawn = panels[1].images[1].get_array()
-    wanted = jaxcam.normalize(jaxcam.resize(MAP, (32, 48)))
-    np.testing.assert_allclose(drawn, wanted, atol=1e-6)
+    expected = jaxcam.normalize(jaxcam.resize(MAP, (32, 48)))
+    np.testing.assert_allclose(drawn, expected, atol=1e-6)
     assert not panels[5].images[1].get_array().any(), "a map of zeros is drawn as zeros"
 
 
 def test_rows_that_do_not_fit():
-    with pytest.raises(ValueError, match="one has 1 maps for 2 images"):
+    with pytest.raises(ValueError, match="expected one map for each of the 2 images, got 1 maps of one"):
         jaxcam.plots.compare([IMAGE, IMAGE], {"one": [MAP]})
-    with pytest.raises(ValueError, match="1 maps for 2 chosen filters"):
+    with pytest.raises(ValueError, match="expected one map for each of the 2 chosen filters, got 1"):
         jaxcam.plots.filters(IMAGE, [MAP], [1, 2])
 
 
@@ -42,7 +42,7 @@ def test_chosen_neurons_are_marked_where_they_are():
 def test_saving(tmp_path):
     figure = jaxcam.plots.compare([IMAGE], {"one": [jax.numpy.asarray(MAP)]})
     jaxcam.plots.save(figure, tmp_path / "x.png")
-    with pytest.raises(FileExistsError, match="x.png is there already"):
+    with pytest.raises(FileExistsError, match="x.png exists already"):
         jaxcam.plots.save(figure, tmp_path / "x.png")
     with pytest.raises(ValueError, match="ends in '.doc': choose one of"):
         jaxcam.plots.save(figure, tmp_path / "x.doc")
