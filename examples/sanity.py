@@ -8,6 +8,7 @@ canvases. A method that looks at what was learnt falls to near 0; one that stays
 """
 
 import argparse
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -16,14 +17,14 @@ import jaxcam
 from examples.digits import canvases
 
 SEED = 5_000_000
-METHODS = {
+METHODS: dict[str, Callable[..., jax.Array]] = {
     "Grad-CAM": jaxcam.grad_cam,
     "Grad-CAM+": jaxcam.grad_cam_plus,
     "Grad-CAM++": jaxcam.grad_cam_pp,
     "HiResCAM": jaxcam.hires_cam,
     "LayerCAM": jaxcam.layer_cam,
     "mean activation": jaxcam.controls.mean_activation,
-    "centre Gaussian": jaxcam.controls.centre_gaussian,
+    "centre Gaussian": jaxcam.controls.center_gaussian,
 }
 
 

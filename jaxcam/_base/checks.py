@@ -63,12 +63,17 @@ def check_noise(n_samples: Any, std: Any, key: Any) -> None:
         check_key(key)
 
 
+def check_function(name: str, value: Any) -> None:
+    """Raises a TypeError if the value of the option `name`, one of `FUNCTIONS`, is not a function."""
+    if not callable(value):
+        raise TypeError(f"expected a function for {name}, such as {FUNCTIONS[name]}, got {value!r}")
+
+
 def check_functions(options: dict[str, Any]) -> None:
     """Raises a TypeError if `score`, `select` or `weigh` is given and is not a function."""
-    for name, example in FUNCTIONS.items():
-        value = options.get(name)
-        if value is not None and not callable(value):
-            raise TypeError(f"expected a function for {name}, such as {example}, got {value!r}")
+    for name in FUNCTIONS:
+        if options.get(name) is not None:
+            check_function(name, options[name])
 
 
 def check_standard_error(standard_error: Any, n_samples: Any) -> None:

@@ -1,5 +1,7 @@
 """Arithmetic that several packages share: safe division, wide floats, and sizes of chunks."""
 
+from typing import overload
+
 import jax
 import jax.numpy as jnp
 
@@ -42,6 +44,19 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
+@overload
+def batch_size_or_default(batch_size: int | None, *, cpu: int, accelerator: int) -> int: ...
+
+
+@overload
+def batch_size_or_default(batch_size: int | None, *, cpu: int | None, accelerator: int | None) -> int | None: ...
+
+
 def batch_size_or_default(batch_size: int | None, *, cpu: int | None, accelerator: int | None) -> int | None:
-    """The user's `batch_size`, or the default of the backend."""
+    """The user's `batch_size`, or the default of the backend.
+
+    Example:
+      >>> batch_size_or_default(4, cpu=1, accelerator=16)
+      4
+    """
     return batch_size or (cpu if on_cpu() else accelerator)

@@ -1,6 +1,6 @@
-"""Weights from an activation `[*spatial k]` and the derivatives of Y on its shape: the rules that make the methods.
+"""Weights from an activation A `[*spatial k]` and derivatives Y1, Y2, Y3 of its shape: a rule for each method.
 
-A rule gives a weight for each channel, `[k]`, or for each neuron, `[*spatial k]`.
+A rule returns a weight for each channel, `[k]`, or for each neuron, `[*spatial k]`.
 
 >>> import jax.numpy as jnp
 >>> A, Y1 = jnp.ones([2, 2, 1]), jnp.full([2, 2, 1], 0.5)
@@ -11,7 +11,8 @@ A rule gives a weight for each channel, `[k]`, or for each neuron, `[*spatial k]
 """
 
 import jax
-import jax.numpy as jnp
+
+from jaxcam._base.numerics import safe_divide
 
 NUMERATORS = ("second", "first")
 
@@ -49,12 +50,13 @@ def grad_cam_plus(Y1: jax.Array) -> jax.Array:
 
 
 def xgrad_cam(A: jax.Array, Y1: jax.Array) -> jax.Array:
-    """w_k = sum over space of (A^k / S_k) Y1, with S_k = sum over space of A^k; zero where S_k is.
+    """w_k = sum over space of (A^k / S_k) Y1, with S_k = sum over space of A^k; zero where S_k is zero.
 
     Fu et al., "Axiom-based Grad-CAM", BMVC 2020.
     """
-    S = A.astype(Y1.dtype).sum(_space(A))
-    return jnp.where(S == 0, 0, (A.astype(Y1.dtype) * Y1).sum(_space(A)) / jnp.where(S == 0, 1, S))
+    A = A.astype(Y1.dtype)
+    # S_k is the same at every location, so it is divided by once, after the sum.
+    return safe_divide((A * Y1).sum(_space(A)), A.sum(_space(A)))
 
 
 def hires_cam(Y1: jax.Array) -> jax.Array:
@@ -77,7 +79,8 @@ def layer_cam(Y1: jax.Array) -> jax.Array:
 def score_cam(scores: jax.Array) -> jax.Array:
     """w = softmax over channels of the scores `[k]` of the image masked by each channel.
 
-    A baseline's score, which the paper subtracts from each, cancels in the softmax.
+    The paper subtracts the score of a baseline from each of them. It is the same for every channel, so it cancels in
+    the softmax.
 
     Wang et al., "Score-CAM: score-weighted visual explanations for convolutional neural networks", CVPR workshops 2020,
     definition 3 and algorithm 1.
@@ -88,35 +91,41 @@ def score_cam(scores: jax.Array) -> jax.Array:
 def grad_cam_pp(A: jax.Array, Y1: jax.Array, Y2: jax.Array, Y3: jax.Array, *, numerator: str = "second") -> jax.Array:
     """w_k = sum over space of alpha * relu(Y1), with alpha = Y2 / (2 Y2 + S_k Y3) and S_k = sum over space of A^k.
 
-    alpha is zero where its denominator is zero. A common factor of Y1, Y2, Y3 scales the weights and no more.
+    alpha is zero where its denominator is zero. A common factor of Y1, Y2 and Y3 only scales the weights.
 
     Chattopadhay et al., "Grad-CAM++", WACV 2018, equations 5 and 10; with means over noisy inputs for the Y's, Omeiza
     et al., "Smooth Grad-CAM++", 2019, equations 5 to 7.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> A, Y1 = jnp.ones([2, 2, 1]), jnp.full([2, 2, 1], 0.5)
+      >>> grad_cam_pp(A, Y1, Y1**2, Y1**3).round(6).tolist()  # alpha = 0.25 / (2 * 0.25 + 4 * 0.125) at 4 locations
+      [0.5]
     """
     alpha = alpha_grad_cam_pp(A, Y1, Y2, Y3, numerator=numerator)
+    # Equation 5: w_k^c = sum_i sum_j alpha_ij^kc relu(dY^c / dA_ij^k).
     return (alpha * jax.nn.relu(Y1)).sum(_space(A))
 
 
 def alpha_grad_cam_pp(
     A: jax.Array, Y1: jax.Array, Y2: jax.Array, Y3: jax.Array, *, numerator: str = "second"
 ) -> jax.Array:
-    """alpha = Y2 / (2 Y2 + S_k Y3), `[*spatial k]`; zero where the denominator is.
+    """alpha = Y2 / (2 Y2 + S_k Y3), `[*spatial k]`; zero where the denominator is zero.
 
-    numerator="first" has Y1 above the line, as equation 7 of the Smooth Grad-CAM++ paper is printed; its equation 5
-    and the Grad-CAM++ paper have Y2, which is "second".
+    numerator="second" has Y2 above the line, as in equation 10 of the Grad-CAM++ paper and equation 5 of the Smooth
+    Grad-CAM++ paper; numerator="first" has Y1, as equation 7 of the latter is printed.
     """
     if numerator not in NUMERATORS:
         raise ValueError(f"numerator is {numerator!r}: choose one of {', '.join(NUMERATORS)}")
-    denominator = denominator_grad_cam_pp(A, Y2, Y3)
-    above = Y2 if numerator == "second" else Y1
-    # The inner where keeps the gradient of the unused quotient finite.
-    return jnp.where(denominator == 0, 0, above / jnp.where(denominator == 0, 1, denominator))
+    # Grad-CAM++, equation 10: alpha_ij^kc = Y2 / (2 Y2 + sum_a sum_b A_ab^k Y3).
+    numerators = {"second": Y2, "first": Y1}
+    return safe_divide(numerators[numerator], denominator_grad_cam_pp(A, Y2, Y3))
 
 
 def denominator_grad_cam_pp(A: jax.Array, Y2: jax.Array, Y3: jax.Array) -> jax.Array:
-    """2 Y2 + S_k Y3, `[*spatial k]`: what alpha is divided by."""
-    S = A.astype(Y3.dtype).sum(_space(A))
-    return 2 * Y2 + S.reshape((1,) * (A.ndim - 1) + (-1,)) * Y3
+    """2 Y2 + S_k Y3, `[*spatial k]`: the denominator of alpha."""
+    S = A.astype(Y3.dtype).sum(_space(A), keepdims=True)
+    return 2 * Y2 + S * Y3
 
 
 def _space(A):

@@ -1,39 +1,61 @@
-"""How a named method is called: the checks that need values, then jit.
+"""How a method is called: checks of the values, then the jitted function.
 
-A method is `method(cut, image, target=None, [key], *, options)`. Its options are static under jit, but for those that
-may be traced (`std`, so that a sweep over it compiles once); a `functools.partial` that is made anew for each call does
-not compile anew. A method that hands its further options to another function, as `**options`, shows them in its
-signature.
+A method is `method(cut, image, target=None, [key], *, options)`. Its options are static under jit, except those that
+may be traced, such as `std`, so that a sweep over them compiles once. A method whose `**options` go to another function
+shows the options of that function in its signature.
 """
 
 import functools
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
 import jax
 
 from jaxcam._base import checks
-from jaxcam.cutting import check_cut, check_target
+from jaxcam.cutting import Cuts, check_cut, check_target
 from jaxcam.formulas import scores
+from jaxcam.methods._signature import canonical_partial, merged_signature
+from jaxcam.perturbations import Smoothed
 
 P = ParamSpec("P")
 R = TypeVar("R")
+# A check takes the value of its option and the values of all arguments of the call.
+Check = Callable[[Any, Mapping[str, Any]], None]
 
 
-def method(
+def _check_is_function(name: str) -> Check:
+    return lambda value, _: checks.check_function(name, value)
+
+
+def _check_is_count(name: str) -> Check:
+    return lambda value, _: checks.check_count(name, value, at_least=1)
+
+
+# In the order of the checks. None is not checked if it is the option's default.
+OPTION_CHECKS: dict[str, Check] = {
+    "score": _check_is_function("score"),
+    "select": _check_is_function("select"),
+    "weigh": _check_is_function("weigh"),
+    "n_samples": lambda n_samples, call: checks.check_noise(n_samples, call["std"], call["key"]),
+    "standard_error": lambda error, call: checks.check_standard_error(error, call["n_samples"]),
+    "steps": _check_is_count("steps"),
+    "batch_size": _check_is_count("batch_size"),
+}
+
+
+def explanation_method(
     *, options_of: Callable[..., Any] | None = None, traced: Sequence[str] = ("std",), several: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: the method, jitted, behind the checks that need values.
+    """A decorator that makes a method of a function: calls are checked, then passed to the jitted function.
 
     Args:
-      options_of: where the method's `**options` go; those that the method does not set itself become its own.
-      traced: options that may be arrays, traced or not.
+      options_of: the function that takes the method's `**options`; its options become the method's own.
+      traced: options that may be arrays, traced or not; all others are static.
       several: whether the method takes `Cuts` of several layers.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> @method()
+      >>> @explanation_method()
       ... def mean_activation(cut, image, target=None, *, power: int = 1):
       ...     return (cut.features(cut.params, image) ** power).mean(-1)
       >>> import jaxcam
@@ -43,76 +65,57 @@ def method(
       >>> mean_activation(cut, jnp.ones([64, 64, 3]), pwoer=2)
       Traceback (most recent call last):
         ...
-      TypeError: mean_activation has no option 'pwoer': choose of target, power
+      TypeError: mean_activation has no option 'pwoer': choose one of target, power
     """
 
     def decorate(compute: Callable[P, R]) -> Callable[P, R]:
-        signature = _with_options(inspect.signature(compute), options_of)
-        parameters = signature.parameters
-        static = [name for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY and name not in traced]
-        compiled = jax.jit(compute, static_argnames=static)
+        signature = merged_signature(compute, options_of)
+        static = {name for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY and name not in traced}
+        compiled = jax.jit(compute, static_argnames=sorted(static))
 
         @functools.wraps(compute)
-        def checked(cut, image, target=None, *key, **options):
-            for name in set(options) - set(parameters):
-                known = ", ".join(list(parameters)[2:])
-                raise TypeError(f"{compute.__name__} has no option {name!r}: choose of {known}")
-            if key and "key" not in parameters:
-                raise TypeError(f"{compute.__name__} takes no key: it draws no noise; jaxcam.average_maps averages it")
-            checks.check_functions(options)
-            check_cut(cut, several=several)
-            image = checks.checked_image(image)
-            default = {name: p.default for name, p in parameters.items()}
-            check_target(cut, image, target, options.get("score", default.get("score", scores.logit)))
-            if "n_samples" in parameters:
-                given = {name: options.get(name, default[name]) for name in ("n_samples", "std")}
-                checks.check_noise(given["n_samples"], given["std"], key[0] if key else options.get("key"))
-            if options.get("standard_error") is not None:
-                n_samples = options.get("n_samples", default["n_samples"])
-                checks.check_standard_error(options["standard_error"], n_samples)
-            if options.get("batch_size") is not None:
-                checks.check_count("batch_size", options["batch_size"], at_least=1)
-            options = {name: shared(value) if name in static else value for name, value in options.items()}
-            found = compiled(cut, image, target, *key, **options)
-            # jit sorts the keys of a dict: the layers stand as they were given.
-            return {layer: found[layer] for layer in cut.layers} if isinstance(found, dict) else found
+        def checked_method(cut, image, target=None, *key, **options):
+            _check_names(compute.__name__, signature, key, options)
+            image = _checked_call(signature, several, cut, image, target, *key, **options)
+            options = {name: canonical_partial(value) if name in static else value for name, value in options.items()}
+            return _in_order_of_layers(cut, compiled(cut, image, target, *key, **options))
 
-        checked.__signature__ = signature  # type: ignore[attr-defined]
-        return cast(Callable[P, R], checked)
+        checked_method.__signature__ = signature  # type: ignore[attr-defined]
+        return cast(Callable[P, R], checked_method)
 
     return decorate
 
 
-def options_of(function: Callable[..., Any]) -> list[str]:
-    """The names of a function's keyword-only options."""
-    return [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+def _check_names(method_name, signature, key, options):
+    """Raises a TypeError for an option, or a key, that the method does not have."""
+    for name in sorted(options.keys() - signature.parameters.keys()):
+        known = ", ".join(list(signature.parameters)[2:])
+        raise TypeError(f"{method_name} has no option {name!r}: choose one of {known}")
+    if key and "key" not in signature.parameters:
+        raise TypeError(f"{method_name} takes no key: it draws no noise; jaxcam.average_maps averages it")
 
 
-def shared(value: Any) -> Any:
-    """The first of equal partials, which jit takes for different functions; anything else as it is."""
-    if type(value) is not functools.partial:
-        return value
-    typed = [(name, type(held), shared(held)) for name, held in sorted(value.keywords.items())]
-    try:
-        return _partial(value.func, tuple((type(held), shared(held)) for held in value.args), tuple(typed))
-    except TypeError:  # it holds an array, which may change
-        return value
+def _checked_call(signature, several, cut, image, target, *key, **options):
+    """The image as an array. Raises a TypeError or ValueError if an argument cannot be used."""
+    check_cut(cut, several=several)
+    image = checks.checked_image(image)
+    call = signature.bind(cut, image, target, *key, **options)
+    call.apply_defaults()
+    for name, check in OPTION_CHECKS.items():
+        if name not in call.arguments:
+            continue
+        value = call.arguments[name]
+        if value is not None or signature.parameters[name].default is not None:
+            check(value, call.arguments)
+    check_target(cut, image, target, call.arguments.get("score", scores.logit))
+    return image
 
 
-@functools.lru_cache(maxsize=256)
-def _partial(function, args, keywords):
-    return functools.partial(function, *(held for _, held in args), **{name: held for name, _, held in keywords})
-
-
-def _with_options(signature, options_of):
-    """The signature with the options of the other function in the place of `**options`."""
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    if options_of is None:
-        return signature
-    names = {p.name for p in own}
-    others = [
-        p
-        for p in inspect.signature(options_of).parameters.values()
-        if p.kind is p.KEYWORD_ONLY and p.name not in names and p.default is not p.empty
-    ]
-    return signature.replace(parameters=own + others)
+def _in_order_of_layers(cut, result):
+    """The result with its dicts in the order of the cut's layers, which jit replaced by that of the sorted keys."""
+    if isinstance(result, Smoothed):
+        maps, errors = (_in_order_of_layers(cut, by_layer) for by_layer in (result.map, result.standard_error))
+        return Smoothed(maps, errors, result.n_samples)
+    if isinstance(cut, Cuts) and isinstance(result, dict):
+        return {layer: result[layer] for layer in cut.layers}
+    return result

@@ -1,8 +1,8 @@
-"""The named methods: each joins cut, noise, derivatives, weights and map in a few lines.
+"""The named methods at a layer: CAM, and the gradient-weighted ones, each a rule for `jaxcam.gradient_cam`.
 
-Every method is `method(cut, image, target=None, [key], *, options)` on **one example without a batch axis**, and
-returns the map at the layer's resolution, `[*spatial]`, at least 0. `target=None` is the class of the largest output.
-For more examples, classes or keys use `jax.vmap`: what they share is computed once.
+Every method is `method(cut, image, target=None, [key], *, options)` on **one example without a batch axis**. It returns
+the map at the layer's resolution, `[*spatial]`, at least 0. `target=None` is the class of the largest output. For more
+examples, classes or keys use `jax.vmap`: the work that they share is done once.
 
     >>> import functools, jax, jaxcam
     >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
@@ -13,21 +13,22 @@ For more examples, classes or keys use `jax.vmap`: what they share is computed o
     >>> ten.shape
     (10, 16, 16)
 
-The gradient-weighted ones are all but CAM and Score-CAM. They take the options of `jaxcam.gradient_cam`: each can be
+All methods but CAM and Score-CAM are gradient-weighted, and take the options of `jaxcam.gradient_cam`. Each can be
 smoothed by noise (`n_samples`, `std`, and a key), as Smooth Grad-CAM++ smooths Grad-CAM++, or grown until its standard
-error is small (`standard_error`), and each takes `Cuts` of several layers.
+error is small (`standard_error`). Each takes `Cuts` of several layers.
 
     >>> several = jaxcam.cut(jaxcam.digits(), ["block2_conv2", "block3_conv2"])
-    >>> {layer: found.shape for layer, found in jaxcam.layer_cam(several, image).items()}
+    >>> {layer: saliency.shape for layer, saliency in jaxcam.layer_cam(several, image).items()}
     {'block2_conv2': (32, 32), 'block3_conv2': (16, 16)}
     >>> jaxcam.grad_cam(cut, image, 3, jax.random.key(0), n_samples=8, std=0.2).shape
     (16, 16)
 
-The methods are jitted; inside another `jit` they are part of it. Options are static, but for `std`: bind them with
-`functools.partial` before `jit`. Values can be checked only outside: a NaN image or a target out of range raises there,
-while under jit such a target makes a map of NaN.
+The methods are jitted; inside another `jit` they are part of it. Options are static, except `std`: bind them with
+`functools.partial` before `jit`. Values are checked only outside `jit`: there a NaN image or a target out of range
+raises an error, and under `jit` such a target gives a map of NaN.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -35,15 +36,16 @@ import jax.numpy as jnp
 
 from jaxcam._base.types import Image, Target
 from jaxcam.cutting import Cut, Cuts
-from jaxcam.derivatives import certificate as linearity
+from jaxcam.derivatives import certify
 from jaxcam.formulas import compat as peers
 from jaxcam.formulas import maps, scores, weights
-from jaxcam.methods._call import method
-from jaxcam.methods._gradient_cam import weighted_map
-from jaxcam.methods._score_cam import _clean
+from jaxcam.methods._activation import activation_and_target
+from jaxcam.methods._call import explanation_method
+from jaxcam.methods._gradient_cam import compute_gradient_cam, gradient_method
+from jaxcam.methods._types import Key, Maps
 
-# As the papers print them.
-TITLES = {
+# The names that the papers print.
+METHOD_TITLES = {
     "cam": "CAM",
     "grad_cam": "Grad-CAM",
     "grad_cam_plus": "Grad-CAM+",
@@ -57,23 +59,24 @@ TITLES = {
 }
 
 
-@method()
+@explanation_method()
 def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | None = None) -> jax.Array:
     """CAM: relu(sum_k w_k A^k), w_k the weights of the linear layer after global average pooling.
 
     Args:
-      cut: a network whose head is global average pooling and one linear layer; `VGG(..., top="average")` cut at its
-        last convolution, for one.
+      cut: a network whose head is global average pooling and one linear layer, such as `VGG(..., top="average")` cut
+        at its last convolution.
       image: one example, floats.
       target: the class; None for the one with the largest output.
       select: as in `jaxcam.select`.
 
     Returns:
-      `[*spatial]`. The paper has no relu; here, as for the other methods, what speaks against the class is zero.
+      `[*spatial]`. The paper has no relu. Here, as in the other methods, negative sums are zero. If the head is affine
+      but differs from location to location (a flattened activation and a dense layer), the map is NaN: CAM is not
+      defined for it. Grad-CAM is.
 
     Raises:
-      ValueError: the head is not affine in A. Where it is affine but not the same at every location (a flattened
-        activation and a dense layer) the map is NaN: CAM is not defined there, and Grad-CAM is.
+      ValueError: the head is not affine in A.
 
     Zhou et al., "Learning deep features for discriminative localization", CVPR 2016, equations 1 and 2.
 
@@ -83,12 +86,12 @@ def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | 
       >>> jaxcam.cam(jaxcam.cut(model, "block3_conv2"), jax.numpy.ones([64, 64, 3]), 7).shape
       (16, 16)
     """
-    A, target, valid = _clean(cut, image, target)
+    A, target, in_range = activation_and_target(cut, image, target)
 
     def u(A):
         return scores.logit(cut.head(cut.params, A, image), target)
 
-    if not linearity.certify(u, A).affine_everywhere:
+    if not certify(u, A).affine_everywhere:
         raise ValueError(
             "CAM needs a head that is global average pooling and one linear layer: "
             f"the head after {cut.layer or 'this cut'!r} is not affine. Grad-CAM extends CAM to any head"
@@ -96,14 +99,14 @@ def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | 
     gradient = jax.grad(u)(A)
     first = gradient[(slice(0, 1),) * (A.ndim - 1)]
     uniform = jnp.abs(gradient - first).max() <= 1e-3 * jnp.abs(first).max()
-    return jnp.where(valid & uniform, maps.saliency(A, weights.cam(gradient), select=select), jnp.nan)
+    return jnp.where(in_range & uniform, maps.weighted_sum(A, weights.cam(gradient), select=select), jnp.nan)
 
 
-@method(options_of=weighted_map, several=True)
-def grad_cam(cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any) -> Any:
+@gradient_method
+def grad_cam(cut: Cut | Cuts, image: Image, target: Target = None, key: Key = None, **options: Any) -> Maps:
     """Grad-CAM: relu(sum_k w_k A^k), w_k the mean over space of the derivative of Y.
 
-    Args, options, result and errors: as `jaxcam.gradient_cam`.
+    Arguments, options, result and errors are those of `jaxcam.gradient_cam`.
 
     Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", ICCV 2017,
     equations 1 and 2.
@@ -114,16 +117,14 @@ def grad_cam(cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Arra
       >>> jaxcam.grad_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    return weighted_map(cut, image, target, key, weigh=lambda A, Y1: weights.grad_cam(Y1), order=1, **options)
+    return compute_gradient_cam(cut, image, target, key, weigh=lambda A, Y1: weights.grad_cam(Y1), order=1, **options)
 
 
-@method(options_of=weighted_map, several=True)
-def grad_cam_plus(
-    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
-) -> Any:
-    """Grad-CAM+: w_k = mean over space of relu(Y1); the simpler rule that Grad-CAM++ has to beat.
+@gradient_method
+def grad_cam_plus(cut: Cut | Cuts, image: Image, target: Target = None, key: Key = None, **options: Any) -> Maps:
+    """Grad-CAM+: w_k = mean over space of relu(Y1); the simpler rule that Grad-CAM++ is compared with.
 
-    Args, options, result and errors: as `jaxcam.gradient_cam`.
+    Arguments, options, result and errors are those of `jaxcam.gradient_cam`.
 
     Lerma & Lucas, "Grad-CAM++ is equivalent to Grad-CAM with positive gradients", 2022.
 
@@ -133,31 +134,33 @@ def grad_cam_plus(
       >>> jaxcam.grad_cam_plus(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    return weighted_map(cut, image, target, key, weigh=lambda A, Y1: weights.grad_cam_plus(Y1), order=1, **options)
+    return compute_gradient_cam(
+        cut, image, target, key, weigh=lambda A, Y1: weights.grad_cam_plus(Y1), order=1, **options
+    )
 
 
-@method(options_of=weighted_map, several=True)
+@gradient_method
 def grad_cam_pp(
     cut: Cut | Cuts,
     image: Image,
     target: Target = None,
-    key: jax.Array | None = None,
+    key: Key = None,
     *,
     link: str = "exp",
     numerator: str = "second",
     compat: str | None = None,
     **options: Any,
-) -> Any:
+) -> Maps:
     """Grad-CAM++: w_k = sum over space of alpha * relu(Y1), alpha = Y2 / (2 Y2 + S_k Y3), S_k = sum over space of A^k.
 
-    Args, options, result and errors: as `jaxcam.gradient_cam`, and with another default:
+    Arguments, options, result and errors are those of `jaxcam.gradient_cam`, with another default and two more options:
 
-      link: Y = e^u for "exp", u for "identity".
-      numerator: "second", Y2 in alpha's numerator, or "first", Y1, as equation 7 of the Smooth Grad-CAM++ paper is
-        printed; the maps differ.
-      compat: the map as another library really computes it, deviations and normalisation included, to explain a
+      link: Y = e^u for "exp", u for "identity". The default is "exp".
+      numerator: "second" has Y2 in alpha's numerator; "first" has Y1, as equation 7 of the Smooth Grad-CAM++ paper is
+        printed. The maps differ.
+      compat: compute the map as another library does, with its deviations and its normalization, to explain a
         difference: one of "pytorch-grad-cam", "tf-keras-vis", "xplique", "torch-cam", "original"; see `jaxcam.compat`.
-        It goes with no option but `score`.
+        It allows no other option but `score`.
 
     Chattopadhay et al., "Grad-CAM++: improved visual explanations for deep convolutional networks", WACV 2018,
     equations 5, 10 and 11.
@@ -170,43 +173,50 @@ def grad_cam_pp(
       (16, 16)
     """
     if compat is not None:
-        score = options.pop("score", scores.logit)
-        if options or key is not None or (link, numerator) != ("exp", "second"):
+        if options.keys() - {"score"} or key is not None or (link, numerator) != ("exp", "second"):
             raise ValueError(f"compat={compat!r} is what that library computes: it goes with no option but score")
-        if isinstance(cut, Cuts):
-            raise TypeError(f"compat={compat!r} takes one layer: the cut is at {', '.join(cut.layers)}")
-        A, target, valid = _clean(cut, image, target)
-        u, g = jax.value_and_grad(lambda A: score(cut.head(cut.params, A, image), target))(A)
-        return jnp.where(valid, peers.grad_cam_pp(compat, A, u, g), jnp.nan)
+        return _grad_cam_pp_of_peer(compat, cut, image, target, options.get("score", scores.logit))
+    weigh = _plus_plus_rule(numerator)
+    return compute_gradient_cam(cut, image, target, key, weigh=weigh, order=3, link=link, **options)
 
+
+def _grad_cam_pp_of_peer(peer, cut, image, target, score):
+    if isinstance(cut, Cuts):
+        raise TypeError(f"compat={peer!r} takes one layer: the cut is at {', '.join(cut.layers)}")
+    A, target, in_range = activation_and_target(cut, image, target)
+    u, g = jax.value_and_grad(lambda A: score(cut.head(cut.params, A, image), target))(A)
+    return jnp.where(in_range, peers.grad_cam_pp(peer, A, u, g), jnp.nan)
+
+
+def _plus_plus_rule(numerator: str) -> Callable[..., jax.Array]:
     def weigh(A, Y1, Y2, Y3):
         return weights.grad_cam_pp(A, Y1, Y2, Y3, numerator=numerator)
 
-    return weighted_map(cut, image, target, key, weigh=weigh, order=3, link=link, **options)
+    return weigh
 
 
-@method(options_of=weighted_map, several=True)
+@gradient_method
 def smooth_grad_cam_pp(
     cut: Cut | Cuts,
     image: Image,
     target: Target = None,
-    key: jax.Array | None = None,
+    key: Key = None,
     *,
     n_samples: int = 5,
     std: jax.Array | float = 0.3,
     link: str = "exp",
     numerator: str = "second",
     **options: Any,
-) -> Any:
-    """Smooth Grad-CAM++: Grad-CAM++ with D_p, the means over noisy inputs of Y_p, in the place of Y_p.
+) -> Maps:
+    """Smooth Grad-CAM++: Grad-CAM++ with D_p, the mean over noisy inputs of Y_p, instead of Y_p.
 
     alpha = D2 / (2 D2 + S_k D3); w_k = sum over space of alpha * relu(D1); S_k and the A of the map are those of the
-    clean image. Sample m enters the means with its own factor e^(u_m), as the formula says.
+    clean image. Sample m enters the means with its own factor e^(u_m), as in the paper.
 
-    Args, options, result and errors: as `jaxcam.grad_cam_pp`, and with other defaults:
+    Arguments, options, result and errors are those of `jaxcam.grad_cam_pp` without `compat`, with other defaults:
 
-      n_samples: how many noisy copies; 0 for no noise, which is Grad-CAM++.
-      std: the noise's standard deviation, as a share of the image's range.
+      n_samples: number of noisy copies; 0 for no noise, which is Grad-CAM++. The default is 5.
+      std: standard deviation of the noise, as a share of the image's range. The default is 0.3.
 
     Omeiza et al., "Smooth Grad-CAM++: an enhanced inference level visualization technique for deep convolutional neural
     network models", 2019, equations 5 to 8.
@@ -218,21 +228,19 @@ def smooth_grad_cam_pp(
       >>> jaxcam.smooth_grad_cam_pp(cut, image, None, jax.random.key(0), n_samples=20, std=0.15).shape
       (16, 16)
     """
-
-    def weigh(A, D1, D2, D3):
-        return weights.grad_cam_pp(A, D1, D2, D3, numerator=numerator)
-
-    how = {"n_samples": n_samples, "std": std, "link": link, **options}
-    return weighted_map(cut, image, target, key, weigh=weigh, order=3, **how)
+    weigh = _plus_plus_rule(numerator)
+    return compute_gradient_cam(
+        cut, image, target, key, weigh=weigh, order=3, n_samples=n_samples, std=std, link=link, **options
+    )
 
 
-@method(options_of=weighted_map, several=True)
+@gradient_method
 def counterfactual_grad_cam(
-    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
-) -> Any:
-    """Counterfactual Grad-CAM: Grad-CAM of the negated derivative, what would have to go for another class.
+    cut: Cut | Cuts, image: Image, target: Target = None, key: Key = None, **options: Any
+) -> Maps:
+    """Counterfactual Grad-CAM: Grad-CAM of the negated derivative: the regions that speak against the class.
 
-    Args, options, result and errors: as `jaxcam.gradient_cam`.
+    Arguments, options, result and errors are those of `jaxcam.gradient_cam`.
 
     Selvaraju et al., "Grad-CAM", ICCV 2017, "Counterfactual explanations".
 
@@ -242,18 +250,16 @@ def counterfactual_grad_cam(
       >>> jaxcam.counterfactual_grad_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    return weighted_map(
+    return compute_gradient_cam(
         cut, image, target, key, weigh=lambda A, Y1: weights.counterfactual_grad_cam(Y1), order=1, **options
     )
 
 
-@method(options_of=weighted_map, several=True)
-def xgrad_cam(
-    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
-) -> Any:
+@gradient_method
+def xgrad_cam(cut: Cut | Cuts, image: Image, target: Target = None, key: Key = None, **options: Any) -> Maps:
     """XGrad-CAM: w_k = sum over space of (A^k / S_k) Y1, S_k = sum over space of A^k.
 
-    Args, options, result and errors: as `jaxcam.gradient_cam`.
+    Arguments, options, result and errors are those of `jaxcam.gradient_cam`.
 
     Fu et al., "Axiom-based Grad-CAM: towards accurate visualization and explanation of CNNs", BMVC 2020.
 
@@ -263,16 +269,14 @@ def xgrad_cam(
       >>> jaxcam.xgrad_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    return weighted_map(cut, image, target, key, weigh=weights.xgrad_cam, order=1, **options)
+    return compute_gradient_cam(cut, image, target, key, weigh=weights.xgrad_cam, order=1, **options)
 
 
-@method(options_of=weighted_map, several=True)
-def hires_cam(
-    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
-) -> Any:
+@gradient_method
+def hires_cam(cut: Cut | Cuts, image: Image, target: Target = None, key: Key = None, **options: Any) -> Maps:
     """HiResCAM: relu(sum_k Y1 A^k), location by location.
 
-    Args, options, result and errors: as `jaxcam.gradient_cam`.
+    Arguments, options, result and errors are those of `jaxcam.gradient_cam`.
 
     Draelos & Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural networks",
     2020.
@@ -283,16 +287,14 @@ def hires_cam(
       >>> jaxcam.hires_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    return weighted_map(cut, image, target, key, weigh=lambda A, Y1: weights.hires_cam(Y1), order=1, **options)
+    return compute_gradient_cam(cut, image, target, key, weigh=lambda A, Y1: weights.hires_cam(Y1), order=1, **options)
 
 
-@method(options_of=weighted_map, several=True)
-def layer_cam(
-    cut: Cut | Cuts, image: Image, target: Target = None, key: jax.Array | None = None, **options: Any
-) -> Any:
+@gradient_method
+def layer_cam(cut: Cut | Cuts, image: Image, target: Target = None, key: Key = None, **options: Any) -> Maps:
     """LayerCAM: relu(sum_k relu(Y1) A^k), location by location; made for layers before the last.
 
-    Args, options, result and errors: as `jaxcam.gradient_cam`.
+    Arguments, options, result and errors are those of `jaxcam.gradient_cam`.
 
     Jiang et al., "LayerCAM: exploring hierarchical class activation maps for localization", TIP 2021.
 
@@ -302,4 +304,4 @@ def layer_cam(
       >>> jaxcam.layer_cam(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).shape
       (16, 16)
     """
-    return weighted_map(cut, image, target, key, weigh=lambda A, Y1: weights.layer_cam(Y1), order=1, **options)
+    return compute_gradient_cam(cut, image, target, key, weigh=lambda A, Y1: weights.layer_cam(Y1), order=1, **options)

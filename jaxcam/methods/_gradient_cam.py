@@ -3,43 +3,44 @@
     >>> import jax, jaxcam
     >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
     >>> image, _ = jaxcam.pretrained.digits_canvas(0)
-    >>> mine = gradient_cam(cut, image, weigh=lambda A, Y1: jax.numpy.abs(Y1).max((0, 1)), order=1)
-    >>> mine.shape
+    >>> saliency = gradient_cam(cut, image, weigh=lambda A, Y1: jax.numpy.abs(Y1).max((0, 1)), order=1)
+    >>> saliency.shape
     (16, 16)
 
-That is a method of one's own, with every option that the named ones have. They are in `jaxcam.methods`.
+That is a new method, with every option of the named ones, which are in `jaxcam.methods`.
 """
 
-import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-import jaxcam.derivatives
+from jaxcam._base.numerics import on_cpu
 from jaxcam._base.types import Image, Score, Target
 from jaxcam.cutting import Cut, Cuts, activations, check_spatial, resolve_target
-from jaxcam.derivatives import certificate as linearity
+from jaxcam.derivatives import certify
 from jaxcam.formulas import maps, scores
-from jaxcam.methods._call import method
-from jaxcam.perturbations import grown, noise
+from jaxcam.methods._call import explanation_method
+from jaxcam.methods._layer_derivatives import ORDERS, derivatives_at_layers
+from jaxcam.methods._types import GradientMethod, Maps, MapsByLayer, Rule, RuleMethod
+from jaxcam.perturbations import map_over_noise
 from jaxcam.tracing import convolves
 
-DERIVATIVES = ("exact", "closed_form")
-ORDERS = (1, 3)
+
+def _rule_method(compute: Callable[..., Maps]) -> RuleMethod:
+    return cast(RuleMethod, explanation_method(several=True)(compute))
 
 
-@method(several=True)
+@_rule_method
 def gradient_cam(
     cut: Cut | Cuts,
     image: Image,
     target: Target = None,
     key: jax.Array | None = None,
     *,
-    weigh: Callable[..., jax.Array],
+    weigh: Rule,
     order: int,
     score: Score = scores.logit,
     link: str = "identity",
@@ -51,44 +52,47 @@ def gradient_cam(
     standard_error: float | None = None,
     batch_size: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
-) -> Any:
+) -> Maps:
     """relu(sum_k w_k A^k), with w from the activation and the derivatives of Y, or from their means over noise.
 
-    With noise, D_p, the means over noisy inputs of Y_p, stand in the place of Y_p; sample m enters them with its own
-    factor e^(u_m), and the A of the weights and of the map is that of the clean image: Smooth Grad-CAM++ done to any
-    rule. (`jaxcam.average_maps` averages finished maps instead.)
+    With noise, the means D_p of Y_p over noisy inputs replace Y_p. Sample m enters them with its own factor e^(u_m).
+    The A of the weights and of the map is that of the clean image. This is Smooth Grad-CAM++ with any rule.
+    (`jaxcam.average_maps` averages finished maps instead.)
 
     Args:
       cut: a `Cut`; or `Cuts`, for a map at each of its layers from one backward pass.
       image: one example, floats, without a batch axis.
       target: the class; None for the one with the largest output on the clean image.
       key: a `jax.random.key`; not needed for n_samples=0.
-      weigh: the method's rule, `(A, Y1) -> w` for order 1 and `(A, Y1, Y2, Y3) -> w` for order 3, with A and each Y of
-        `[*spatial k]` and w a weight for each channel, `[k]`, or for each neuron, `[*spatial k]`.
-        Make it once, not anew for each call: jit knows it by its identity.
+      weigh: the rule of the method, `(A, Y1) -> w` for order 1 and `(A, Y1, Y2, Y3) -> w` for order 3. A and each Y are
+        `[*spatial k]`; w has a weight for each channel, `[k]`, or for each neuron, `[*spatial k]`. Define the function
+        once and reuse it: jit compares functions by identity, and a new one is traced again.
       order: 1, or 3 for the second and third derivatives too.
       score: `(outputs, target) -> u`; see `jaxcam.scores`.
-      link: Y = u for "identity", e^u for "exp"; the largest factor e^u is left out, it scales the map and no more.
-      derivatives: of order 3: "exact", or "closed_form": one backward pass, the same where the head is piecewise linear
-        (relu) and an approximation where it is smooth (gelu, layer norm, attention); "exact" takes it where
-        `jaxcam.certify` proves that they are the same.
-      select: as in `jaxcam.select`.
-      n_samples: how many noisy copies; 0 for no noise.
-      std: the noise's standard deviation, as a share of the image's range; or, with relative=False, in its own units.
-      relative: as `std` says.
-      standard_error: grow the samples, eight at a time, until the map's standard error is nowhere above this share of
-        the map's maximum, or there are `n_samples`, which must be at least 16; the result is then a
-        `jaxcam.Smoothed(map, standard_error, n_samples)`, of dicts for `Cuts`. 0 takes all. It has no reverse mode.
-      batch_size: the memory knob: samples at a time; on a smooth head one sample, and this many directions, at a time.
-      mesh: devices that the samples are divided over; None for the one that has the image.
+      link: Y = u for "identity", e^u for "exp". The largest factor e^u is left out, because it only scales the map.
+      derivatives: for order 3. "closed_form" takes one backward pass. It equals "exact" if the head is piecewise linear
+        (relu), and approximates it if the head is smooth (gelu, layer norm, attention). "exact" uses the closed form
+        where `jaxcam.certify` proves that the two are equal.
+      select: feature maps or neurons to show; see `jaxcam.select`.
+      n_samples: number of noisy copies; 0 for no noise.
+      std: standard deviation of the noise, as a share of the image's range, or in the units of the image with
+        relative=False.
+      relative: the unit of `std`.
+      standard_error: grow the samples, eight at a time, until no location's standard error is above this share of the
+        map's maximum, or until there are `n_samples`, which must be at least 16. The result is then a
+        `jaxcam.Smoothed(map, standard_error, n_samples)`, of dicts for `Cuts`. 0 takes all samples. It cannot be
+        differentiated in reverse mode.
+      batch_size: samples at a time, which limits memory. If the head is smooth, samples are taken one at a time, and
+        batch_size is the number of directions at a time.
+      mesh: devices that the samples are divided over; None for the device that holds the image.
 
     Returns:
-      `[*spatial]`, at least 0; `[m *spatial]` for m chosen filters; for `Cuts` a dict of them by layer.
+      `[*spatial]`, at least 0; `[m *spatial]` for m selected filters; for `Cuts` a dict of them by layer.
 
     Raises:
-      TypeError: an image of integers.
-      ValueError: an image with NaN or infinity, a target out of range, a key that is missing, an option that is not
-        known; for order 3, link="identity" with an affine score, where Y2 and Y3 are zero.
+      TypeError: the image is not floats, or an option is not known.
+      ValueError: the image has NaN or infinity, the target is out of range, the key is missing, or the value of an
+        option is not known; for order 3, link="identity" with an affine score, where Y2 and Y3 are zero.
 
     Example:
       >>> import jaxcam
@@ -98,128 +102,68 @@ def gradient_cam(
       (16, 16)
     """
     if order not in ORDERS:
-        raise ValueError(f"order is {order!r}: choose one of 1, 3")
+        raise ValueError(f"order is {order!r}: choose one of {', '.join(map(str, ORDERS))}")
     image = jnp.asarray(image)
     A, outputs = activations(cut, image)
-    for layer, value in A.items():
-        check_spatial(layer, value)
-    target, valid = resolve_target(outputs, target)
+    for layer, activation in A.items():
+        check_spatial(layer, activation)
+    target, in_range = resolve_target(outputs, target)
+    features, head_at = _features_and_head(cut, A)
 
-    def head_at(x, A_of_x):
-        """The head as a function of a point that is a dict by layer, and the point for input x."""
-        if isinstance(cut, Cuts):
-            # Displacements from the values that the network has for x.
-            return lambda deltas: cut.tapped(cut.params, deltas, x)[1], jax.tree.map(jnp.zeros_like, A)
-        return lambda point: cut.head(cut.params, point[cut.layer], x), {cut.layer: A_of_x}
+    def derivatives_of(x, features_of_x):
+        head, point = head_at(x, features_of_x)
+        return derivatives_at_layers(
+            head, point, target,
+            score=score, link=link, order=order, derivatives=derivatives, batch_size=batch_size,
+        )  # fmt: skip
 
-    how: dict[str, Any] = {"score": score, "link": link, "order": order, "derivatives": derivatives}
-    how["batch_size"] = batch_size
+    def maps_from(D) -> jax.Array | MapsByLayer:
+        by_layer = {layer: maps.weighted_sum(A[layer], weigh(A[layer], *D[layer]), select=select) for layer in A}
+        by_layer = {layer: jnp.where(in_range, saliency, jnp.nan) for layer, saliency in by_layer.items()}
+        return by_layer if isinstance(cut, Cuts) else by_layer[cut.layer]
 
-    def Y_at(x, A_of_x):
-        head, point = head_at(x, A_of_x)
-        return derivatives_of_Y(head, point, target, **how)
-
-    def maps_of(D):
-        found = {layer: maps.saliency(A[layer], weigh(A[layer], *D[layer]), select=select) for layer in A}
-        found = {layer: jnp.where(valid, each, jnp.nan) for layer, each in found.items()}
-        return found if isinstance(cut, Cuts) else found[cut.layer]
-
-    clean = None if isinstance(cut, Cuts) else A[cut.layer]
-    if n_samples == 0 or key is None:  # a missing key has been refused where there are samples
-        return maps_of(Y_at(image, clean)[1])
-
-    def features(x):
-        # At several layers the network runs whole, where its derivatives are taken.
-        return jnp.zeros(()) if isinstance(cut, Cuts) else cut.features(cut.params, x)
-
-    # On a smooth head the directions of one sample fill the machine and the memory; on a CPU its convolutions do.
-    alone = order == 3 and derivatives == "exact" and not linearity.certify(*head_at(image, clean)).affine
-    on_cpu = batch_size is None and jax.default_backend() == "cpu"
-    if alone or (on_cpu and convolves(*head_at(image, clean))):
-        batch_size = 1
-    noisily: dict[str, Any] = {"n_samples": n_samples, "std": std, "relative": relative, "batch_size": batch_size}
-    if standard_error is None:
-        return maps_of(noise.mean_over_noise(features, Y_at, image, key, mesh=mesh, **noisily)[1])
-    if mesh is not None:
-        raise ValueError("standard_error grows the samples on one device: give it or mesh, not both")
-    return grown(features, Y_at, maps_of, image, key, standard_error=standard_error, **noisily)
+    clean_features = None if isinstance(cut, Cuts) else A[cut.layer]
+    if n_samples == 0 or key is None:  # the checks refuse n_samples > 0 without a key
+        _, Y = derivatives_of(image, clean_features)
+        return maps_from(Y)
+    head, point = head_at(image, clean_features)
+    one_at_a_time = _one_sample_is_enough(head, point, order, derivatives, batch_size)
+    return map_over_noise(
+        features, derivatives_of, maps_from, image, key,
+        n_samples=n_samples, std=std, relative=relative, standard_error=standard_error,
+        batch_size=1 if one_at_a_time else batch_size, mesh=mesh,
+    )  # fmt: skip
 
 
-# Without its checks and its jit, for methods, which have their own.
-weighted_map = inspect.unwrap(gradient_cam)
+# The function without checks and jit. The named methods call it, because they have their own.
+compute_gradient_cam: Callable[..., Maps] = inspect.unwrap(gradient_cam)
 
 
-def derivatives_of_Y(
-    head: Callable[[Any], Any],
-    point: dict[Any, jax.Array],
-    target: Any,
-    *,
-    score: Score,
-    link: str,
-    order: int,
-    derivatives: str,
-    batch_size: int | None,
-) -> tuple[jax.Array, dict[Any, tuple[jax.Array, ...]]]:
-    """`(scale, {layer: (Y1, Y2, Y3)})` of one input, or `(Y1,)` for order 1, each Y to be read as times e^scale.
+def gradient_method(compute: Callable[..., Maps]) -> GradientMethod:
+    """A decorator for a named method that calls `compute_gradient_cam` with its rule and its `**options`."""
+    return cast(GradientMethod, explanation_method(options_of=compute_gradient_cam, several=True)(compute))
 
-    The head is a function of a dict of arrays by layer, and the derivatives are those at the point.
+
+def _features_and_head(cut, A):
+    """`features(x)`, the expensive part, and `head_at(x, features(x))`, the head for the input x and its point there.
+
+    The head is a function of a dict by layer, and the point is such a dict.
     """
-    if derivatives not in DERIVATIVES:
-        raise ValueError(f"derivatives is {derivatives!r}: choose one of {', '.join(DERIVATIVES)}")
-
-    def u_of(point):
-        return score(head(point), target)
-
-    def u_at(layer, A):
-        return u_of({**point, layer: A})
-
-    def through(u, *orders):
-        found = {}
-        for layer in point:
-            at_layer = jaxcam.derivatives.Derivatives(u, *(each[layer] for each in orders))
-            scale, found[layer] = jaxcam.derivatives.through_link(at_layer, link=link)
-        return scale, found
-
-    if order == 1:
-        u, u1 = jax.value_and_grad(u_of)(point)
-        zero = jax.tree.map(jnp.zeros_like, u1)
-        scale, found = through(u, u1, zero, zero)
-        return scale, {layer: Y[:1] for layer, Y in found.items()}
-    piecewise = derivatives == "closed_form" or linearity.certify(head, point).affine
-    if link == "identity" and piecewise and jaxcam.derivatives.score_is_affine(head, point, score, target):
-        raise ValueError(
-            "link='identity' with an affine score makes Y2 = Y3 = 0 at every location of a piecewise linear network: "
-            "alpha is 0/0 and the map is zero. Use link='exp', or another score"
+    if isinstance(cut, Cuts):
+        # The model is one function, so it runs whole where its derivatives are taken. Its head takes displacements from
+        # the activations that the model has for x.
+        return (
+            lambda x: jnp.zeros(()),
+            lambda x, _: (lambda deltas: cut.tapped(cut.params, deltas, x)[1], jax.tree.map(jnp.zeros_like, A)),
         )
-    if piecewise:
-        # All layers as one vector, so that one backward pass reaches them.
-        flat, back = _as_one(point)
-        u, *orders = jaxcam.derivatives.closed_form(lambda v: head(back(v)), flat, score, target, batch_size=batch_size)
-        return through(u, *map(back, orders))
-    each = {
-        layer: jaxcam.derivatives.exact(functools.partial(u_at, layer), A, batch_size=batch_size)
-        for layer, A in point.items()
-    }
-    u = next(iter(each.values())).u
-    return through(u, *({layer: found[p] for layer, found in each.items()} for p in (1, 2, 3)))
+    return (
+        lambda x: cut.features(cut.params, x),
+        lambda x, A_of_x: (lambda point: cut.head(cut.params, point[cut.layer], x), {cut.layer: A_of_x}),
+    )
 
 
-def _as_one(point):
-    """The point as one array, and the way back."""
-    if len(point) == 1:
-        ((layer, A),) = point.items()
-
-        def back(A):
-            return {layer: A}
-
-        return A, back
-    shapes = list(point.values())
-    with jax.numpy_dtype_promotion("standard"):
-        wide = jnp.result_type(*shapes)
-    ends = np.cumsum([each.size for each in shapes])[:-1].tolist()
-
-    def apart(flat):
-        parts = zip(point, shapes, jnp.split(flat, ends), strict=True)
-        return {layer: part.reshape(each.shape).astype(each.dtype) for layer, each, part in parts}
-
-    return jnp.concatenate([each.ravel().astype(wide) for each in shapes]), apart
+def _one_sample_is_enough(head, point, order, derivatives, batch_size):
+    """Whether the work on one noisy sample fills the machine."""
+    if order == 3 and derivatives == "exact" and not certify(head, point).affine:
+        return True  # one sample has a direction for each location
+    return batch_size is None and on_cpu() and convolves(head, point)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The call that the Smooth Grad-CAM++ paper prints."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,19 +24,19 @@ def grad_cam_plus_smooth(
     target: Target = None,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """The Smooth Grad-CAM++ paper's own call, word for word, for those who come from it.
+    """The call of the Smooth Grad-CAM++ paper, with its argument names.
 
     Args:
       model: a model that `jaxcam.cut` takes.
       img: one image, floats, without a batch axis.
       layer_name: the layer to explain.
-      nsamples: noisy copies; 0 for Grad-CAM++.
-      std_dev: the noise's standard deviation, as a share of the image's range.
-      filters: feature maps to draw, one map for each; None for the map of all.
-      region: whether `subset` is two corners of a rectangle (True) or a list of neurons (False).
+      nsamples: number of noisy copies; 0 for Grad-CAM++.
+      std_dev: standard deviation of the noise, as a share of the image's range.
+      filters: feature maps to show, one map for each; None for the map of all.
+      region: True if `subset` is two corners of a rectangle, False if it is a list of neurons.
       subset: coordinates of neurons on the layer.
       target: the class; None for the one with the largest output.
-      key: where the noise comes from; `jax.random.key(0)` where absent.
+      key: a `jax.random.key` for the noise; defaults to `jax.random.key(0)`.
 
     Returns:
       `[*spatial]`, or `[len(filters) *spatial]`.
@@ -49,7 +49,7 @@ def grad_cam_plus_smooth(
       >>> jaxcam.grad_cam_plus_smooth(jaxcam.digits(), image, "block3_conv2", nsamples=5, filters=[3, 7]).shape
       (2, 16, 16)
     """
-    whole = filters is None and subset is None and not region
+    everything = filters is None and subset is None and not region
     return smooth_grad_cam_pp(
         cut_model(model, layer_name),
         img,
@@ -57,5 +57,5 @@ def grad_cam_plus_smooth(
         jax.random.key(0) if key is None else key,
         n_samples=nsamples,
         std=std_dev,
-        select=None if whole else maps.select(filters=filters, region=region, subset=subset),
+        select=None if everything else maps.select(filters=filters, region=region, subset=subset),
     )

@@ -1,4 +1,4 @@
-"""Controls: maps that explain nothing, in the form of methods. What does not beat them has shown nothing either.
+"""Controls: maps that explain nothing, in the form of methods. A method that does not beat them explains nothing.
 
     >>> import jax, jaxcam
     >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
@@ -6,8 +6,8 @@
     >>> random(cut, image, None, jax.random.key(0)).shape, float(all_ones(cut, image).min())
     ((16, 16), 1.0)
 
-Each looks at less than a method does: the mean activation at the image and the layer but at no class, the others at
-nothing. Grad-CAM+, of `jaxcam.methods`, is the fifth control: gradients, but only their sign and size.
+Each uses less information than a method: the mean activation depends on the image and the layer but not on the class,
+and the others depend on neither. `jaxcam.grad_cam_plus` is the fifth control: it uses only the positive gradients.
 """
 
 import jax
@@ -16,12 +16,12 @@ import numpy as np
 
 from jaxcam._base.types import Image, Target
 from jaxcam.cutting import Cut, activations, check_spatial
-from jaxcam.methods._call import method
+from jaxcam.methods._call import explanation_method
 
 
-@method()
+@explanation_method()
 def all_ones(cut: Cut, image: Image, target: Target = None) -> jax.Array:
-    """1 everywhere, `[*spatial]`: masking by it changes nothing, so its Average Drop is 0, the best there is.
+    """1 everywhere, `[*spatial]`. Masking by it changes nothing, so its Average Drop is 0, the best value.
 
     Example:
       >>> import jaxcam
@@ -29,30 +29,33 @@ def all_ones(cut: Cut, image: Image, target: Target = None) -> jax.Array:
       >>> float(all_ones(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image).mean())
       1.0
     """
-    return jnp.ones(_shape(cut, image), jnp.float32)
+    return jnp.ones(_map_shape(cut, image), jnp.float32)
 
 
-@method()
-def centre_gaussian(cut: Cut, image: Image, target: Target = None) -> jax.Array:
-    """A Gaussian at the image's centre, `[*spatial]`, std a quarter of each side: photographs are centred.
+@explanation_method()
+def center_gaussian(cut: Cut, image: Image, target: Target = None) -> jax.Array:
+    """A Gaussian at the image's center, `[*spatial]`, std a quarter of each side: photographs show their subject there.
 
     Example:
       >>> import jaxcam
       >>> image, _ = jaxcam.pretrained.digits_canvas(0)
-      >>> float(centre_gaussian(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image)[0, 0]) < 0.03
+      >>> float(center_gaussian(jaxcam.cut(jaxcam.digits(), "block3_conv2"), image)[0, 0]) < 0.03
       True
     """
-    shape = _shape(cut, image)
+    shape = _map_shape(cut, image)
     grid = np.meshgrid(*((np.arange(n) - (n - 1) / 2) / (n / 4) for n in shape), indexing="ij")
     return jnp.asarray(np.exp(-np.square(grid).sum(0) / 2), jnp.float32)
 
 
-@method()
+centre_gaussian = center_gaussian  # the name of earlier versions
+
+
+@explanation_method()
 def random(cut: Cut, image: Image, target: Target = None, key: jax.Array | None = None) -> jax.Array:
-    """Uniform in 0..1, drawn for each location of the layer, `[*spatial]`: as coarse as the maps beside it.
+    """Uniform noise in 0..1, drawn for each location of the layer, `[*spatial]`, at the resolution of its maps.
 
     Raises:
-      ValueError: no key.
+      ValueError: there is no key.
 
     Example:
       >>> import jax, jaxcam
@@ -61,13 +64,13 @@ def random(cut: Cut, image: Image, target: Target = None, key: jax.Array | None 
       (16, 16)
     """
     if key is None:
-        raise ValueError("a random map needs a key: give jax.random.key(0), say")
-    return jax.random.uniform(key, _shape(cut, image))
+        raise ValueError("a random map needs a key: jax.random.key(0)")
+    return jax.random.uniform(key, _map_shape(cut, image))
 
 
-@method()
+@explanation_method()
 def mean_activation(cut: Cut, image: Image, target: Target = None) -> jax.Array:
-    """relu(mean over channels of A), `[*spatial]`: where the network sees anything, whatever the class.
+    """relu(mean over channels of A), `[*spatial]`: where the layer is active, whatever the class.
 
     Example:
       >>> import jaxcam
@@ -80,8 +83,8 @@ def mean_activation(cut: Cut, image: Image, target: Target = None) -> jax.Array:
     return jax.nn.relu(A.mean(-1))
 
 
-def _shape(cut, image):
-    """The map's shape; nothing is computed."""
+def _map_shape(cut, image):
+    """The shape of a map; nothing is computed."""
     A = jax.eval_shape(lambda: activations(cut, jnp.asarray(image))[0][cut.layer])
     check_spatial(cut.layer, A)
     return A.shape[:-1]

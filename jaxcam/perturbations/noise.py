@@ -1,7 +1,7 @@
-"""Gaussian noise on the input, and averages over it that do not grow with the number of samples.
+"""Gaussian noise on the input, and averages over it in memory that does not grow with the number of samples.
 
-Sample `m` is drawn from `jax.random.fold_in(key, m)`: it is the same noise whatever the chunking, batching or number
-of devices.
+Sample `m` is drawn from `jax.random.fold_in(key, m)`, so the noise does not depend on the chunking, the batching or the
+number of devices.
 
 Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017.
 """
@@ -12,10 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxcam._base.numerics import even_chunks
+from jaxcam._base.numerics import even_chunks, on_cpu
 from jaxcam.tracing import for_loops
 
 SAMPLES_AT_A_TIME = 16
+# `(scale, values)`, which stands for e^scale * values.
+ScaledValues = tuple[jax.Array, Any]
 
 
 def noisy(
@@ -26,9 +28,9 @@ def noisy(
     Args:
       image: `[...]`, any float array.
       key: a `jax.random.key`.
-      sample: which of the key's samples.
+      sample: the number of the sample among those of the key.
       std: standard deviation of the noise as a share of the image's range, as in SmoothGrad; 0.1 to 0.3 is usual.
-      relative: False for a std in the image's own units: `image + std * normal`.
+      relative: False for a std in the units of the image: `image + std * normal`.
 
     Example:
       >>> image = jnp.linspace(0, 1, 12).reshape(2, 2, 3)
@@ -42,7 +44,7 @@ def noisy(
 
 def mean_over_noise(
     features: Callable[[jax.Array], jax.Array],
-    f: Callable[[jax.Array, jax.Array], tuple[jax.Array, Any]],
+    scaled_values: Callable[[jax.Array, jax.Array], ScaledValues],
     image: jax.Array,
     key: jax.Array,
     *,
@@ -51,113 +53,121 @@ def mean_over_noise(
     relative: bool = True,
     batch_size: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
-) -> tuple[jax.Array, Any]:
-    """Mean of e^scale * values over noisy copies x of an image, where `scale, values = f(x, features(x))`.
+) -> ScaledValues:
+    """Mean of e^scale * values over noisy copies x of an image, with `scale, values = scaled_values(x, features(x))`.
 
-    The factors e^scale may be far outside the range of floats (e^500), so the mean is returned in the same form: as
-    `(largest scale, values)`, whose product e^scale * values is the mean. Samples are taken `batch_size` at a time and
-    added to running sums, so memory does not grow with `n_samples`.
+    The factors e^scale may be far outside the range of floats (e^500), so the mean is returned in the same form, as
+    `(largest scale, values)`, which stands for e^scale * values. Samples are taken `batch_size` at a time and added to
+    running sums, so memory does not grow with `n_samples`.
 
     Args:
-      features: from an image to an array, the costly part.
-      f: from an image and its features to a scalar and a pytree of arrays.
+      features: from an image to an array; the expensive part.
+      scaled_values: from an image and its features to a scalar and a pytree of arrays.
       image: one example.
       key: a `jax.random.key`.
       n_samples: at least 1.
       std: as in `noisy`.
       relative: as in `noisy`.
-      batch_size: samples at a time, on each device; 16 where absent. The memory knob: it changes the result by rounding
+      batch_size: samples at a time, on each device; defaults to 16. It limits memory and changes the result by rounding
         only.
-      mesh: divides the samples over all its devices, whatever its axes are called; None for the device that the image
-        is on. It changes the result by rounding only.
+      mesh: the samples are divided over all devices of the mesh, whatever its axes are called; None for the device that
+        holds the image. It changes the result by rounding only.
 
     Example:
-      >>> f = lambda x, A: (jnp.float32(500.0), A)
-      >>> scale, mean = mean_over_noise(jnp.sin, f, jnp.zeros(3), jax.random.key(0), n_samples=20, std=0.1)
+      >>> scaled = lambda x, A: (jnp.float32(500.0), A)
+      >>> scale, mean = mean_over_noise(jnp.sin, scaled, jnp.zeros(3), jax.random.key(0), n_samples=20, std=0.1)
       >>> float(scale), mean.shape
       (500.0, (3,))
     """
 
-    def one(m):
+    def noisy_features(m):
         x = noisy(image, key, m, std=std, relative=relative)
         return x, features(x)
 
     if mesh is None:
-        scale, values = _total(one, f, jnp.arange(n_samples), batch_size)
+        scale, values = _sum_on_one_device(noisy_features, scaled_values, jnp.arange(n_samples), batch_size)
     else:
-        scale, values = _divided(one, f, n_samples, batch_size, mesh)
+        scale, values = _sum_over_mesh(noisy_features, scaled_values, n_samples, batch_size, mesh)
     return scale, jax.tree.map(lambda value: value / n_samples, values)
 
 
-def _total(one, f, samples, batch_size):
-    """The sum over samples of e^scale * values, where `scale, values = f(*one(m))`."""
-    count = samples.size
-    # Convolutions of one image fill a CPU's cores, and those of several overflow its caches: VGG-16 takes 10% longer a
-    # pass at 8 at a time. What follows the features, dense layers for one, gains from a batch everywhere.
-    one_by_one = jax.default_backend() == "cpu"
+def _sum_on_one_device(noisy_features, scaled_values, samples, batch_size):
+    """The sum over samples of e^scale * values, with `scale, values = scaled_values(*noisy_features(m))`."""
+    # Convolutions of one image fill the cores of a CPU, and those of several overflow its caches: VGG-16 takes 10%
+    # longer per pass at 8 at a time. What follows the features, such as dense layers, gains from a batch everywhere.
+    features_one_by_one = on_cpu()
 
-    def add(total, some):
+    def add_chunk(total, chunk):
         if size == 1:
-            # Without vmap: a branch that is chosen for one sample stays a branch.
-            return join(total, f(*one(some[0])))
-        inputs = jax.lax.map(one, some) if one_by_one else jax.vmap(one)(some)
-        return join(total, _sum(*jax.vmap(f)(*inputs)))
+            # Without vmap, which would turn a branch chosen by one sample into both branches.
+            return add_scaled(total, scaled_values(*noisy_features(chunk[0])))
+        inputs = jax.lax.map(noisy_features, chunk) if features_one_by_one else jax.vmap(noisy_features)(chunk)
+        return add_scaled(total, _sum_of_chunk(*jax.vmap(scaled_values)(*inputs)))
 
-    size = even_chunks(count, batch_size or SAMPLES_AT_A_TIME)
-    whole = count // size
-    # Like what is added to them, also in that they differ from device to device inside a shard_map of the caller's.
-    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda m: f(*one(m)), samples[0]))
+    size = even_chunks(samples.size, batch_size or SAMPLES_AT_A_TIME)
+    whole_chunks = samples.size // size
+    # zeros_like and full_like keep the type of the values. Inside a shard_map of the caller it says that they differ
+    # from device to device.
+    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda m: scaled_values(*noisy_features(m)), samples[0]))
     total = (jnp.full_like(zero[0], _lowest(zero[0])), zero[1])
-    if whole == 1:
-        total = add(total, samples[:size])
+    if whole_chunks == 1:
+        total = add_chunk(total, samples[:size])
     else:
-        chunks = samples[: whole * size].reshape(whole, size)
-        body = for_loops(add)
-        total, _ = jax.lax.scan(lambda total, some: (body(total, some), None), total, chunks)
-    if whole * size < count:
-        total = add(total, samples[whole * size :])
+        chunks = samples[: whole_chunks * size].reshape(whole_chunks, size)
+        body = for_loops(add_chunk)
+        total, _ = jax.lax.scan(lambda total, chunk: (body(total, chunk), None), total, chunks)
+    if whole_chunks * size < samples.size:
+        total = add_chunk(total, samples[whole_chunks * size :])
     return total
 
 
-def _divided(one, f, n_samples, batch_size, mesh):
-    """`_total` of all samples, each device of the mesh taking as many; the last of them may count for nothing."""
-    axes, each = mesh.axis_names, -(-n_samples // mesh.size)
+def _sum_over_mesh(noisy_features, scaled_values, n_samples, batch_size, mesh):
+    """`_sum_on_one_device` of all samples, divided equally over a mesh; samples beyond `n_samples` have weight zero."""
+    axes, samples_per_device = mesh.axis_names, -(-n_samples // mesh.size)
     if jax.sharding.get_abstract_mesh().empty:
-        # Axes that are Explicit would be part of the result's type, which meets none without them.
+        # Explicit axes would be part of the result's type, which the caller's arrays lack outside a mesh.
         mesh = jax.sharding.Mesh(mesh.devices, axes)
 
-    def padded_one(m):
-        return m, *one(jnp.minimum(m, n_samples - 1))
+    def padded_features(m):
+        return m, *noisy_features(jnp.minimum(m, n_samples - 1))
 
-    def padded_f(m, x, A):
-        scale, values = f(x, A)
+    def padded_values(m, x, features_of_x):
+        scale, values = scaled_values(x, features_of_x)
         return jnp.where(m < n_samples, scale, _lowest(scale)), values
 
-    def part():
-        first = jax.lax.axis_index(axes) * each
-        scale, values = _total(padded_one, padded_f, first + jnp.arange(each, dtype=first.dtype), batch_size)
+    def sum_of_all_devices():
+        first = jax.lax.axis_index(axes) * samples_per_device
+        samples = first + jnp.arange(samples_per_device, dtype=first.dtype)
+        scale, values = _sum_on_one_device(padded_features, padded_values, samples, batch_size)
         top = jax.lax.all_gather(scale, axes).max()  # pmax has no derivative
         factor = jnp.exp(scale - top)
         return top, jax.tree.map(lambda value: jax.lax.psum(factor * value, axes), values)
 
-    # Not checked: the functions that are given may hold a loop that was not written for a shard_map. And under jit,
-    # which makes arguments of what they close over.
-    nothing = jax.sharding.PartitionSpec()
-    return jax.jit(jax.shard_map(part, mesh=mesh, in_specs=(), out_specs=nothing, check_vma=False))()
+    # check_vma=False, because the given functions may contain loops that were not written for a shard_map. Under jit,
+    # because it turns the arrays that they close over into arguments.
+    replicated = jax.sharding.PartitionSpec()
+    summed = jax.shard_map(sum_of_all_devices, mesh=mesh, in_specs=(), out_specs=replicated, check_vma=False)
+    return jax.jit(summed)()
 
 
 def _lowest(scale):
     return jnp.finfo(scale.dtype).min
 
 
-def _sum(scales, values):
+def _sum_of_chunk(scales, values):
     top = scales.max()
     factors = jnp.exp(scales - top)
     return top, jax.tree.map(lambda value: jnp.tensordot(factors, value, 1, precision="highest"), values)
 
 
-def join(a: tuple[jax.Array, Any], b: tuple[jax.Array, Any]) -> tuple[jax.Array, Any]:
-    """The sum of two `(scale, values)`, each to be read as e^scale * values, in the same form."""
+def add_scaled(a: ScaledValues, b: ScaledValues) -> ScaledValues:
+    """The sum of two `(scale, values)`, each of which stands for e^scale * values, in the same form.
+
+    Example:
+      >>> scale, value = add_scaled((jnp.float32(500), jnp.float32(2)), (jnp.float32(500), jnp.float32(3)))
+      >>> float(scale), float(value)
+      (500.0, 5.0)
+    """
     top = jnp.maximum(a[0], b[0])
-    fa, fb = jnp.exp(a[0] - top), jnp.exp(b[0] - top)
-    return top, jax.tree.map(lambda va, vb: fa * va + fb * vb, a[1], b[1])
+    factor_a, factor_b = jnp.exp(a[0] - top), jnp.exp(b[0] - top)
+    return top, jax.tree.map(lambda value_a, value_b: factor_a * value_a + factor_b * value_b, a[1], b[1])

@@ -24,6 +24,7 @@ MOVED_FILES = {
     "labels": "datasets",
     "linearity": "certificate",
     "localisation": "metrics",
+    "pixels": "methods",
     "randomisation": "metrics",
     "removal": "metrics",
     "validation": "analysis",
@@ -31,6 +32,8 @@ MOVED_FILES = {
 # Functions that did not move with their file, or have another name now.
 MOVED_FUNCTIONS = {
     "__main__._fitted": "cli.read_fitted",
+    "controls.centre_gaussian": "controls.center_gaussian",
+    "maps.saliency": "maps.weighted_sum",
     "faithfulness.as_mask": "perturbations.as_mask",
     "faithfulness.masked": "perturbations.masked",
 }

@@ -4,46 +4,51 @@ import numpy as np
 import pytest
 
 import jaxcam
-from jaxcam.formulas.maps import saliency
+from jaxcam.formulas.maps import weighted_sum
 
 A = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5, 3)), jnp.float32)
 W = jnp.array([1.0, -2.0, 0.5])
 
 
-def test_saliency_is_the_weighted_sum():
-    np.testing.assert_allclose(saliency(A, W), np.maximum(np.asarray(A) @ np.asarray(W), 0), rtol=1e-5, atol=1e-6)
+def test_the_map_is_the_weighted_sum():
+    np.testing.assert_allclose(weighted_sum(A, W), np.maximum(np.asarray(A) @ np.asarray(W), 0), rtol=1e-5, atol=1e-6)
+
+
+def test_earlier_versions_called_it_saliency():
+    assert jaxcam.maps.saliency is jaxcam.maps.weighted_sum is not jaxcam.saliency
 
 
 def test_permuting_channels_changes_nothing():
     order = jnp.array([2, 0, 1])
-    np.testing.assert_allclose(saliency(A[..., order], W[order]), saliency(A, W), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(weighted_sum(A[..., order], W[order]), weighted_sum(A, W), rtol=1e-5, atol=1e-6)
 
 
 def test_filters_are_maps_of_their_own():
-    found = saliency(A, W, select=jaxcam.select(filters=[2, 0]))
+    found = weighted_sum(A, W, select=jaxcam.select(filters=[2, 0]))
     wanted = np.maximum(np.stack([A[..., 2] * W[2], A[..., 0] * W[0]]), 0)
     np.testing.assert_allclose(found, wanted)
 
 
 @pytest.mark.parametrize("corners", [[(1, 2), (2, 4)], [(2, 4), (1, 2)], [(2, 2), (1, 4)]])
 def test_a_region_has_both_corners(corners):
-    found = saliency(A, W, select=jaxcam.select(region=True, subset=corners))
+    found = weighted_sum(A, W, select=jaxcam.select(region=True, subset=corners))
     wanted = np.zeros((4, 5), np.float32)
-    wanted[1:3, 2:5] = saliency(A, W)[1:3, 2:5]
+    wanted[1:3, 2:5] = weighted_sum(A, W)[1:3, 2:5]
     np.testing.assert_array_equal(found, wanted)
 
 
 def test_neurons_alone():
-    found = saliency(A, W, select=jaxcam.select(subset=[(0, 0), (3, 4)]))
+    found = weighted_sum(A, W, select=jaxcam.select(subset=[(0, 0), (3, 4)]))
     wanted = np.zeros((4, 5), np.float32)
     for place in ((0, 0), (3, 4)):
-        wanted[place] = saliency(A, W)[place]
+        wanted[place] = weighted_sum(A, W)[place]
     np.testing.assert_array_equal(found, wanted)
 
 
 def test_filters_within_a_region_in_three_dimensions():
     volume = jnp.ones((3, 3, 3, 2))
-    found = saliency(volume, W[:2] ** 2, select=jaxcam.select(filters=[1], region=True, subset=[(0, 0, 0), (1, 1, 0)]))
+    selection = jaxcam.select(filters=[1], region=True, subset=[(0, 0, 0), (1, 1, 0)])
+    found = weighted_sum(volume, W[:2] ** 2, select=selection)
     assert found.shape == (1, 3, 3, 3) and found.sum() == 4 * 4
 
 
@@ -63,7 +68,7 @@ def test_filters_within_a_region_in_three_dimensions():
 )
 def test_what_cannot_be_selected(options, message):
     with pytest.raises(ValueError, match=message):
-        saliency(A, W, select=jaxcam.select(**options))
+        weighted_sum(A, W, select=jaxcam.select(**options))
 
 
 def test_equal_selections_are_one_function():
@@ -71,7 +76,7 @@ def test_equal_selections_are_one_function():
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0])
-def test_a_constant_map_normalises_to_zeros(value):
+def test_a_constant_map_normalizes_to_zeros(value):
     assert not jaxcam.normalize(jnp.full((3, 3), value)).any()
     assert jnp.isfinite(jax.grad(lambda m: jaxcam.normalize(m).sum())(jnp.full((3, 3), value))).all()
 
@@ -97,7 +102,7 @@ MAPS = {
 
 
 def bilinear(values, shape):
-    """A map at a higher resolution, pixel by pixel: pixels are squares, and values are known at their centres."""
+    """A map at a higher resolution, pixel by pixel: pixels are squares, and values are known at their centers."""
     found = np.zeros(shape)
     for place in np.ndindex(*shape):
         at = [np.clip((i + 0.5) * n / m - 0.5, 0, n - 1) for i, n, m in zip(place, values.shape, shape, strict=True)]
@@ -149,12 +154,12 @@ def test_fusing_is_differentiable_jittable_and_goes_under_vmap():
     [
         ([], {}, "no maps: give at least one to fuse"),
         ({}, {}, "no maps"),
-        ([jnp.ones((2, 2))], {"how": "sum"}, "how is 'sum': it must be 'mean' or 'maximum'"),
-        ([jnp.ones((2, 2)), jnp.ones(3)], {}, r"maps have shapes \(2, 2\), \(3,\): one number of axes is wanted"),
+        ([jnp.ones((2, 2))], {"how": "sum"}, "how is 'sum': choose one of mean, maximum"),
+        ([jnp.ones((2, 2)), jnp.ones(3)], {}, r"expected maps with the same number of axes, got \(2, 2\), \(3,\)"),
         (
             [jnp.ones((5, 2, 2))],
             {"shape": (4, 4)},
-            r"shapes \(5, 2, 2\): the 2 of shape=\(4, 4\) is wanted; use jax.vm",
+            r"expected maps with the 2 of shape=\(4, 4\), got \(5, 2, 2\); use jax.vm",
         ),
     ],
 )

@@ -96,7 +96,7 @@ def test_a_dead_channel_has_no_weight():
 
 
 def bilinear(values, size):
-    """One axis, upsampled with half-pixel centres."""
+    """One axis, upsampled with half-pixel centers."""
     at = (np.arange(size) + 0.5) * len(values) / size - 0.5
     return np.interp(at, np.arange(len(values)), values)
 
@@ -212,8 +212,8 @@ def test_the_standard_error_is_the_spread_over_keys(name):
     [
         ({"standard_error": 0.1, "n_samples": 8}, "expected n_samples of at least 16 with standard_error=, got 8"),
         ({"standard_error": -1.0, "n_samples": 20}, "expected standard_error of at least 0, .* got -1.0"),
-        ({"n_samples": 5, "key": None}, "a key is needed"),
-        ({"smoth": 5}, "has no option 'smoth': choose of target, key, "),
+        ({"n_samples": 5, "key": None}, "n_samples=5 needs a key"),
+        ({"smoth": 5}, "has no option 'smoth': choose one of target, key, "),
     ],
 )
 def test_options_that_are_refused(cut, image, options, message):
@@ -262,6 +262,20 @@ def test_several_layers_of_a_smooth_head():
     wanted = jaxcam.grad_cam_pp(a, x, 1)
     assert wanted.max() > 0
     np.testing.assert_allclose(found["a"], wanted, rtol=1e-4, atol=1e-5 * float(wanted.max()))
+
+
+def test_layers_stand_in_the_order_of_the_cut():
+    """Also in a `Smoothed`. jit sorts the keys of a dict."""
+
+    def tapped(p, deltas, x):
+        late = x + deltas.get("late", 0.0)
+        early = late + deltas.get("early", 0.0)
+        return {"late": late, "early": early}, early.sum((0, 1))
+
+    cuts, x = jaxcam.Cuts((), tapped, ("late", "early")), jnp.ones((2, 2, 3))
+    assert list(jaxcam.layer_cam(cuts, x, 1)) == ["late", "early"]
+    smoothed = jaxcam.layer_cam(cuts, x, 1, KEY, n_samples=16, standard_error=0.0)
+    assert list(smoothed.map) == list(smoothed.standard_error) == ["late", "early"]
 
 
 @pytest.mark.parametrize("name", ["cam", "score_cam", "validate"])
@@ -344,9 +358,15 @@ def test_a_method_of_ones_own(cut, image):
         (lambda c, x: jaxcam.grad_cam(c, x, 3, score="logit"), "expected a function for score, .* got .logit."),
         (lambda c, x: jaxcam.grad_cam(c, x, "3"), "expected an integer for target, got '3'"),
         (lambda c, x: jaxcam.grad_cam(c, x, KEY), "target is a key: the order is"),
-        (lambda c, x: jaxcam.gradient_cam(c, x, 3, weigh=lambda A, Y1: 1.0, order=1), r"weights have shape \(\)"),
-        (lambda c, x: jaxcam.guided_grad_cam(c, x, 3, method=jaxcam.input_gradient), "the map of a layer is wanted"),
-        (lambda c, x: jaxcam.fuse(jnp.ones([4, 4])), "a dict or a list of maps is wanted"),
+        (
+            lambda c, x: jaxcam.gradient_cam(c, x, 3, weigh=lambda A, Y1: 1.0, order=1),
+            r"expected weights of shape \(64,\) or .*, got \(\)",
+        ),
+        (
+            lambda c, x: jaxcam.guided_grad_cam(c, x, 3, method=jaxcam.input_gradient),
+            "expected the map of a layer, got a map",
+        ),
+        (lambda c, x: jaxcam.fuse(jnp.ones([4, 4])), "expected a dict or a list of maps, got "),
     ],
 )
 def test_mistakes_get_one_line(cut, image, call, message):

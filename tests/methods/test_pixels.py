@@ -97,9 +97,11 @@ def test_a_baseline_is_traced():
     f = functools.partial(jaxcam.integrated_gradients, CUT, IMAGE, 1, steps=8)
     many = jax.vmap(lambda baseline: f(baseline=baseline))(jnp.array([0.0, 0.5]))
     close(many[1], oracle.integrated(PARAMS, IMAGE, np.full(IMAGE.shape, 0.5), 1, 8))
-    with pytest.raises(ValueError, match=r"baseline has shape \(5, 5\): \(5, 5, 2\) is wanted, as the image"):
+    channels = np.array([0.25, 0.5], np.float32)
+    close(f(baseline=channels), oracle.integrated(PARAMS, IMAGE, np.broadcast_to(channels, IMAGE.shape), 1, 8))
+    with pytest.raises(ValueError, match=r"expected a baseline that is one number, \(2,\) or \(5, 5, 2\), got shape"):
         f(baseline=jnp.zeros([5, 5]))
-    with pytest.raises(ValueError, match="steps is 0: an integer of at least 1"):
+    with pytest.raises(ValueError, match="expected an integer of at least 1 for steps, got 0"):
         jaxcam.integrated_gradients(CUT, IMAGE, 1, steps=0)
     with pytest.raises(ValueError, match="link is 'log': choose one of identity, exp"):
         jaxcam.integrated_gradients(CUT, IMAGE, 1, link="log")

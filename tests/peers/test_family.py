@@ -1,6 +1,6 @@
 """The other methods beside the peers that compute them rightly: the same weights, image and targets, several layers.
 
-torch-cam gives its maps without its normalisation; pytorch-grad-cam normalises always, so ours is normalised as it
+torch-cam gives its maps without its normalization; pytorch-grad-cam normalizes always, so ours is normalized as it
 does.
 """
 
@@ -134,7 +134,7 @@ def test_score_cam_masks_are_the_only_difference(digits, network, image):
             return cut.head(cut.params, cut.features(cut.params, masked), masked)
 
         found = jax.lax.map(logits, masks, batch_size=16)
-        return [jaxcam.maps.saliency(A, jaxcam.weights.score_cam(found[:, target])) for target in TARGETS]
+        return [jaxcam.maps.weighted_sum(A, jaxcam.weights.score_cam(found[:, target])) for target in TARGETS]
 
     own = ours("ScoreCAM", digits, layer, image)
     wanted = of_torch_cam("ScoreCAM", network, layer, image)

@@ -1,0 +1,119 @@
+"""The derivatives of Y at the layers of a cut, in closed form where that is proved exact or is asked for."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxcam._base.types import Score
+from jaxcam.derivatives import Derivatives, certify, closed_form, exact, score_is_affine, through_link
+
+DERIVATIVES = ("exact", "closed_form")
+ORDERS = (1, 3)
+# A point of the head: the activation of each layer, or a displacement from it.
+Point = dict[Any, jax.Array]
+
+
+def derivatives_at_layers(
+    head: Callable[[Point], Any],
+    point: Point,
+    target: Any,
+    *,
+    score: Score,
+    link: str,
+    order: int,
+    derivatives: str,
+    batch_size: int | None,
+) -> tuple[jax.Array, dict[Any, tuple[jax.Array, ...]]]:
+    """`(scale, {layer: (Y1, Y2, Y3)})` of one input, or `(Y1,)` for order 1. Each Y_p must be read as times e^scale.
+
+    Args:
+      head: from a dict of arrays by layer to the outputs.
+      point: the dict at which the derivatives are taken, one layer at a time.
+      target: the second argument of the score.
+      score: `(outputs, target) -> u`.
+      link: Y = u for "identity", e^u for "exp".
+      order: 1 or 3.
+      derivatives: of order 3: "exact" or "closed_form".
+      batch_size: directions at a time.
+
+    Raises:
+      ValueError: an option is not known; for order 3, link="identity" with an affine score, where Y2 = Y3 = 0.
+
+    Example:
+      >>> head = lambda point: point["layer"].sum(0)
+      >>> options = dict(score=lambda outputs, t: outputs[t], link="exp", order=3, derivatives="exact", batch_size=None)
+      >>> scale, Y = derivatives_at_layers(head, {"layer": jnp.ones([2, 3])}, 0, **options)
+      >>> float(scale), Y["layer"][1].tolist()
+      (2.0, [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    """
+    if derivatives not in DERIVATIVES:
+        raise ValueError(f"derivatives is {derivatives!r}: choose one of {', '.join(DERIVATIVES)}")
+
+    def score_at(point):
+        return score(head(point), target)
+
+    if order == 1:
+        u, u1 = jax.value_and_grad(score_at)(point)
+        zeros = jax.tree.map(jnp.zeros_like, u1)
+        return _through_link(u, u1, zeros, zeros, link=link, order=1)
+    piecewise_linear = derivatives == "closed_form" or certify(head, point).affine
+    if link == "identity" and piecewise_linear and score_is_affine(head, point, score, target):
+        raise ValueError(
+            "link='identity' with an affine score makes Y2 = Y3 = 0 at every location of a piecewise linear network: "
+            "alpha is 0/0 and the map is zero. Use link='exp', or another score"
+        )
+    if piecewise_linear:
+        orders = _in_closed_form(head, point, score, target, batch_size)
+    else:
+        orders = _layer_by_layer(score_at, point, batch_size)
+    return _through_link(*orders, link=link, order=3)
+
+
+def _in_closed_form(head, point, score, target, batch_size):
+    """u, and u1, u2, u3 by layer. One backward pass reaches all layers, which are one vector for it."""
+    flat, as_point = _as_one_array(point)
+    u, *orders = closed_form(lambda flat: head(as_point(flat)), flat, score, target, batch_size=batch_size)
+    return u, *map(as_point, orders)
+
+
+def _layer_by_layer(score_at, point, batch_size):
+    """u, and u1, u2, u3 by layer, of any head."""
+
+    def score_of_layer(layer, A):
+        return score_at({**point, layer: A})
+
+    by_layer = {
+        layer: exact(functools.partial(score_of_layer, layer), A, batch_size=batch_size) for layer, A in point.items()
+    }
+    u = next(iter(by_layer.values())).u
+    return u, *({layer: getattr(at_layer, name) for layer, at_layer in by_layer.items()} for name in ("u1", "u2", "u3"))
+
+
+def _through_link(u, u1, u2, u3, *, link, order):
+    """The derivatives of u by layer as those of Y = link(u)."""
+    Y = {}
+    for layer in u1:
+        scale, orders = through_link(Derivatives(u, u1[layer], u2[layer], u3[layer]), link=link)
+        Y[layer] = orders[:order]
+    return scale, Y
+
+
+def _as_one_array(point):
+    """The point as one array, and the function from such an array to a point."""
+    if len(point) == 1:
+        ((layer, A),) = point.items()
+        return A, lambda A: {layer: A}
+    arrays = list(point.values())
+    with jax.numpy_dtype_promotion("standard"):
+        common_type = jnp.result_type(*arrays)
+    ends = np.cumsum([array.size for array in arrays])[:-1].tolist()
+
+    def as_point(flat):
+        parts = zip(point, arrays, jnp.split(flat, ends), strict=True)
+        return {layer: part.reshape(array.shape).astype(array.dtype) for layer, array, part in parts}
+
+    return jnp.concatenate([array.ravel().astype(common_type) for array in arrays]), as_point

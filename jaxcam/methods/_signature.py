@@ -1,0 +1,67 @@
+"""Signatures and options of functions: their names, merged signatures, and partials that are equal."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+def option_names(function: Callable[..., Any]) -> list[str]:
+    """The names of a function's keyword-only parameters.
+
+    Example:
+      >>> option_names(lambda cut, image, *, std, n_samples=5: None)
+      ['std', 'n_samples']
+    """
+    return [name for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+
+
+def merged_signature(function: Callable[..., Any], options_of: Callable[..., Any] | None) -> inspect.Signature:
+    """The signature of `function`, whose `**options` go to `options_of`, with these options written out.
+
+    Options of `options_of` that `function` sets, or that have no default, are left out.
+
+    Example:
+      >>> def average(image, *, n_samples: int = 50, std: float = 0.15): ...
+      >>> def brighter(image, *, std: float = 0.3, **options): ...
+      >>> str(merged_signature(brighter, average))
+      '(image, *, std: float = 0.3, n_samples: int = 50)'
+    """
+    signature = inspect.signature(function)
+    if options_of is None:
+        return signature
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    own_names = {p.name for p in own}
+    passed_on = [
+        p
+        for p in inspect.signature(options_of).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.name not in own_names and p.default is not p.empty
+    ]
+    return signature.replace(parameters=own + passed_on)
+
+
+def canonical_partial(value: Any) -> Any:
+    """The first `functools.partial` that is equal to the value; any other value is returned as it is.
+
+    jit compares functions by identity, so two equal partials would be traced twice.
+
+    Example:
+      >>> canonical_partial(functools.partial(int, base=2)) is canonical_partial(functools.partial(int, base=2))
+      True
+    """
+    if type(value) is not functools.partial:
+        return value
+    # The types are part of the key, because 1 == True == 1.0.
+    arguments = tuple((type(argument), canonical_partial(argument)) for argument in value.args)
+    keywords = sorted(value.keywords.items())
+    typed_keywords = tuple((name, type(argument), canonical_partial(argument)) for name, argument in keywords)
+    try:
+        return _cached_partial(value.func, arguments, typed_keywords)
+    except TypeError:  # an argument is not hashable, such as an array, which may change
+        return value
+
+
+@functools.lru_cache(maxsize=256)
+def _cached_partial(function, typed_arguments, typed_keywords):
+    arguments = [argument for _, argument in typed_arguments]
+    return functools.partial(function, *arguments, **{name: argument for name, _, argument in typed_keywords})
