@@ -1,10 +1,10 @@
-"""Where Grad-CAM++ as everyone computes it departs from its own definition: eight activations, the same weights.
+"""Where the usual computation of Grad-CAM++ differs from its definition: eight activations with the same weights.
 
 python -m examples.activations --out .
 
-The digits network was trained with relu. Here the same weights are run with other activations: the network is worse,
-the mathematics of its derivatives is what counts. For each, the closed form (powers of the gradient, for the logit) is
-held against the exact derivatives of Y = exp(logit), and both maps are drawn.
+The digits network was trained with relu. Here the same weights run with other activations. The network is worse with
+them; what matters here are its derivatives. For each activation, the closed form (powers of the gradient, for the
+logit) is compared with the exact derivatives of Y = exp(logit), and both maps are drawn.
 """
 
 import argparse
@@ -14,16 +14,15 @@ import jax
 import numpy as np
 
 import jaxcam
-import jaxcam.plots
 
 NAMES = ("relu", "leaky_relu", "relu6", "elu", "softplus", "silu", "gelu", "tanh")
 
 
 def main():
-    """A line for each activation, and a picture of both maps."""
+    """Print a line for each activation, and draw both maps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("."))
-    parser.add_argument("--canvas", type=int, default=1, help="which of the sample canvases")
+    parser.add_argument("--canvas", type=int, default=1, help="number of the sample canvas")
     parser.add_argument("--activations", nargs="+", choices=NAMES, default=NAMES)
     arguments = parser.parse_args()
     image, _ = jaxcam.pretrained.digits_canvas(arguments.canvas)
@@ -34,10 +33,10 @@ def main():
     rows: dict[str, list[np.ndarray]] = {"exact": [], "closed form": []}
     for name in arguments.activations:
         cut = jaxcam.cut(jaxcam.digits(activation=getattr(jax.nn, name)), "block3_conv2")
-        found = jaxcam.validate(cut, image, target, scores=[jaxcam.scores.logit], links=["exp"])
-        (row,), certificate = found.comparisons, found.certificate
+        validation = jaxcam.validate(cut, image, target, scores=[jaxcam.scores.logit], links=["exp"])
+        (row,), certificate = validation.comparisons, validation.certificate
         verdict = "locally affine" if certificate.affine else "; ".join(dict.fromkeys(map(str, certificate.stops)))
-        numbers = "".join(f"{row.errors[each]:9.1e}" for each in ("Y2", "Y3", "weights", "map"))
+        numbers = "".join(f"{row.errors[quantity]:9.1e}" for quantity in ("Y2", "Y3", "weights", "map"))
         print(f"{name:<12}{verdict:<46}{numbers}", flush=True)
         rows["exact"].append(row.exact["map"])
         rows["closed form"].append(row.approximate["map"])

@@ -1,4 +1,4 @@
-"""vmap over classes and over a batch: what maps share is computed once.
+"""vmap over classes and over a batch: what the maps have in common is computed once.
 
 python -m examples.classes_and_batches
 """
@@ -13,7 +13,7 @@ import jaxcam
 
 @jax.jit
 def every_class(cut, image):
-    """A map for each of the ten classes; the features of the image are computed once for all."""
+    """A map for each of the ten classes. The features of the image are computed once."""
     return jax.vmap(functools.partial(jaxcam.grad_cam_pp, cut, image))(jnp.arange(10))
 
 
@@ -24,7 +24,7 @@ def every_image(cut, images, targets, keys):
 
 
 def main():
-    """Ten maps of one canvas, and a map of each of three."""
+    """Compute ten maps of one canvas, and one map of each of three canvases."""
     cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
     images = jnp.stack([jaxcam.pretrained.digits_canvas(number)[0] for number in range(3)])
     maps = every_class(cut, images[0])

@@ -4,10 +4,10 @@
     python -m examples.evaluation digits --weights build/gelu/weights.npz --out build/digits_gelu
     JAXCAM_ASSETS=../shared/assets python -m examples.evaluation pets --out build/pets
 
-The digits are canvases of handwriting and textures never trained on, 100 with each number of copies, and the embedded
-network or one that `examples.digits.train --activation gelu` wrote; the pets are the test photographs of
-`examples.real_photographs` with the real VGG-16. The same command goes on where it was stopped. It leaves the tables,
-curves, and the images where methods differ most, and prints the tables.
+"digits" evaluates the embedded network, or a network that `examples.digits.train --activation gelu` wrote, on canvases
+of handwriting and textures it was not trained on, 100 with each number of copies. "pets" evaluates the trained VGG-16
+on the test photographs of `examples.real_photographs`. The program prints the tables, and writes them to the folder
+together with curves and the images on which methods differ most. The same command resumes a run that was stopped.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SHAPE = (224, 224)
 
 
 def methods(*, pooled: bool, smooth: bool, samples: tuple[int, ...], score_cam: bool) -> dict:
-    """The rows, by name; CAM where the head is pooled, exact derivatives beside the closed form."""
+    """The methods by name: with CAM for a pooled head, and with both forms of the derivatives for a smooth one."""
     bound = functools.partial
     rows = {"CAM": jaxcam.cam} if pooled else {}
     rows |= {
@@ -55,7 +55,7 @@ def methods(*, pooled: bool, smooth: bool, samples: tuple[int, ...], score_cam: 
 
 
 def digits(weights: pathlib.Path | None):
-    """The cut and the canvases, 100 with each number of copies."""
+    """The cut, the canvases, 100 with each number of copies, and the names of the classes."""
     model = jaxcam.digits() if weights is None else jaxcam.pretrained.load(weights, activation=jax.nn.gelu)
     data = []
     for copies in range(1, 5):
@@ -68,7 +68,7 @@ def digits(weights: pathlib.Path | None):
 
 
 def pets(parser):
-    """The cut and the photographs, with the animal's mask and the box round it."""
+    """The cut, the photographs with the mask of the animal, and the names of the classes."""
     folder = real_photographs.assets(parser)
     model, classes = real_photographs.model(folder)
     data = datasets.csv(
@@ -79,26 +79,28 @@ def pets(parser):
 
 
 def loaded(example: jaxcam.Example) -> jaxcam.Example:
-    """A photograph of 224 x 224 with its mask, and the box that the mask just fits into."""
-    found = datasets.load(example, SHAPE)
-    rows, columns = np.nonzero(np.asarray(found.mask) == 1)
-    return found._replace(boxes=np.array([[rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]], np.float32))
+    """A photograph and its mask at 224 x 224, with the bounding box of the mask."""
+    resized = datasets.load(example, SHAPE)
+    rows, columns = np.nonzero(np.asarray(resized.mask) == 1)
+    return resized._replace(
+        boxes=np.array([[rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]], np.float32)
+    )
 
 
 def main():
-    """Evaluate, print and write."""
+    """Evaluate, print the tables and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=["digits", "pets"])
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--weights", type=pathlib.Path, help="of a digits network with gelu (default: the embedded)")
-    parser.add_argument("--limit", type=int, help="images, spread over all (default: all)")
-    parser.add_argument("--samples", type=int, nargs="+", default=[5, 50], help="of the smoothed rows (default: 5 50)")
+    parser.add_argument("--weights", type=pathlib.Path, help="a digits network with gelu (default: the embedded one)")
+    parser.add_argument("--limit", type=int, help="number of images, spread evenly (default: all)")
+    parser.add_argument("--samples", type=int, nargs="+", default=[5, 50], help="of the smooth methods (default: 5 50)")
     parser.add_argument("--metrics", type=cli.parse_metrics, default=list(measures.MEASURES), help="(default: all)")
-    parser.add_argument("--no-score-cam", action="store_true", help="which takes a forward pass for each channel")
     parser.add_argument(
-        "--reference", default="Grad-CAM", help="which the others are compared with (default: Grad-CAM)"
+        "--no-score-cam", action="store_true", help="leave out Score-CAM, which takes a forward pass for each channel"
     )
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the estimates there as well")
+    parser.add_argument("--reference", default="Grad-CAM", help="method to compare the others with (default: Grad-CAM)")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the estimates to this file")
     options = parser.parse_args()
     cut, data, classes = digits(options.weights) if options.data == "digits" else pets(parser)
     rows = methods(
@@ -110,13 +112,22 @@ def main():
     data = real_photographs.spread(data, options.limit)
     load = loaded if options.data == "pets" else None
     key = jax.random.key(0)
-    how = {"target": "label", "reference": options.reference, "load": load, "out": options.out}
-    found = jaxcam.evaluate(cut, data, rows, options.metrics, key, **how)
-    by_name = {each.name: each if load is None else load(each) for each in data}
-    cli.write_report(found, options.out, cut, rows, by_name.__getitem__, key, class_name=classes.__getitem__)
-    print(found.markdown())
+    evaluation = jaxcam.evaluate(
+        cut,
+        data,
+        rows,
+        options.metrics,
+        key,
+        target="label",
+        reference=options.reference,
+        load=load,
+        out=options.out,
+    )
+    by_name = {example.name: example if load is None else load(example) for example in data}
+    cli.write_report(evaluation, options.out, cut, rows, by_name.__getitem__, key, class_name=classes.__getitem__)
+    print(evaluation.markdown())
     if options.json is not None:
-        replace(options.json, (json.dumps(cli.estimates_of(found), indent=1) + "\n").encode())
+        replace(options.json, (json.dumps(cli.estimates_of(evaluation), indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The whole family on one image: every map of a layer, three layers in one, and the attributions of pixels.
+"""All methods on one image: maps of one layer, a map of three layers, and attributions of pixels.
 
 python -m examples.family --out .
 
-The canvas has two copies of its class. Maps are drawn over it, each normalised by itself; of the pixels' attributions
-the largest absolute value over channels is drawn.
+The canvas shows two copies of its class. Each map is normalized on its own and drawn over the canvas. Of an
+attribution of pixels, the largest absolute value over channels is drawn.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 
 import jaxcam
-import jaxcam.plots
 
 KEY = jax.random.key(0)
 
@@ -23,8 +22,8 @@ def main():
     """Draw family.png."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("."))
-    parser.add_argument("--canvas", type=int, default=1, help="which of the sample canvases")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the panels")
+    parser.add_argument("--canvas", type=int, default=1, help="number of the sample canvas")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="panels to draw (default: all)")
     arguments = parser.parse_args()
     model = jaxcam.digits()
     cut = jaxcam.cut(model, "block3_conv2")
@@ -56,8 +55,8 @@ def main():
     }
     maps = {}
     for name in arguments.only or family:
-        found = family[name]()
-        maps[name] = found if found.ndim == 2 else jnp.abs(found).max(-1)
+        attribution = family[name]()
+        maps[name] = attribution if attribution.ndim == 2 else jnp.abs(attribution).max(-1)
     figure = jaxcam.plots.family(image, maps, columns=5, title=f"class {target}")
     jaxcam.plots.save(figure, arguments.out / "family.png", force=True)
     print(jaxcam.diagnose(cut, image, target))

@@ -1,4 +1,4 @@
-"""What single feature maps and single neurons see: figures 4 and 5 of the Smooth Grad-CAM++ paper.
+"""What single feature maps and single neurons respond to: figures 4 and 5 of the Smooth Grad-CAM++ paper.
 
 python -m examples.filters_and_neurons --out .
 """
@@ -10,11 +10,10 @@ import jax
 import numpy as np
 
 import jaxcam
-import jaxcam.plots
 
 
 def main():
-    """The six strongest feature maps of the class, and the neurons round one copy, as two pictures."""
+    """Draw the six strongest feature maps of the class, and the neurons around one copy."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("."))
     folder = parser.parse_args().out

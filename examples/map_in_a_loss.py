@@ -1,4 +1,4 @@
-"""grad through a map: change an image until the network's map leaves a region, by gradient descent on the map itself.
+"""A gradient through a map: gradient descent on an image moves the network's map out of a region.
 
 python -m examples.map_in_a_loss --steps 30
 """
@@ -12,20 +12,20 @@ import jaxcam
 
 
 def inside(cut, image, target, region):
-    """The share of the map that lies within `region`, `[16 16]` of 0 and 1."""
+    """The share of the map inside `region`, `[16 16]` of 0 and 1."""
     saliency = jaxcam.grad_cam_pp(cut, image, target, score=jaxcam.scores.log_softmax)
     return (saliency * region).sum() / (saliency.sum() + 1e-9)
 
 
 @jax.jit
 def step(cut, image, target, region):
-    """One step of descent on the share of the map inside the region; the gradient is scaled to unit length."""
+    """One descent step on the share of the map inside the region, along the gradient scaled to unit length."""
     share, gradient = jax.value_and_grad(inside, argnums=1)(cut, image, target, region)
     return share, jnp.clip(image - 0.3 * gradient / (jnp.linalg.norm(gradient) + 1e-9), 0, 1)
 
 
 def main():
-    """Two copies of a 3; the map is driven away from one of them."""
+    """Move the map away from one of two copies of a 3."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=30)
     steps = parser.parse_args().steps

@@ -1,9 +1,9 @@
-"""The real VGG-16 convolutions on photographs of pets: four methods at block5_conv3, as a picture.
+"""Four methods at block5_conv3 of the trained VGG-16 on photographs of pets, as a picture.
 
     JAXCAM_ASSETS=../shared/assets python -m examples.real_photographs --out .
 
-The assets are not part of the repository: the 13 convolutions of VGG-16 trained on ImageNet, a linear head on the
-globally averaged block5_conv3 for three breeds, and Oxford-IIIT Pet photographs (their README gives the sources).
+The assets are not part of the repository. They are the 13 convolutions of VGG-16 trained on ImageNet, a linear head on
+the globally averaged block5_conv3 for three breeds, and photographs of Oxford-IIIT Pet. Their README names the sources.
 """
 
 import argparse
@@ -18,14 +18,13 @@ import numpy as np
 from flax import nnx
 
 import jaxcam
-import jaxcam.plots
 from jaxcam.datasets import images
 
 LAYER = "block5_conv3"
 
 
 def assets(parser: argparse.ArgumentParser) -> pathlib.Path:
-    """The folder of the assets; one line and exit code 2 where it is not there."""
+    """The folder of the assets. Without it, the program exits with code 2 and a message."""
     folder = pathlib.Path(os.environ.get("JAXCAM_ASSETS", "../shared/assets"))
     if not folder.is_dir():
         parser.exit(2, f"no assets in {folder}: set JAXCAM_ASSETS\n")
@@ -33,7 +32,7 @@ def assets(parser: argparse.ArgumentParser) -> pathlib.Path:
 
 
 def model(folder: pathlib.Path) -> tuple[jaxcam.VGG, list[str]]:
-    """The Flax VGG-16 with the real convolutions and the breeds' head, and the names of its classes."""
+    """The Flax VGG-16 with the trained convolutions and the head for breeds, and the names of its classes."""
     with np.load(folder / "vgg16_imagenet_conv.npz") as file:
         arrays = dict(file)
     with np.load(folder / "pets3_gap_head.npz") as file:
@@ -50,9 +49,9 @@ def photographs(folder: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
     return [(folder / "pets" / "images" / row["file"], row["label"]) for row in rows]
 
 
-def spread(labelled: list, count: int | None) -> list:
-    """At most `count` of them, evenly spread; None for all."""
-    return labelled if count is None else labelled[:: -(-len(labelled) // count)]
+def spread(labeled: list, count: int | None) -> list:
+    """At most `count` elements, spread evenly over the list; None for all."""
+    return labeled if count is None else labeled[:: -(-len(labeled) // count)]
 
 
 def read(path: pathlib.Path) -> np.ndarray:
@@ -60,10 +59,10 @@ def read(path: pathlib.Path) -> np.ndarray:
     return images.fit(images.read(path), (224, 224))
 
 
-def accuracy(network, classes, labelled) -> float:
+def accuracy(network, classes, labeled) -> float:
     """The share of photographs whose breed has the largest logit."""
     forward = nnx.jit(lambda network, image: network(image[None])[0].argmax())
-    return float(np.mean([classes[int(forward(network, read(path)))] == label for path, label in labelled]))
+    return float(np.mean([classes[int(forward(network, read(path)))] == label for path, label in labeled]))
 
 
 @jax.jit
@@ -83,25 +82,27 @@ def main():
     """Print the head's accuracy on the test photographs and draw six of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("."))
-    parser.add_argument("--limit", type=int, help="test photographs to score, spread over all (default: all 150)")
+    parser.add_argument(
+        "--limit", type=int, help="number of test photographs to score, spread evenly (default: all 150)"
+    )
     options = parser.parse_args()
     folder = assets(parser)
 
     network, classes = model(folder)
-    labelled = photographs(folder)
-    scored = spread(labelled, options.limit)
+    labeled = photographs(folder)
+    scored = spread(labeled, options.limit)
     print(f"accuracy on {len(scored)} test photographs: {accuracy(network, classes, scored):.3f}")
 
     cut = jaxcam.cut(network, LAYER)
-    shown = [path for breed in classes for path, _ in spread([row for row in labelled if row[1] == breed], 2)]
+    shown = [path for breed in classes for path, _ in spread([row for row in labeled if row[1] == breed], 2)]
     drawn, titles = [], []
     maps: dict[str, list] = {}
     for number, path in enumerate(shown):
         image = read(path)
-        target, probability, found = explain(cut, jnp.asarray(image), jax.random.key(number))
+        target, probability, maps_of_image = explain(cut, jnp.asarray(image), jax.random.key(number))
         drawn.append(image)
         titles.append(f"{classes[int(target)].replace('_', ' ')}, {probability:.1%}")
-        for name, saliency in found.items():
+        for name, saliency in maps_of_image.items():
             maps.setdefault(name, []).append(saliency)
     figure = jaxcam.plots.compare(drawn, maps, titles=titles)
     jaxcam.plots.save(figure, options.out / "real_photographs.png", force=True)

@@ -1,10 +1,11 @@
-"""Does a map change when the network forgets? The model-randomisation check, module by module, on digit canvases.
+"""Does a map change when the network forgets? The model randomization check, module by module, on digit canvases.
 
     python -m examples.sanity --canvases 20
 
-It prints, for each method and a control, the rank correlation of the map on the network as it is with that on the
-network whose modules are shuffled, from the outputs down ("cascading") or one at a time ("independent"); means over the
-canvases. A method that looks at what was learnt falls to near 0; one that stays near 1 fails.
+For each method and two controls it prints the rank correlation between the map on the network as it is and the map on
+the network with shuffled modules, as a mean over the canvases. Modules are shuffled from the outputs down ("cascading")
+or one at a time ("independent"). For a method that depends on what was learned the correlation falls to nearly 0. A
+method for which it stays near 1 fails the check.
 """
 
 import argparse
@@ -29,7 +30,7 @@ METHODS: dict[str, Callable[..., jax.Array]] = {
 
 
 def main():
-    """Print a table for each order."""
+    """Print a table for each order of shuffling."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--canvases", type=int, default=20)
     arguments = parser.parse_args()
@@ -38,13 +39,15 @@ def main():
     for order in ("cascading", "independent"):
         print(f"\n{order}:\n")
         for number, (name, method) in enumerate(METHODS.items()):
-            found = [
+            correlations = [
                 jaxcam.metrics.model_randomisation(method, cut, c.image, c.label, jax.random.key(i), order=order)
                 for i, c in enumerate(drawn)
             ]
             if number == 0:
-                print(f"| | {' | '.join(found[0])} |\n|---|{'---|' * len(found[0])}")
-            cells = (f"{np.mean([float(each[layer]) for each in found]):.2f}" for layer in found[0])
+                print(f"| | {' | '.join(correlations[0])} |\n|---|{'---|' * len(correlations[0])}")
+            cells = (
+                f"{np.mean([float(by_layer[layer]) for by_layer in correlations]):.2f}" for layer in correlations[0]
+            )
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

