@@ -26,8 +26,8 @@ def measure(*, small: bool = False) -> dict:
 
     rivals = {"from the weights": functools.partial(jax.jit(derivatives), params, A)}
     with (
-        mock.patch.object(_plan, "reads_rows", lambda *_: False),
-        mock.patch.object(_push, "reads_rows", lambda *_: False),
+        mock.patch.object(_plan, "picks_weight_rows", lambda *_: False),
+        mock.patch.object(_push, "picks_weight_rows", lambda *_: False),
     ):
         by_reverse_mode = jax.jit(lambda params, A: derivatives(params, A)).lower(params, A).compile()
     rivals["by reverse mode"] = functools.partial(by_reverse_mode, params, A)

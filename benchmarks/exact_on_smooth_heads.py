@@ -24,9 +24,7 @@ from flax import nnx
 
 import jaxcam
 from benchmarks import timing
-from jaxcam.derivatives import _plan as plans
-from jaxcam.derivatives import brute_force, exact
-from jaxcam.derivatives import certificate as linearity
+from jaxcam.derivatives import brute_force, exact, exact_cost
 
 BOUNDS = {"exact / floor": 2, "memory, GB": 6}
 AT_LEAST = {"brute force / exact": 15}
@@ -124,7 +122,7 @@ def compare(head, params, A, products, repeats, *, small):
 
         return brute_force(f, A.ravel()[some], batch_size=size)
 
-    plan = plans.plan(linearity.trace(lambda A: head(params, A)[3], A))
+    cost = exact_cost(lambda A: head(params, A)[3], A)
     rivals = {"exact": functools.partial(ours, params, A), "twenty matrix products": products}
     seconds = timing.in_turn(rivals, repeats=repeats)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
@@ -145,8 +143,8 @@ def compare(head, params, A, products, repeats, *, small):
     }
     return seconds, {
         "locations": A.size,
-        "directions": plan.directions,
-        "plan's operations": plan.flops,
+        "directions": cost.directions,
+        "plan's operations": cost.flops,
         "memory, GB": memory,
         "brute force": size,
         "brute force, scaled, s": rest[size] * A.size / some.size,

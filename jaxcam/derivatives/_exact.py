@@ -19,10 +19,9 @@ import numpy as np
 
 from jaxcam.derivatives._compile import run_compiled
 from jaxcam.derivatives._link import Derivatives
-from jaxcam.derivatives._plan import custom_vjp_inside, forward_only
-from jaxcam.derivatives._plan import plan as make_plan
+from jaxcam.derivatives._plan import has_custom_vjp_inside, is_forward_only, make_plan
 from jaxcam.derivatives._program import Level, trace
-from jaxcam.derivatives._taylor import along_all
+from jaxcam.derivatives._taylor import second_and_third_derivatives
 from jaxcam.tracing import evaluate, typed_as
 
 BRUTE_FORCE_BATCH_SIZE = 128
@@ -91,7 +90,7 @@ def exact(
     program = trace(f, A)
     _check_forward_mode(program)
     traced = any(isinstance(value, jax.core.Tracer) for value in (A, *program.constants.values()))
-    if forward_only(program):
+    if is_forward_only(program):
         derivatives = functools.partial(_brute_force_of_program, program, batch_size)
     elif _is_locally_affine(program):
         derivatives = functools.partial(_one_gradient, f)
@@ -133,10 +132,10 @@ def exact_cost(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size:
     _check_arguments(f, A, batch_size)
     program = trace(f, A)
     _check_forward_mode(program)
-    if forward_only(program) or _is_locally_affine(program):
+    if is_forward_only(program) or _is_locally_affine(program):
         return Cost(0, 0, 0.0)
     plan = make_plan(program, batch_size)
-    return Cost(plan.directions, -(-plan.directions // plan.size), float(plan.flops))
+    return Cost(plan.directions, plan.chunks, float(plan.flops))
 
 
 def brute_force(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int | None = None) -> Derivatives:
@@ -181,9 +180,7 @@ def brute_force(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size
 
 def _push(f, plan, progress, A):
     u, u1 = jax.value_and_grad(f)(A)
-    program = plan.program
-    values = evaluate(program.steps, {**program.constants, program.inputs[0]: A})
-    u2, u3 = along_all(plan, values, progress=progress)
+    u2, u3 = second_and_third_derivatives(plan, A, progress=progress)
     return Derivatives(u, u1, _nan_where_nan(u, u2.astype(A.dtype)), _nan_where_nan(u, u3.astype(A.dtype)))
 
 
@@ -219,7 +216,7 @@ def _warn_of_long_work(plan):
 
 
 def _check_forward_mode(program):
-    if custom_vjp_inside(program):
+    if has_custom_vjp_inside(program):
         raise TypeError(
             "f has a custom_vjp inside a scan or a branch: it has no forward mode, which second derivatives need; "
             "write it as a custom_jvp, or use the function inside it"

@@ -1,203 +1,300 @@
-"""What is pushed through a function for its second and third derivatives, and along which directions: the plan.
+"""The plan: which directions are pushed through which steps, decided while tracing.
 
-It is made while tracing, from a `Program`, before any number is known; `jaxcam.taylor` then carries it out. Three
-things are found, each of which leaves work undone that would change nothing:
+`make_plan` reads a `Program` before any number is known. `_taylor.py` carries the plan out. A plan saves work in three
+ways, none of which changes a result:
 
-- **Directions that are the same.** The first steps of a head often send each location of A to one element of a smaller
-  value: pooling, flattening, relu. `waist` finds how far that goes. Along e_n the head is then its rest along
-  s_n e_m, so its derivatives are those of the rest along e_m, times s_n, s_n^2, s_n^3: one direction serves all
-  locations that share m, and those with s_n = 0 need none.
-- **Directions that do not meet.** Where the smooth steps treat each index of an axis on its own, as layer norm over
-  channels, activations and 1 x 1 convolutions treat space, all its indices go in one direction: they do not meet
-  before the sums that collect them, and these leave the axis apart.
-- **Columns that are there already.** A dense layer's answer to a unit direction is a row of its weights; and where what
-  the smooth steps read is small, reverse mode gives all columns of its Jacobian for fewer passes than directions.
+- **Coinciding directions share a push.** The first steps of a head often send each element of A to one element of a
+  smaller value, the *seed*: pooling, flattening, relu. Along e_n the head is then its remainder along s_n e_m, with m
+  the seed's element and s_n its derivative. So the derivatives are those of the remainder along e_m, times s_n, s_n^2
+  and s_n^3. One direction serves all elements with the same m, and elements with s_n = 0 need none.
+- **Independent directions share a push.** Layer norm over channels, activations and 1 x 1 convolutions treat each
+  location by itself. Until a sum mixes the locations, one push goes along all of them at once.
+- **Columns that are known are not pushed.** The tangent of a dense layer along a unit direction is a row of its
+  weights. And if the smooth part reads few values, reverse mode computes all columns of their Jacobian in fewer passes
+  than there are directions.
+
+A head with pooling: the 16 locations of a channel coincide, so three directions are pushed through two stages.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxcam.derivatives._program import trace
+    >>> head = lambda A: jax.nn.silu(A.mean((0, 1)) @ jnp.ones([3, 2]))[0]
+    >>> plan = make_plan(trace(head, jnp.ones([4, 4, 3])))
+    >>> plan.directions, [stage.kind for stage in plan.pushed_stages]
+    (3, ['linear', 'elementwise'])
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxcam.derivatives._program import Level, Program, output_levels, variable
-from jaxcam.derivatives._structure import _apart, _size, is_elementwise, reads_rows, waist
+from jaxcam.derivatives._structure import find_independent_axes, find_seed, is_elementwise, picks_weight_rows, size_of
 from jaxcam.tracing import BILINEAR, CUSTOM_VJP, MASKING, Step, inner_jaxprs, needed
 
-BYTES_AT_A_TIME = 2**28  # of coefficients, for the directions of one chunk
-DIRECTIONS_AT_A_TIME = 512
+CHUNK_BYTES = 2**28  # of coefficients, for the directions of one chunk
+CHUNK_DIRECTIONS = 512
 JACOBIAN_BYTES = 2**30
 
 
-class Event(NamedTuple):
-    """Steps from values that have coefficients to values that get them."""
+class Stage(NamedTuple):
+    """Steps that one Taylor rule of `_push.py` handles together, from its inputs to its outputs.
 
-    kind: str  # "linear", "curve" (elementwise), "product", "quotient" or "nested"
+    A stage reads only values with coefficients; all other operands of its steps are constants to it. The kinds:
+
+    - "linear": affine or piecewise affine, of any steps.
+    - "elementwise": a chain of elementwise steps from one value to another, such as x * sigmoid(x).
+    - "product": one bilinear step, such as a matrix product, whose operands both may have coefficients.
+    - "quotient": a division whose operands both have coefficients.
+    - "nested": any other step; nested `jvp` handles it.
+    """
+
+    kind: str
     steps: tuple[Step, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 
 
 class Plan(NamedTuple):
-    """How the directions are pushed through a program: static, made while tracing."""
+    """How the directions are pushed through a program. Static: made while tracing.
+
+    Attributes:
+      program: the function.
+      seed: the value along whose unit directions coefficients are pushed.
+      seed_element_of: for each element of A, flat, the element of the seed that it reaches, or -1.
+      independent_axes: the axes of the seed whose indices share a direction, each with its position in later values.
+      stages: all stages from the seed to the result, in order.
+      pushed_stages: those that every direction is pushed through. What follows the last smooth stage is not pushed.
+      frontier: the affine values that stages with smooth results read.
+      frontier_stages: the stages from the seed to the frontier.
+      jacobian_values: the frontier, if reverse mode computes its columns before the push; otherwise empty.
+      may_be_masked: whether relu or max pooling before the frontier may stop some directions.
+      directions: how many are pushed.
+      chunk_size: directions at a time.
+      flops: floating-point operations, estimated.
+    """
 
     program: Program
-    start: int  # the value whose unit directions are pushed
-    feeds: np.ndarray  # for each element of A, the element of `start` that it feeds, or -1
-    apart: dict[int, dict[int, int]]  # axes of `start` whose indices do not meet, and where they are in later values
-    columns: tuple[int, ...]  # values whose Jacobian columns are made before, by reverse mode
-    before: tuple[Event, ...]  # what leads to those
-    pushed: tuple[Event, ...]  # what every direction is pushed through
-    events: tuple[Event, ...]  # all, in order, from `start` to the result
-    masks: bool  # whether a relu or a maximum before the smooth steps may make directions that reach none of them
+    seed: int
+    seed_element_of: np.ndarray
+    independent_axes: dict[int, dict[int, int]]
+    stages: tuple[Stage, ...]
+    pushed_stages: tuple[Stage, ...]
+    frontier: tuple[int, ...]
+    frontier_stages: tuple[Stage, ...]
+    jacobian_values: tuple[int, ...]
+    may_be_masked: bool
     directions: int
-    size: int  # of them at a time
+    chunk_size: int
     flops: float
 
+    @property
+    def chunks(self) -> int:
+        """The number of chunks."""
+        return -(-self.directions // self.chunk_size)
 
-def plan(program: Program, batch_size: int | None = None) -> Plan:
-    """The plan for a program of one array with a scalar result that is not locally affine."""
-    start, feeds = waist(program)
-    events = _events(program, start)
-    pushed = _pushed(events)
-    apart = _apart(program, start, pushed)
-    directions = math.prod(n for axis, n in enumerate(program.avals[start].shape) if axis not in apart)
-    columns, before = _reverse_columns(program, start, events, directions)
-    pushed = _pushed(events, known=columns)
-    each = sum(_flops(program, event, start) * (2 if _is_smooth(program, event) else 1) for event in pushed)
-    held = sum(_bytes(program, v) for event in pushed for v in event.outputs) + sum(_bytes(program, v) for v in columns)
-    size = batch_size or max(1, min(DIRECTIONS_AT_A_TIME, BYTES_AT_A_TIME // max(1, 2 * held)))
-    rows = sum(_size(program, v) for v in columns) * sum(_flops(program, event) for event in before)
-    _, leading = frontier(program, events)
-    masks = program.levels[start] == Level.PIECEWISE or any(
-        step.name in MASKING for event in leading for step in event.steps
+
+def make_plan(program: Program, batch_size: int | None = None) -> Plan:
+    """The plan for a program of one array with a scalar result that is not locally affine.
+
+    Args:
+      program: from `trace`.
+      batch_size: directions at a time. By default as many as fit in `CHUNK_BYTES`, at most `CHUNK_DIRECTIONS`.
+    """
+    seed, seed_element_of = find_seed(program)
+    stages = _make_stages(program, seed)
+    frontier, frontier_stages = _find_frontier(program, stages)
+    steps = [step for stage in _needed_for_push(stages) for step in stage.steps]
+    independent_axes = find_independent_axes(program, seed, steps)
+    seed_shape = program.avals[seed].shape
+    directions = math.prod(n for axis, n in enumerate(seed_shape) if axis not in independent_axes)
+    by_reverse_mode = _reverse_mode_is_cheaper(program, seed, frontier, frontier_stages, directions)
+    jacobian_values = tuple(v for v in frontier if v != seed) if by_reverse_mode else ()
+    pushed_stages = _needed_for_push(stages, known=jacobian_values)
+    pushed_values = (*(v for stage in pushed_stages for v in stage.outputs), *jacobian_values)
+    bytes_per_direction = 2 * sum(_bytes_of(program, v) for v in pushed_values)
+    chunk_size = batch_size or max(1, min(CHUNK_DIRECTIONS, CHUNK_BYTES // max(1, bytes_per_direction)))
+    may_be_masked = program.levels[seed] == Level.PIECEWISE or any(
+        step.name in MASKING for stage in frontier_stages for step in stage.steps
     )
-    work = rows + directions * each
-    return Plan(program, start, feeds, apart, columns, before, pushed, events, masks, directions, size, work)
+    flops_per_direction = sum(
+        _flops(program, stage, seed) * (2 if _is_smooth(program, stage) else 1) for stage in pushed_stages
+    )
+    flops = directions * flops_per_direction
+    if jacobian_values:
+        flops += _flops_of_reverse_mode(program, jacobian_values, frontier_stages)
+    return Plan(
+        program=program,
+        seed=seed,
+        seed_element_of=seed_element_of,
+        independent_axes=independent_axes,
+        stages=stages,
+        pushed_stages=pushed_stages,
+        frontier=frontier,
+        frontier_stages=frontier_stages,
+        jacobian_values=jacobian_values,
+        may_be_masked=may_be_masked,
+        directions=directions,
+        chunk_size=chunk_size,
+        flops=flops,
+    )
 
 
-def frontier(program: Program, events: tuple[Event, ...]) -> tuple[tuple[int, ...], tuple[Event, ...]]:
-    """The affine values that events with smooth results read, and the events that lead to them."""
-    read = {v for event in events if event.kind != "linear" or _is_smooth(program, event) for v in event.inputs}
-    values = tuple(sorted(v for v in read if program.levels[v] != Level.SMOOTH))
-    affine = tuple(event for event in events if event.kind == "linear" and not _is_smooth(program, event))
-    return values, needed(affine, values)[0]
+# ---- Stages.
+class _Chain(NamedTuple):
+    """Elementwise steps from one value to another that are not a stage yet: a longer chain may contain them."""
+
+    start: int
+    level: Level  # of the chain's end, as a function of its start
+    steps: frozenset[int]  # by position in the program
 
 
-def _events(program, start):
-    """The steps after `start`, with elementwise runs joined and each kind named."""
-    varying = {start}
-    # For values inside an elementwise run: where it starts, the level in that, and the steps by number.
-    roots: dict[int, tuple[int, Level, frozenset[int]]] = {}
-    events: list[Event] = []
-    done = {start}
+def _make_stages(program, seed):
+    """The steps after the seed as stages. Elementwise steps are joined, here x * sigmoid(x) - 1 into one stage:
 
-    def materialise(v):
-        if v not in done:
-            root, level, numbers = roots[v]
-            materialise(root)
-            steps = tuple(program.steps[number] for number in sorted(numbers))
-            events.append(Event("curve" if level == Level.SMOOTH else "linear", steps, (root,), (v,)))
-            done.add(v)
+    >>> import jax, jax.numpy as jnp
+    >>> from jaxcam.derivatives._program import trace
+    >>> program = trace(lambda x: (x * jax.nn.sigmoid(x) - 1).sum(), jnp.ones(3))
+    >>> [(stage.kind, [step.name for step in stage.steps]) for stage in _make_stages(program, program.inputs[0])]
+    [('elementwise', ['logistic', 'mul', 'sub']), ('linear', ['reduce_sum'])]
+    """
+    moving = {seed}  # values that depend on the seed
+    available = {seed}  # values that are the seed or an output of a stage
+    chains: dict[int, _Chain] = {}  # by their end
+    stages: list[Stage] = []
 
-    def relative(v):
-        return (roots[v][1] if v in roots else Level.AFFINE) if v in varying else min(program.levels[v], Level.STEP)
+    def make_available(v):
+        if v in available:
+            return
+        chain = chains[v]
+        make_available(chain.start)
+        kind = "elementwise" if chain.level == Level.SMOOTH else "linear"
+        steps = tuple(program.steps[position] for position in sorted(chain.steps))
+        stages.append(Stage(kind, steps, (chain.start,), (v,)))
+        available.add(v)
 
-    for number, step in enumerate(program.steps):
-        moving = tuple(dict.fromkeys(v for v in step.inputs if v in varying))
-        made = [out for out in step.outputs if variable(program.levels[out])]
-        if not moving or not made:
+    def level_if_still(v):
+        """The level of a value that does not depend on the seed."""
+        return min(program.levels[v], Level.STEP)
+
+    def level_in_chain(v):
+        if v not in moving:
+            return level_if_still(v)
+        return chains[v].level if v in chains else Level.AFFINE
+
+    for position, step in enumerate(program.steps):
+        inputs = tuple(dict.fromkeys(v for v in step.inputs if v in moving))
+        outputs = tuple(v for v in step.outputs if variable(program.levels[v]))
+        if not inputs or not outputs:
             continue
-        varying.update(made)
-        from_roots = {roots[v][0] if v in roots else v for v in moving}
-        same_shape = {program.avals[v].shape for v in (*moving, *made)}
-        if is_elementwise(program, step) and len(from_roots) == 1 and len(same_shape) == 1:
-            (level,) = output_levels(step, [relative(v) for v in step.inputs], program.avals)
-            before = (roots[v][2] for v in moving if v in roots)
-            (root,) = from_roots
-            roots[made[0]] = (root, level, frozenset({number}).union(*before))
+        moving.update(outputs)
+        starts = {chains[v].start if v in chains else v for v in inputs}
+        shapes = {program.avals[v].shape for v in (*inputs, *outputs)}
+        if len(starts) == 1 and len(shapes) == 1 and is_elementwise(program, step):
+            (level,) = output_levels(step, [level_in_chain(v) for v in step.inputs], program.avals)
+            before = (chains[v].steps for v in inputs if v in chains)
+            (start,) = starts
+            chains[outputs[0]] = _Chain(start, level, frozenset({position}).union(*before))
             continue
-        for v in moving:
-            materialise(v)
-        read = [Level.AFFINE if v in varying else relative(v) for v in step.inputs]
-        level = max(output_levels(step, read, program.avals))
-        if level <= Level.PIECEWISE:
-            kind = "linear"
-        elif step.name in BILINEAR:
-            kind = "product"
-        else:
-            ranks = {len(program.avals[v].shape) for v in (*moving, *made)}
-            kind = "quotient" if step.name == "div" and len(moving) == 2 and len(ranks) == 1 else "nested"
-        events.append(Event(kind, (step,), moving, tuple(made)))
-        done.update(made)
-    if program.outputs[0] in varying:
-        materialise(program.outputs[0])
-    return tuple(events)
+        for v in inputs:
+            make_available(v)
+        input_levels = [Level.AFFINE if v in moving else level_if_still(v) for v in step.inputs]
+        level = max(output_levels(step, input_levels, program.avals))
+        stages.append(Stage(_kind_of_step(program, step, level, inputs, outputs), (step,), inputs, outputs))
+        available.update(outputs)
+    if program.outputs[0] in moving:
+        make_available(program.outputs[0])
+    return tuple(stages)
 
 
-def _pushed(events, *, known=()):
-    """The events that are not linear, and those that lead to them from the known values."""
-    curved = [event for event in events if event.kind != "linear"]
-    return needed(events, [v for event in curved for v in (*event.inputs, *event.outputs)], known=known)[0]
+def _kind_of_step(program, step, level, inputs, outputs):
+    if level <= Level.PIECEWISE:
+        return "linear"
+    if step.name in BILINEAR:
+        return "product"
+    ranks = {len(program.avals[v].shape) for v in (*inputs, *outputs)}
+    return "quotient" if step.name == "div" and len(inputs) == 2 and len(ranks) == 1 else "nested"
 
 
-def _reverse_columns(program, start, events, directions):
-    """The frontier's values, and the events before them, where reverse mode is the cheaper way to their columns."""
-    read, before = frontier(program, events)
-    columns = tuple(v for v in read if v != start)
-    forward = directions * sum(_flops(program, event, start) for event in before)
-    rows = sum(_size(program, v) for v in columns)
-    reverse = rows * sum(_flops(program, event) for event in before)
-    fits = rows * directions * np.dtype(program.avals[start].dtype).itemsize <= JACOBIAN_BYTES
-    return (columns, before) if columns and fits and reverse < forward else ((), ())
+def _needed_for_push(stages, *, known=()):
+    """The stages that are not linear, and those that lead to them from the known values."""
+    smooth = [stage for stage in stages if stage.kind != "linear"]
+    return needed(stages, [v for stage in smooth for v in (*stage.inputs, *stage.outputs)], known=known)[0]
 
 
-def _is_smooth(program, event):
-    return any(program.levels[v] == Level.SMOOTH for v in event.outputs)
+def _find_frontier(program, stages):
+    """The affine values that stages with smooth results read, and the stages that lead to these values."""
+    is_affine = [stage.kind == "linear" and not _is_smooth(program, stage) for stage in stages]
+    affine = tuple(stage for stage, affine in zip(stages, is_affine, strict=True) if affine)
+    read = {v for stage, affine in zip(stages, is_affine, strict=True) if not affine for v in stage.inputs}
+    frontier = tuple(sorted(v for v in read if program.levels[v] != Level.SMOOTH))
+    return frontier, needed(affine, frontier)[0]
 
 
-def _bytes(program, v):
-    return _size(program, v) * np.dtype(program.avals[v].dtype).itemsize
+def _is_smooth(program, stage):
+    return any(program.levels[v] == Level.SMOOTH for v in stage.outputs)
 
 
-def _flops(program, event, start=None):
-    """Floating-point operations of an event for one coefficient of one direction."""
-    return sum(_step_flops(program, step, start) for step in event.steps)
+# ---- Costs.
+def _reverse_mode_is_cheaper(program, seed, frontier, frontier_stages, directions):
+    """Whether a backward pass for each element of the frontier costs less than a forward pass for each direction."""
+    values = tuple(v for v in frontier if v != seed)
+    rows = sum(size_of(program, v) for v in values)
+    fits = rows * directions * np.dtype(program.avals[seed].dtype).itemsize <= JACOBIAN_BYTES
+    forward = directions * sum(_flops(program, stage, seed) for stage in frontier_stages)
+    return bool(values) and fits and _flops_of_reverse_mode(program, values, frontier_stages) < forward
 
 
-def _step_flops(program, step, start):
-    out = max(_size(program, v) for v in step.outputs)
+def _flops_of_reverse_mode(program, values, stages):
+    return sum(size_of(program, v) for v in values) * sum(_flops(program, stage) for stage in stages)
+
+
+def _bytes_of(program, v):
+    return size_of(program, v) * np.dtype(program.avals[v].dtype).itemsize
+
+
+def _flops(program, stage, seed=None):
+    """Floating-point operations of a stage for one coefficient of one direction of the seed."""
+    return sum(_flops_of_step(program, step, seed) for step in stage.steps)
+
+
+def _flops_of_step(program, step, seed):
+    out = max(size_of(program, v) for v in step.outputs)
     if step.name == "dot_general":
-        if start in step.inputs and reads_rows(program, step, start):
+        if seed in step.inputs and picks_weight_rows(program, step, seed):
             return out
         (contracted, _), _ = step.params["dimension_numbers"]
         return 2 * out * math.prod(program.avals[step.inputs[0]].shape[axis] for axis in contracted)
     if step.name == "conv_general_dilated":
         kernel = program.avals[step.inputs[1]].shape
         return 2 * out * math.prod(kernel) // kernel[step.params["dimension_numbers"].rhs_spec[0]]
-    return max(out, *(_size(program, v) for v in step.inputs), 1)
+    return max(out, *(size_of(program, v) for v in step.inputs), 1)
 
 
-def forward_only(program: Program) -> bool:
-    """Whether a primitive without a reverse mode stands between A and the result: a while loop, a dilated maximum."""
+# ---- Programs without a plan.
+def is_forward_only(program: Program) -> bool:
+    """Whether a primitive without a reverse mode acts between A and the result: a while loop, a dilated maximum."""
 
-    def no_reverse(name, params):
+    def has_no_reverse_mode(name, params):
         if name.startswith("reduce_window_m"):
             return any(d != 1 for d in (*params["base_dilation"], *params["window_dilation"]))
         return name == "while"
 
-    return any(_contains(step.name, step.params, no_reverse) for step in _moving(program))
+    return any(_holds(step.name, step.params, has_no_reverse_mode) for step in _moving_steps(program))
 
 
-def custom_vjp_inside(program: Program) -> bool:
-    """Whether a custom_vjp stands inside a scan or a branch, where it cannot be written out."""
-    return any(_contains(step.name, step.params, lambda name, _: name in CUSTOM_VJP) for step in _moving(program))
+def has_custom_vjp_inside(program: Program) -> bool:
+    """Whether a scan or a branch has a custom_vjp inside, where it cannot be written out."""
+    return any(_holds(step.name, step.params, lambda name, _: name in CUSTOM_VJP) for step in _moving_steps(program))
 
 
-def _moving(program):
+def _moving_steps(program) -> Sequence[Step]:
     return [step for step in program.steps if any(variable(program.levels[out]) for out in step.outputs)]
 
 
-def _contains(name, params, which):
-    return which(name, params) or any(
-        _contains(eqn.primitive.name, eqn.params, which) for inner in inner_jaxprs(params) for eqn in inner.eqns
+def _holds(name, params, condition):
+    """Whether a primitive, or any inside its jaxprs, meets a condition on name and parameters."""
+    return condition(name, params) or any(
+        _holds(eqn.primitive.name, eqn.params, condition) for inner in inner_jaxprs(params) for eqn in inner.eqns
     )

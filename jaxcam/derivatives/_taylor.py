@@ -1,21 +1,27 @@
 """Second and third derivatives of a scalar function along every unit direction of A, by Taylor coefficients.
 
-Along e_n, each value v of the function is v + t v1 + t^2 v2 + ...; v1 and v2 are carried by hand for a chunk of
-directions at once, while all that does not depend on the direction (v itself, the derivatives of an activation there)
-is computed once:
+Along e_n, each value v of the function is v + t v1 + t^2 v2 + ... The coefficients v1 and v2 are carried for a chunk of
+directions at once, by the rules of `_push.py`. What does not depend on the direction (v itself, the derivatives of an
+activation at v) is computed once.
 
-- a linear step, or a piecewise linear one, acts on each coefficient;
-- a product follows Leibniz: (a b)2 = a0 b2 + a1 b1 + a2 b0;
-- a run of elementwise steps from one value to another is one function phi of it:
-  v1 = phi' r1, v2 = phi' r2 + phi''/2 r1^2;
-- any other step goes through nested `jvp`.
+The last coefficients of u are not pushed to the end but collected. Every stage adds something of its own to the second
+and third coefficient of its output, and from there on u is linear in it, with the gradient g of u as the factor. So
 
-The last coefficients of u are not pushed through, they are collected: u is linear in what a step adds to its own
-result, with the gradient g of u there as the factor, so u2 = 2 sum <g, own second coefficient> and
-u3 = 6 sum <g, own third coefficient>, over the steps that are not linear; for phi they are phi''/2 r1^2 and
-phi'' r1 r2 + phi'''/6 r1^3. So no third coefficient is carried, and nothing beyond the last smooth step.
+    u2 = 2 sum <g, added second coefficient>,    u3 = 6 sum <g, added third coefficient>,
 
-Which directions are pushed through which steps is the plan: `jaxcam.plans`.
+summed over the stages that are not linear. No third coefficient is carried, and nothing is pushed beyond the last
+smooth stage.
+
+For u = 3 exp(2 A) at 0, two stages are linear and one is phi = exp of r = 2 A. There r1 = 2 and g = 3, so that
+u2 = 2 * 3 * (1/2) * 2^2 = 12 and u3 = 6 * 3 * (1/6) * 2^3 = 24:
+
+    >>> from jaxcam.derivatives._plan import make_plan
+    >>> from jaxcam.derivatives._program import trace
+    >>> plan = make_plan(trace(lambda A: (3 * jnp.exp(2 * A)).sum(), jnp.zeros(1)))
+    >>> [array.tolist() for array in second_and_third_derivatives(plan, jnp.zeros(1))]
+    [[12.0], [24.0]]
+
+Which directions are pushed through which stages is the plan: `_plan.py`.
 """
 
 import math
@@ -27,150 +33,205 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from jaxcam._base.numerics import at_least_float32
 from jaxcam.derivatives._plan import Plan
-from jaxcam.derivatives._plan import frontier as frontier_of
-from jaxcam.derivatives._push import ROWS_AT_A_TIME, _apply, _inner_product, _prepare, _Unit, _wide
+from jaxcam.derivatives._push import UnitDirections, apply_stage, taylor_rule
 from jaxcam.tracing import evaluate, needed, typed_as
 
+JACOBIAN_ROWS_AT_A_TIME = 32
 
-def along_all(
-    plan: Plan, values: dict[int, Any], *, progress: Callable[[], None] | None = None
+
+def second_and_third_derivatives(
+    plan: Plan, A: jax.Array, *, progress: Callable[[], None] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """u2 and u3 on A's shape, from the values of all steps; `progress` is called after each chunk of directions."""
-    program, start = plan.program, plan.start
-    (A,), (u,) = program.inputs, program.outputs
-    wide = _wide(values[u]).dtype
-    shape = program.avals[start].shape
-    apart = tuple(shape[axis] for axis in plan.apart)
-    gradients = _gradients(plan, values)
-    prepared = [_prepare(event, values, program) for event in plan.pushed]
-    jacobian = _columns(plan, values)
+    """u2 and u3 at every element of A, at least float32.
 
-    def chunk(indices):
-        coefficients: dict[int, Any] = {
-            v: (jnp.moveaxis(rows[..., indices], -1, 0), None) for v, rows in jacobian.items()
-        }
-        coefficients[start] = (_Unit(indices, values[start], tuple(plan.apart)), None)
-        second = third = nothing
-        for event, ready in zip(plan.pushed, prepared, strict=True):
-            made, own = ready([coefficients.get(v, (None, None)) for v in event.inputs])
-            coefficients.update(zip(event.outputs, made, strict=True))
-            for v, (own2, own3) in zip(event.outputs, own, strict=True) if event.kind != "linear" else ():
-                kept = [places[v] for places in plan.apart.values()]
-                second = second + _inner_product(gradients[v], own2, kept)
-                third = third + _inner_product(gradients[v], own3, kept)
-        return 2 * second, 6 * third
+    Args:
+      plan: of the function.
+      A: the activation.
+      progress: called after each chunk of directions.
+    """
+    program = plan.program
+    values = evaluate(program.steps, {**program.constants, program.inputs[0]: A})
+    slope = _slope_of_seed(plan, values)
+    if plan.may_be_masked:
+        order, is_live = _live_directions_first(plan, values, slope)
+    else:
+        order, is_live = jnp.arange(plan.directions), None
+    in_order = _push_in_chunks(plan, values, order, is_live, progress)
+    second, third = in_order
+    return _spread_over_A(plan, second, order, slope, 2), _spread_over_A(plan, third, order, slope, 3)
 
-    scale = _scale(plan, values).ravel().astype(wide)
-    elements, count, size = math.prod(shape), plan.directions, min(plan.size, plan.directions)
-    chunks = -(-count // size)
-    nothing = typed_as(jnp.zeros((size, *apart), wide), values[u])
-    feeds = jnp.asarray(np.where(plan.feeds < 0, elements, plan.feeds), jnp.int32)
-    order = jnp.arange(count)
-    if plan.masks:
-        used = jnp.zeros(elements, jnp.int32).at[feeds].max((scale != 0).astype(jnp.int32), mode="drop")
-        used = (used.reshape(shape) * _reaches(plan, values)).max(tuple(plan.apart)).ravel()
-        order = jnp.argsort(-used, stable=True)
-    padded = typed_as(jnp.concatenate([order, order[: chunks * size - count]]).reshape(chunks, size), values[u])
 
-    # The trip count is fixed, so that a map in a loss has a gradient: chunks without a live direction are passed over.
+# ---- The push.
+def _push_in_chunks(plan, values, order, is_live, progress):
+    """Derivatives along the directions, in the given order: `[directions *independent axes]`, the second and third."""
+    (u,) = plan.program.outputs
+    size, chunks = min(plan.chunk_size, plan.directions), plan.chunks
+    independent_shape = [plan.program.avals[plan.seed].shape[axis] for axis in plan.independent_axes]
+    zeros = typed_as(jnp.zeros((size, *independent_shape), at_least_float32(values[u]).dtype), values[u])
+    push = _make_push(plan, values, zeros)
+    # The last chunk is filled up with the first directions.
+    padded = jnp.concatenate([order, order[: chunks * size - plan.directions]])
+    padded = typed_as(padded.reshape(chunks, size), values[u])
+
+    # The number of chunks is fixed, so that a map in a loss has a gradient. Chunks of masked directions are skipped.
     @jax.checkpoint
-    def body(indices):
-        if not plan.masks:
-            return chunk(indices)
-        none = (nothing, nothing)
-        return jax.lax.cond(used[indices].any(), chunk, lambda _: none, indices)
+    def push_if_live(indices):
+        if is_live is None:
+            return push(indices)
+        return jax.lax.cond(is_live[indices].any(), push, lambda _: (zeros, zeros), indices)
 
     def step(_, indices):
-        second, third = body(indices)
+        second, third = push_if_live(indices)
         if progress is not None:
             jax.debug.callback(lambda _: progress(), second.ravel()[0])
         return None, (second, third)
 
-    _, by_order = jax.lax.scan(step, None, padded)
-    dead = (feeds == elements) | (scale == 0)
-    rest = [axis for axis in range(len(shape)) if axis not in plan.apart]
-    back = np.argsort([*rest, *plan.apart])
-
-    def on_A(pushed, power):
-        pushed = pushed.reshape(chunks * size, *apart)[:count]
-        by_direction = jnp.zeros_like(pushed).at[order].set(pushed).reshape(*(shape[axis] for axis in rest), *apart)
-        by_element = by_direction.transpose(back).ravel()
-        return jnp.where(dead, 0, scale**power * by_element[feeds % elements]).reshape(program.avals[A].shape)
-
-    return on_A(by_order[0], 2), on_A(by_order[1], 3)
+    _, derivatives = jax.lax.scan(step, None, padded)
+    return [array.reshape(chunks * size, *independent_shape)[: plan.directions] for array in derivatives]
 
 
-def _scale(plan, values):
-    """s_n: the derivative of the one element of `start` that A_n feeds."""
-    (A,) = plan.program.inputs
-    if plan.start == A:
-        return jnp.ones_like(values[A])
-    steps, _ = needed(plan.program.steps, [plan.start])
-    _, pull = jax.vjp(lambda x: evaluate(steps, {**values, A: x})[plan.start], values[A])
-    return pull(jnp.ones_like(values[plan.start]))[0]
+def _make_push(plan, values, zeros):
+    """The function from the indices of a chunk of directions to the derivatives along them."""
+    gradients = _gradients_at_smooth_stages(plan, values)
+    jacobian = _jacobian_by_reverse_mode(plan, values)
+    rules = [taylor_rule(plan.program, stage, values) for stage in plan.pushed_stages]
+
+    def push(indices):
+        coefficients: dict[int, Any] = {
+            v: (jnp.moveaxis(columns[..., indices], -1, 0), None) for v, columns in jacobian.items()
+        }
+        directions = UnitDirections(indices, values[plan.seed], tuple(plan.independent_axes))
+        coefficients[plan.seed] = (directions, None)
+        second = third = zeros
+        for stage, rule in zip(plan.pushed_stages, rules, strict=True):
+            outputs, added = rule([coefficients.get(v, (None, None)) for v in stage.inputs])
+            coefficients.update(zip(stage.outputs, outputs, strict=True))
+            if added is None:
+                continue
+            for v, (added2, added3) in zip(stage.outputs, added, strict=True):
+                kept_axes = [positions[v] for positions in plan.independent_axes.values()]
+                second = second + _inner_product(gradients[v], added2, kept_axes)
+                third = third + _inner_product(gradients[v], added3, kept_axes)
+        return 2 * second, 6 * third
+
+    return push
 
 
-def _reaches(plan, values):
-    """1 for each element of `start` that moves anything the smooth steps read, 0 where max pooling or relu stop it.
-
-    Its column of the frontier's Jacobian is zero: two random combinations of the rows are zero there, and, but for
-    a coincidence of rounding twice over, nowhere else.
-    """
-    x = values[plan.start]
-    read, before = frontier_of(plan.program, plan.events)
-    if plan.start in read:
-        return jnp.ones(x.shape, jnp.int32)
-
-    def frontier(x):
-        made = evaluate(before, {**values, plan.start: x}, rule=lambda event, inputs, _: _apply(event, values, inputs))
-        return [made[v] for v in read]
-
-    outputs, pull = jax.vjp(frontier, x)
-
-    def combination(key):
-        keys = jax.random.split(key, len(outputs))
-        drawn = [jax.random.normal(k, out.shape, out.dtype) for k, out in zip(keys, outputs, strict=True)]
-        return pull([typed_as(value, out) for value, out in zip(drawn, outputs, strict=True)])[0]
-
-    return jnp.any(jax.lax.map(combination, jax.random.split(jax.random.key(0), 2)) != 0, axis=0).astype(jnp.int32)
+def _inner_product(gradient, coefficient, kept_axes):
+    """<gradient, coefficient> for each direction and each index of the kept axes, in the order of their list."""
+    if coefficient is None:
+        return 0
+    summed = tuple(1 + axis for axis in range(gradient.ndim) if axis not in kept_axes)
+    # The gradient of a real function of complex values is already conjugate.
+    products = (at_least_float32(gradient)[None] * at_least_float32(coefficient)).real
+    return products.sum(summed).transpose(0, *(1 + np.argsort(np.argsort(kept_axes))))
 
 
-def _gradients(plan, values):
-    """The gradient of u with respect to each value that a curved event makes, each with the others' inputs held."""
+def _gradients_at_smooth_stages(plan, values):
+    """The gradient of u in each output of a pushed smooth stage, while the inputs of the stage are held."""
     (u,) = plan.program.outputs
-    curved = [v for event in plan.pushed if event.kind != "linear" for v in event.outputs]
+    smooth = [v for stage in plan.pushed_stages if stage.kind != "linear" for v in stage.outputs]
 
-    def tail(added):
-        def apply_and_add(event, inputs, _):
-            made = zip(event.outputs, _apply(event, values, inputs), strict=True)
-            return [value + added[v] if v in added else value for v, value in made]
+    def u_of_added(added):
+        def apply_and_add(stage, inputs, _):
+            outputs = zip(stage.outputs, apply_stage(stage, values, inputs), strict=True)
+            return [value + added[v] if v in added else value for v, value in outputs]
 
-        return evaluate(plan.events, values, rule=apply_and_add)[u]
+        return evaluate(plan.stages, values, rule=apply_and_add)[u]
 
-    return jax.grad(tail)({v: jnp.zeros_like(values[v]) for v in curved})
+    return jax.grad(u_of_added)({v: jnp.zeros_like(values[v]) for v in smooth})
 
 
-def _columns(plan, values):
-    """The Jacobian's columns of the frontier, `[*shape directions]` for each of its values, a row a backward pass."""
-    if not plan.columns:
+def _jacobian_by_reverse_mode(plan, values):
+    """The columns of the Jacobian for each of the plan's `jacobian_values`, `[*shape directions]`."""
+    if not plan.jacobian_values:
         return {}
-
-    def frontier(x):
-        start = {**values, plan.start: x}
-        made = evaluate(plan.before, start, rule=lambda event, inputs, _: _apply(event, values, inputs))
-        return [made[v] for v in plan.columns]
-
-    outputs, pull = jax.vjp(frontier, values[plan.start])
+    outputs, vjp_of_seed = jax.vjp(_frontier_of_seed(plan, values, plan.jacobian_values), values[plan.seed])
     flat, unflatten = ravel_pytree(outputs)
 
-    def row(i):
+    def row_of_jacobian(i):
         unit = typed_as(jax.nn.one_hot(i, flat.size, dtype=flat.dtype), flat)
-        return pull(unflatten(unit))[0].sum(tuple(plan.apart)).ravel()
+        return vjp_of_seed(unflatten(unit))[0].sum(tuple(plan.independent_axes)).ravel()
 
-    rows = jax.lax.map(row, jnp.arange(flat.size), batch_size=min(flat.size, ROWS_AT_A_TIME))
-    ends = np.cumsum([each.size for each in outputs])[:-1]
+    rows = jax.lax.map(row_of_jacobian, jnp.arange(flat.size), batch_size=min(flat.size, JACOBIAN_ROWS_AT_A_TIME))
+    ends = np.cumsum([output.size for output in outputs])[:-1]
     return {
-        v: part.astype(each.dtype).reshape(*each.shape, -1)
-        for v, part, each in zip(plan.columns, jnp.split(rows, ends), outputs, strict=True)
+        v: part.astype(output.dtype).reshape(*output.shape, -1)
+        for v, part, output in zip(plan.jacobian_values, jnp.split(rows, ends), outputs, strict=True)
     }
+
+
+def _frontier_of_seed(plan, values, frontier):
+    """Values of the frontier as a function of the seed."""
+
+    def frontier_of_seed(x):
+        def apply(stage, inputs, _):
+            return apply_stage(stage, values, inputs)
+
+        made = evaluate(plan.frontier_stages, {**values, plan.seed: x}, rule=apply)
+        return [made[v] for v in frontier]
+
+    return frontier_of_seed
+
+
+# ---- From the directions of the seed to the elements of A, and back.
+def _slope_of_seed(plan, values):
+    """s_n for each element of A: the derivative of the only element of the seed that it reaches."""
+    (A,) = plan.program.inputs
+    if plan.seed == A:
+        return jnp.ones_like(values[A])
+    steps, _ = needed(plan.program.steps, [plan.seed])
+    _, vjp_of_A = jax.vjp(lambda x: evaluate(steps, {**values, A: x})[plan.seed], values[A])
+    return vjp_of_A(jnp.ones_like(values[plan.seed]))[0]
+
+
+def _live_directions_first(plan, values, slope):
+    """The directions in an order in which masked ones are last, and for each direction whether it is live.
+
+    A direction is masked if no element of A moves it (its slopes are 0), or if it moves nothing in the frontier.
+    """
+    shape = plan.program.avals[plan.seed].shape
+    elements = math.prod(shape)
+    is_moved = jnp.zeros(elements, jnp.int32)
+    seed_element_of = jnp.asarray(np.where(plan.seed_element_of < 0, elements, plan.seed_element_of), jnp.int32)
+    is_moved = is_moved.at[seed_element_of].max((slope.ravel() != 0).astype(jnp.int32), mode="drop")
+    is_live = is_moved.reshape(shape) * _moves_the_frontier(plan, values)
+    is_live = is_live.max(tuple(plan.independent_axes)).ravel()
+    return jnp.argsort(-is_live, stable=True), is_live
+
+
+def _moves_the_frontier(plan, values):
+    """1 for each element of the seed that moves a value of the frontier, 0 if max pooling or relu stop it.
+
+    An element that moves nothing has a column of zeros in the frontier's Jacobian. Two random combinations of its rows
+    are zero there; elsewhere both are zero only by a coincidence of rounding.
+    """
+    x = values[plan.seed]
+    if plan.seed in plan.frontier:
+        return jnp.ones(x.shape, jnp.int32)
+    outputs, vjp_of_seed = jax.vjp(_frontier_of_seed(plan, values, plan.frontier), x)
+
+    def random_combination(key):
+        keys = jax.random.split(key, len(outputs))
+        weights = [jax.random.normal(k, out.shape, out.dtype) for k, out in zip(keys, outputs, strict=True)]
+        return vjp_of_seed([typed_as(weight, out) for weight, out in zip(weights, outputs, strict=True)])[0]
+
+    combinations = jax.lax.map(random_combination, jax.random.split(jax.random.key(0), 2))
+    return jnp.any(combinations != 0, axis=0).astype(jnp.int32)
+
+
+def _spread_over_A(plan, in_order, order, slope, power):
+    """The derivative at every element of A: that along its direction, times its slope to the power of the order."""
+    shape = plan.program.avals[plan.seed].shape
+    by_direction = jnp.zeros_like(in_order).at[order].set(in_order)
+    # [directions *independent axes] to the axes of the seed.
+    pushed_axes = [axis for axis in range(len(shape)) if axis not in plan.independent_axes]
+    axes = [*pushed_axes, *plan.independent_axes]
+    by_seed_element = by_direction.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes)).ravel()
+    slope = slope.ravel().astype(in_order.dtype)
+    is_zero = (plan.seed_element_of < 0) | (slope == 0)
+    index = jnp.asarray(np.maximum(plan.seed_element_of, 0), jnp.int32)
+    derivative = jnp.where(is_zero, 0, slope**power * by_seed_element[index])
+    return derivative.reshape(plan.program.avals[plan.program.inputs[0]].shape)
