@@ -14,28 +14,27 @@
 """
 
 import logging
-import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
-from jaxcam._base import progress
+from jaxcam._base import checks
 from jaxcam._base.types import Method, Score
 from jaxcam.cutting import Cut, check_cut
 from jaxcam.datasets import Example
 from jaxcam.evaluation import measures
-from jaxcam.evaluation._loaded import loaded
+from jaxcam.evaluation._loaded import Loaded, loaded
 from jaxcam.evaluation._result import Evaluation
 from jaxcam.evaluation._scorer import OF_THE_MAP, Scorer, joined
 from jaxcam.evaluation._store import RecordFolder, example_digest, merge_rows
 from jaxcam.evaluation.measures import OF_BOXES, OF_MASKS, Measure
 from jaxcam.formulas import scores
 from jaxcam.methods import controls, grad_cam_plus
-from jaxcam.runtime import check_name, group_by_shape
+from jaxcam.runtime import check_name, for_each
 
 CONTROLS: dict[str, Method] = {
     "Grad-CAM+": grad_cam_plus,
@@ -45,7 +44,8 @@ CONTROLS: dict[str, Method] = {
     "all ones": controls.all_ones,
 }
 TARGETS = ("predicted", "label")
-FAILURES = 8  # in a row from the start, and the call is taken to be wrong
+RAISE_AFTER = 8  # failures in a row from the start: the call is taken to be wrong
+MANY = 2**20  # examples in an iterable without a length
 log = logging.getLogger("jaxcam")
 
 
@@ -113,110 +113,129 @@ def evaluate(
       (1.0, 'grad_cam')
     """
     check_cut(cut)
-    rows = with_controls(methods)
+    methods = with_controls(methods)
     measured = measures.named(metrics)
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}: choose one of {', '.join(TARGETS)}")
     if reference is None:
-        reference = "Grad-CAM" if "Grad-CAM" in rows else next(iter(rows))
-    if reference not in rows:
-        raise ValueError(f"reference is {reference!r}: choose one of {', '.join(rows)}")
+        reference = "Grad-CAM" if "Grad-CAM" in methods else next(iter(methods))
+    if reference not in methods:
+        raise ValueError(f"reference is {reference!r}: choose one of {', '.join(methods)}")
     key = jax.random.key(0) if key is None else key
-    if not (hasattr(key, "dtype") and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise TypeError(f"key is {key!r}: a jax.random.key is wanted, jax.random.key(0) for one")
+    checks.check_key(key)
     total = len(examples) if isinstance(examples, Sized) else None
     scorer = Scorer(
-        cut, key, rows, measured, count=total or 2**20, target=target, score=score, memory=memory, mesh=mesh
+        cut, key, methods, measured, count=total or MANY, target=target, score=score, memory=memory, mesh=mesh
     )
     settings = {"target": target, "score": score, "key": key, "load": load}
-    growing: dict[str, Mapping[str, Any]] = {"methods": rows, "metrics": measured}
+    growing: dict[str, Mapping[str, Any]] = {"methods": methods, "metrics": measured}
     folder = None if out is None else RecordFolder(pathlib.Path(out), cut, settings, growing)
-    images: dict[str, dict[str, Any]] = {}
-    failed: dict[str, str] = {}
-    errors: list[Exception] = []  # of the model, methods and metrics: the call itself may be wrong
-    names: dict[str, None] = {}
-    if isinstance(examples, Sequence):  # what can be known before anything is computed
-        _check_names(_name(given, number) for number, given in enumerate(examples))
-
-    with progress.bar("evaluating", total, flops=math.inf) as advance:
-
-        def end(name, record=None, error=None):
-            if error is None:
-                images[name] = {**record, "rows": {row: joined(record["rows"][row], list(measured)) for row in rows}}
-            else:
-                failed[name] = " ".join(str(error).split()) or type(error).__name__
-                log.warning("%s: %s", name, failed[name])
-            if advance is not None:
-                advance()
-
-        def wrong(error):
-            errors.append(error)
-            if not images and len(errors) >= FAILURES:
-                raise error
-
-        def lacks(there):
-            """The rows and metrics that an image has not yet."""
-            known = {} if there is None else there["rows"]
-            return {(r, m) for r in rows for m in (OF_THE_MAP, *measured) if m not in known.get(r, {})}
-
-        def todo():
-            """Examples that have not all figures yet, with their names, digests and what there is of them."""
-            for number, given in enumerate(examples):
-                name = _name(given, number)
-                _check_new(name, names)
-                names[name] = None
-                digest = example_digest(given) if folder is not None else ""
-                there = folder.read(name, digest) if folder is not None else None
-                if not lacks(there):
-                    end(name, there)
-                    continue
-                if load is None:
-                    _check_example(given)
-                try:
-                    example = loaded(given if load is None else load(given))
-                except Exception as error:  # whatever a loader raises is one image's failure
-                    end(name, error=error)
-                    continue
-                try:
-                    scorer.size(example)
-                except Exception as error:  # the model does not take such an image
-                    end(name, error=error)
-                    wrong(error)
-                    continue
-                if folder is not None:
-                    folder.open(jax.ShapeDtypeStruct(example.image.shape, example.image.dtype))
-                yield example, (name, digest, there)
-
-        for some, beside in group_by_shape(todo(), scorer.size):
-            lacking = {pair for *_, there in beside for pair in lacks(there)}
-            left = {row for row, _ in lacking}
-            wanted = {row: [m for m in measured if (row, m) in lacking] for row in rows if row in left}
-            try:
-                records = scorer(some, wanted)
-            except Exception as error:  # whatever a method or a metric raises
-                records = [error] * len(some)
-                wrong(error)
-            for record, (name, digest, there) in zip(records, beside, strict=True):
-                if isinstance(record, Exception):
-                    end(name, error=record)
-                    continue
-                if there is not None:
-                    record["rows"] = merge_rows(there["rows"], record["rows"])
-                if folder is not None:
-                    folder.write(name, digest, record, len(images))
-                end(name, record)
-    if not names:
+    steps = _Steps(scorer, load, folder)
+    outcome = for_each(
+        steps.items(examples),
+        load=steps.load,
+        chunk_size=scorer.size,
+        compute=steps.compute,
+        store=steps.store,
+        recorded=steps.recorded,
+        label="evaluating",
+        total=total,
+        raise_after=RAISE_AFTER,
+    )
+    if not outcome.results and not outcome.failed:
         raise ValueError("no examples: there is nothing to evaluate")
-    if errors and not images:
-        raise errors[0]
-    found = Evaluation({name: images[name] for name in names if name in images}, failed, reference, target)
-    columns = {column for record in images.values() for column in record["rows"][reference]}
-    for name, measure in {} if metrics is None or not images else measured.items():  # type: ignore[assignment]
+    if metrics is not None and outcome.results:
+        _warn_of_missing(measured, [record["rows"][reference] for record in outcome.results.values()])
+    return Evaluation(outcome.results, outcome.failed, reference, target)
+
+
+def _warn_of_missing(measured, rows):
+    """Metrics that were asked for, and that no image has the mask or the boxes for."""
+    columns = {column for row in rows for column in row}
+    for name, measure in measured.items():
         function = measures.function(measure)
         needs = "boxes" if function in OF_BOXES else "a mask or boxes" if function in OF_MASKS else None
         if needs is not None and name not in columns:
             log.warning("%s: no image has %s of the class that is explained", name, needs)
-    return found
+
+
+class _Item(NamedTuple):
+    """One of the given examples, what identifies it in the folder, and what the folder has of it."""
+
+    given: Any
+    digest: str
+    record: dict[str, Any] | None
+
+
+class _Steps:
+    """The steps of an evaluation as `for_each` calls them."""
+
+    def __init__(self, scorer: Scorer, load: Callable[[Any], Example] | None, folder: RecordFolder | None):
+        self.scorer, self.load_given, self.folder = scorer, load, folder
+        self.methods, self.measured = scorer.methods, scorer.measured
+        self.sample: jax.ShapeDtypeStruct | None = None  # of an image that the model takes
+
+    def items(self, examples: Iterable[Any]) -> Iterator[tuple[str, _Item]]:
+        """The given examples with their names; an error if two have one name, as early as it can be known."""
+        if isinstance(examples, Sequence):
+            _check_names(_name_of(given, number) for number, given in enumerate(examples))
+        names: set[str] = set()
+        for number, given in enumerate(examples):
+            name = _name_of(given, number)
+            _check_new(name, names)
+            names.add(name)
+            item = _Item(given, "", None)
+            if self.folder is not None:
+                digest = example_digest(given)
+                item = _Item(given, digest, self.folder.read(name, digest))
+            if self.load_given is None and self._lacking(item.record):
+                _check_example(given)
+            yield name, item
+
+    def _lacking(self, record):
+        """The methods and metrics that a record does not have, in pairs."""
+        rows = {} if record is None else record["rows"]
+        return {
+            (method, metric)
+            for method in self.methods
+            for metric in (OF_THE_MAP, *self.measured)
+            if metric not in rows.get(method, {})
+        }
+
+    def recorded(self, name: str, item: _Item) -> dict[str, Any] | None:
+        """The result of an item of which the folder has all."""
+        return None if item.record is None or self._lacking(item.record) else self._with_columns(item.record)
+
+    def load(self, item: _Item) -> Loaded:
+        """The example as the programs take it."""
+        return loaded(item.given if self.load_given is None else self.load_given(item.given))
+
+    def compute(self, examples: list[Loaded], items: list[_Item]) -> list[Any]:
+        """For each example a record of what one of them lacks, or an exception."""
+        self.sample = jax.ShapeDtypeStruct(examples[0].image.shape, examples[0].image.dtype)
+        lacking = {pair for item in items for pair in self._lacking(item.record)}
+        lacking_methods = {method for method, _ in lacking}
+        wanted = {
+            method: [metric for metric in self.measured if (method, metric) in lacking]
+            for method in self.methods
+            if method in lacking_methods
+        }
+        return self.scorer(examples, wanted)
+
+    def store(self, name: str, item: _Item, record: dict[str, Any], finished: int) -> dict[str, Any]:
+        """Writes a record, together with what the folder has; returns it with the columns of this call."""
+        if item.record is not None:
+            record = {**record, "rows": merge_rows(item.record["rows"], record["rows"])}
+        if self.folder is not None:
+            if self.sample is not None:
+                self.folder.open(self.sample)
+            self.folder.write(name, item.digest, record, finished)
+        return self._with_columns(record)
+
+    def _with_columns(self, record):
+        """A record with the columns of each method, of all metrics together."""
+        rows = {method: joined(record["rows"][method], list(self.measured)) for method in self.methods}
+        return {**record, "rows": rows}
 
 
 def with_controls(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
@@ -240,28 +259,29 @@ def with_controls(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str,
 
 
 def _check_example(given):
-    """What would fail alike for every example."""
+    """Raises a TypeError for a mistake that every example has."""
     if not isinstance(given, Example):
-        raise TypeError(f"an example is a {type(given).__name__}: a jaxcam.Example is wanted, or load= that makes one")
+        raise TypeError(f"expected jaxcam.Example, or load= that makes one, got a {type(given).__name__}")
     if isinstance(given.image, str | os.PathLike):
         raise TypeError(
-            "an example is a file: give load=functools.partial(jaxcam.datasets.load, shape=(224, 224)), say"
+            "expected an example of arrays, got a file: give load=functools.partial(jaxcam.datasets.load, "
+            "shape=(224, 224)), for instance"
         )
 
 
 def _check_names(names):
-    seen: set[str] = set()
+    known: set[str] = set()
     for name in names:
-        _check_new(name, seen)
-        seen.add(name)
+        _check_new(name, known)
+        known.add(name)
 
 
-def _check_new(name, seen):
-    if name in seen:
+def _check_new(name, known):
+    if name in known:
         raise ValueError(f"two examples are called {name!r}: give each a name of its own")
 
 
-def _name(example, number):
+def _name_of(example, number):
     """An example's own name, or the stem of its file, or its number."""
     image = getattr(example, "image", None)
     name = getattr(example, "name", None)

@@ -163,7 +163,10 @@ def example_digest(example: Any) -> str:
         return content_digest(content_or_stamp(example))
     mask = example.mask
     parts = [example.image, example.boxes, *(mask if isinstance(mask, MaskFile) else [mask])]
-    return content_digest(*map(_file_content_or_stamp, parts), example.label)
+    # Most examples have neither inputs nor a target: they add nothing.
+    others = jax.tree.leaves_with_path((example.inputs, example.target))
+    named = [part for path, leaf in others for part in (path, _file_content_or_stamp(leaf))]
+    return content_digest(*map(_file_content_or_stamp, parts), example.label, *named)
 
 
 def _file_content_or_stamp(part):

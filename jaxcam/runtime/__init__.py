@@ -1,5 +1,6 @@
 """Many images: memory, devices, and folders that a stopped run goes on with."""
 
+from jaxcam.runtime._driver import for_each as for_each
 from jaxcam.runtime._explain_batch import Explained as Explained
 from jaxcam.runtime._explain_batch import check_name as check_name
 from jaxcam.runtime._explain_batch import explain_batch as explain_batch
