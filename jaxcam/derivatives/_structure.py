@@ -11,7 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam.derivatives._program import Level, Program, rule_program, variable
-from jaxcam.tracing import CUSTOM_JVP, ELEMENTWISE, INDEX_MAPS, JIT, Step, inner_jaxprs
+from jaxcam.tracing import (
+    CUSTOM_JVP,
+    ELEMENTWISE,
+    INDEX_MAPS,
+    JIT,
+    REDUCTIONS,
+    WINDOW_REDUCTIONS,
+    Step,
+    inner_jaxprs,
+)
 
 
 # ---- Directions that coincide.
@@ -62,10 +71,10 @@ def _output_element_of(program, step, value):
         return np.arange(size)
     if step.name in INDEX_MAPS and step.inputs[0] == value:
         return _through_index_map(step, value, shape)
-    if step.name in ("reduce_sum", "reduce_max", "reduce_min"):
+    if step.name in REDUCTIONS:
         kept = [1 if axis in params["axes"] else n for axis, n in enumerate(shape)]
         return np.broadcast_to(np.arange(math.prod(out_shape)).reshape(kept), shape).ravel()
-    if step.name in ("reduce_window_sum", "reduce_window_max", "reduce_window_min"):
+    if step.name in WINDOW_REDUCTIONS:
         return _window_of(shape, out_shape, **params)
     return None
 
@@ -150,7 +159,7 @@ def _position_after(program, step, positions):
         return after(shapes, [positions.get(v) for v in step.inputs], **params)
     if others:
         return None
-    if name in ("reduce_sum", "reduce_max", "reduce_min"):
+    if name in REDUCTIONS:
         return None if position in params["axes"] else position - sum(axis < position for axis in params["axes"])
     if name == "broadcast_in_dim":
         return params["broadcast_dimensions"][position]

@@ -27,7 +27,9 @@ from jaxcam.tracing._primitives import LINEAR as LINEAR
 from jaxcam.tracing._primitives import LOCALLY_CONSTANT as LOCALLY_CONSTANT
 from jaxcam.tracing._primitives import MASKING as MASKING
 from jaxcam.tracing._primitives import PIECEWISE_LINEAR as PIECEWISE_LINEAR
+from jaxcam.tracing._primitives import REDUCTIONS as REDUCTIONS
 from jaxcam.tracing._primitives import STOP_GRADIENT as STOP_GRADIENT
+from jaxcam.tracing._primitives import WINDOW_REDUCTIONS as WINDOW_REDUCTIONS
 from jaxcam.tracing._split import Split as Split
 from jaxcam.tracing._split import Tap as Tap
 from jaxcam.tracing._split import split_at as split_at

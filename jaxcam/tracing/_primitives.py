@@ -3,12 +3,14 @@
 The first part is a partition: each primitive stands in exactly one list, by what its result is as a function of its
 operands, and whether it is elementwise. The tables that the package reads are unions of these lists.
 
-**To add a primitive of a new JAX version, write its name into one list of the first part.** A primitive in no list is
-treated as unknown, which is slower but never wrong: `certify` counts it as smooth, `exact` pushes derivatives through
-it by nested `jvp`, `guided` and `deconvnet` find no relu in it, and a call among such primitives is not entered. A list
-must state what the primitive does for all its parameters; what depends on them is decided in `derivatives/_program.py`
-(`scatter`, `integer_pow`, `div`, `rem`, `triangular_solve`). The second part has a few short lists for one purpose
-each; their comments say when a new primitive belongs to them.
+**To add a primitive of a new JAX version, write its name into one list of the first part.** A list states what the
+primitive does for all its parameters. What depends on parameters is decided where they are read, such as `scatter`,
+`integer_pow`, `div`, `rem` and `triangular_solve` in `derivatives/_program.py`. The lists of the last part have one
+purpose each; their comments say when a new primitive belongs to them.
+
+A primitive in no list is unknown. Derivatives and certificates stay right: `certify` counts it as smooth, `exact`
+pushes derivatives through it by nested `jvp`, and a call is not entered. `guided` and `deconvnet` find no relu in it,
+and take a maximum with zero that it reads for a relu, not for a guard.
 """
 
 
@@ -78,6 +80,10 @@ PASSING_ON = REARRANGEMENTS | IDENTITIES
 AFFINE_ELEMENTWISE = SUMS | IDENTITIES | ELEMENTWISE_PRODUCTS
 
 # ---- Lists for one purpose.
+# Read by `derivatives/_structure.py`: reductions of one operand over its parameter `axes`, and over the windows of its
+# parameter `window_dimensions`. A new primitive belongs here only if it has these parameters, with the same meaning.
+REDUCTIONS = _names("reduce_sum reduce_max reduce_min")
+WINDOW_REDUCTIONS = _names("reduce_window_sum reduce_window_max reduce_window_min")
 # Read by `tracing/_relus.py`: a function with its own rule that consists of these alone is a relu. A new primitive
 # belongs here only if relus are written with it.
 RELU_PARTS = _names("max min clamp select_n mul gt ge lt le not broadcast_in_dim") | IDENTITIES
