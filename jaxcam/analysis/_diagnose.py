@@ -23,7 +23,7 @@ from jaxcam._base.types import Image, Score
 from jaxcam.cutting import Cut, activations, check_cut, check_spatial, check_target, resolve_target
 from jaxcam.derivatives import Certificate, certify
 from jaxcam.formulas import scores, weights
-from jaxcam.methods import TITLES, derivatives_of_Y
+from jaxcam.methods import METHOD_TITLES, derivatives_at_layers
 
 # The methods whose maps are looked at.
 METHODS = ("grad_cam", "grad_cam_pp")
@@ -74,12 +74,11 @@ class Diagnosis(NamedTuple):
             "Grad-CAM++'s",
         ]
         for name in METHODS:
+            title = METHOD_TITLES[name]
             if self.cut_off[name] == 1:
-                lines.append(
-                    f"{TITLES[name]}'s map is negative everywhere before the relu: nothing here speaks for the class"
-                )
+                lines.append(f"{title}'s map is negative everywhere before the relu: nothing here speaks for the class")
             elif self.zero_map[name]:
-                lines.append(f"{TITLES[name]}'s map is zero everywhere")
+                lines.append(f"{title}'s map is zero everywhere")
         if self.not_finite:
             lines.append(f"{self.not_finite} values of the activation and its derivatives are NaN or infinite")
         return "\n".join(lines)
@@ -165,7 +164,7 @@ def _figures(
     def head(A_by_layer):
         return cut.head(cut.params, A_by_layer[cut.layer], image)
 
-    _, Y = derivatives_of_Y(
+    _, Y = derivatives_at_layers(
         head, {cut.layer: A}, target, score=score, link=link, order=3, derivatives="exact", batch_size=batch_size
     )
     Y1, Y2, Y3 = Y[cut.layer]

@@ -279,7 +279,7 @@ def _arrays(A: jax.Array, u: Derivatives, link: str) -> dict[str, np.ndarray]:
     _, (Y1, Y2, Y3) = derivatives.through_link(u, link=link)
     alpha = weights.alpha_grad_cam_pp(A, Y1, Y2, Y3)
     w = weights.grad_cam_pp(A, Y1, Y2, Y3)
-    arrays = {"Y2": Y2, "Y3": Y3, "alpha": alpha, "weights": w, "map": maps.saliency(A, w)}
+    arrays = {"Y2": Y2, "Y3": Y3, "alpha": alpha, "weights": w, "map": maps.weighted_sum(A, w)}
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 

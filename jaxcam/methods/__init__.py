@@ -30,4 +30,3 @@ from jaxcam.methods.pixels import var_grad as var_grad
 # Names that other packages still import.
 TITLES = METHOD_TITLES
 options_of = option_names
-derivatives_of_Y = derivatives_at_layers
