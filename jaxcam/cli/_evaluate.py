@@ -12,7 +12,7 @@ import jaxcam
 from jaxcam.cli import _model, _options, _output
 from jaxcam.cli._method_texts import parse_methods, parse_metrics
 from jaxcam.cli._report import estimates_of, write_report
-from jaxcam.evaluation.measures import MEASURES
+from jaxcam.evaluation import METRICS
 
 LAYOUTS = ("csv", "voc", "imagenet", "folder")
 # The options of this command that are options of a loader, `jaxcam.datasets.csv` and so on.
@@ -46,7 +46,7 @@ def add_parser(subparsers: _options.Subparsers) -> None:
     parser.add_argument(
         "--metrics",
         metavar="M,M",
-        help=f"some of {', '.join(MEASURES)}, with options after colons: pointing:tolerance=15 (default: all)",
+        help=f"some of {', '.join(METRICS)}, with options after colons: pointing:tolerance=15 (default: all)",
     )
     parser.add_argument(
         "--target",

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import jaxcam
 from jaxcam._base.types import Method
-from jaxcam.evaluation import measures
-from jaxcam.evaluation.measures import Measure
+from jaxcam.evaluation import METRICS, AnyMetric
 from jaxcam.methods import TITLES, options_of
 
 # A comma that is not inside brackets.
@@ -51,19 +50,19 @@ def parse_methods(text: str) -> dict[str, Method]:
     return methods
 
 
-def parse_metrics(text: str) -> list[Measure]:
+def parse_metrics(text: str) -> list[AnyMetric]:
     """Metrics from a text such as "drop,pointing:tolerance=15,road:shares=(0.1,0.5)", options bound.
 
     Raises:
       ValueError: an unknown metric, an option that it does not take, an option without a value, or a metric twice.
     """
-    metrics: dict[str, Measure] = {}
+    metrics: dict[str, AnyMetric] = {}
     for choice in _split(text):
         if choice.text in metrics:
             raise ValueError(f"{choice.text!r} is given twice")
-        if choice.name not in measures.MEASURES:
-            raise ValueError(f"no metric {choice.name!r}: choose one of {', '.join(measures.MEASURES)}")
-        metric = measures.MEASURES[choice.name]
+        if choice.name not in METRICS:
+            raise ValueError(f"no metric {choice.name!r}: choose one of {', '.join(METRICS)}")
+        metric = METRICS[choice.name].compute
         # All metrics of an evaluation have the same score.
         options = _parse_options(choice, [option for option in options_of(metric) if option != "score"])
         metrics[choice.text] = functools.partial(metric, **options) if options else metric

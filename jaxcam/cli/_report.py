@@ -10,14 +10,10 @@ import numpy as np
 
 import jaxcam
 from jaxcam._base.types import Method
-from jaxcam.evaluation import CONTROLS, key_of, loaded, own_key, shown_as, with_controls
-from jaxcam.evaluation.measures import without_options
+from jaxcam.evaluation import CONTROLS, key_of, loaded, own_key, with_controls
 from jaxcam.runtime import replace
 
-# The picture of differences is about the first of these columns that was measured.
-DECIDING = ("adcc", "average_drop", "energy", "mask_iou", "box_iou", "deletion", "insertion", "road", "found")
-# The number of images in it.
-DIFFERENT = 6
+DIFFERENT = 6  # images in the picture of differences
 
 
 def write_report(
@@ -70,7 +66,7 @@ def estimates_of(evaluation: jaxcam.Evaluation) -> dict[str, Any]:
 def _plot_differences(evaluation, cut, methods, load, key, class_name):
     """The images on which the reference differs most from the method that is furthest from it; None without one."""
     reference = evaluation.reference
-    column = _deciding_column(evaluation)
+    column = evaluation.deciding_column()
     others = [name for name in evaluation.methods if name not in CONTROLS and name != reference]
     if column is None or not others:
         return None
@@ -86,7 +82,7 @@ def _plot_differences(evaluation, cut, methods, load, key, class_name):
     if mean_difference(method) == 0:
         return None
     images = images_of[method]
-    shown = shown_as(column)
+    shown = evaluation.shown_column(column)
     examples = [load(image) for image in images]
     image_keys = [own_key(key, loaded(example)) for example in examples]  # those of the evaluation
     functions = with_controls(methods)
@@ -108,11 +104,3 @@ def _plot_differences(evaluation, cut, methods, load, key, class_name):
         boxes=[example.boxes for example in examples],
         heading=f"{shown}: where {method} differs most from {reference}",
     )
-
-
-def _deciding_column(evaluation):
-    """The column that decides where methods differ; None if none of the kind was measured."""
-    if len(evaluation.apart()) == len(evaluation.images):
-        return None
-    columns = evaluation.estimates()[evaluation.reference]
-    return next((column for name in DECIDING for column in columns if without_options(column) == name), None)

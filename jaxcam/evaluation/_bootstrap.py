@@ -1,7 +1,6 @@
-"""TODO."""
+"""Means over images with bootstrap intervals: of each method, and of its paired difference from the reference."""
 
 import math
-import statistics
 from typing import NamedTuple
 
 import numpy as np
@@ -11,20 +10,20 @@ ROUNDING = 1e-5  # drops of one map, from two programs, differ by less
 RESAMPLES = 2000
 RESAMPLES_AT_A_TIME = 100
 LEVEL = 0.95
-FEWEST = 10  # images that bear an interval: a bootstrap over fewer is far too sure of itself
+FEWEST = 10  # images that justify an interval: with fewer, a bootstrap interval is far too narrow
 
 
 class Estimate(NamedTuple):
-    """The mean over images, and how far it may be trusted.
+    """A mean over images, with its uncertainty.
 
     Attributes:
       mean: over the images.
-      low: of its 95% interval, by bootstrap over images.
-      high: of that interval.
-      difference: of the mean from the reference method's on the same images.
-      difference_low: of the difference's own interval, by the same resamples for both: paired.
-      difference_high: of that interval.
-      images: how many have this column.
+      low: the lower end of the mean's 95% interval, by bootstrap over images.
+      high: the upper end of that interval.
+      difference: from the mean of the reference method on the same images.
+      difference_low: the lower end of the difference's own interval. Both methods have the same resamples.
+      difference_high: the upper end of that interval.
+      images: how many images have the column.
     """
 
     mean: float
@@ -37,37 +36,44 @@ class Estimate(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether the difference's interval leaves out zero; not of fewer than 10 images, which bear none."""
+        """Whether the difference's interval excludes zero; False for fewer than 10 images."""
         return self.images >= FEWEST and (self.difference_low > 0 or self.difference_high < 0)
 
 
-def _estimates(matrix: np.ndarray, reference: int) -> list[list[Estimate]]:
-    """For each column and method of `[images columns methods]`, by the same resamples of the images for all of them.
+def paired_estimates(matrix: np.ndarray, reference: int) -> list[list[Estimate]]:
+    """The estimates of `[images columns methods]`, by column and method; all of them have the same resamples of images.
 
-    The percentile interval, expanded: at n images its tails are those of sqrt(n / (n - 1)) t, in the place of the
-    normal's, as it is too narrow for few. Hesterberg, "What teachers should know about the bootstrap", 2015.
+    The intervals are expanded percentile intervals: for n images the tails are those of sqrt(n / (n - 1)) t instead of
+    the normal distribution's, because the percentile interval is too narrow for few images. Hesterberg, "What teachers
+    should know about the bootstrap", 2015.
+
+    Args:
+      matrix: the values.
+      reference: the index of the method that the others are compared with.
     """
     count, columns, methods = matrix.shape
     difference = matrix - matrix[..., [reference]]
     difference[np.abs(difference) <= ROUNDING] = 0
     both = np.stack([matrix, difference], axis=-1).reshape(count, -1)
+    # Not scipy.stats.bootstrap: it gathers every resample, where counts of the images and a matrix product are enough.
+    # For 16 methods and 30 columns it took 2.3 times as long with 150 images, and 10 times with 1,000.
     rng = np.random.default_rng(0)
     means = []
     for _ in range(0, RESAMPLES, RESAMPLES_AT_A_TIME):
-        times = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES_AT_A_TIME)
-        means.append(times @ both / count)
-    low, high = np.percentile(np.concatenate(means), _tails(count), axis=0)
+        times_drawn = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES_AT_A_TIME)
+        means.append(times_drawn @ both / count)
+    low, high = np.percentile(np.concatenate(means), _interval_percentiles(count), axis=0)
     figures = np.stack([both.mean(0), low, high], axis=-1).reshape(columns, methods, 6).tolist()
-    return [[Estimate(*each, count) for each in column] for column in figures]  # type: ignore[call-arg]
+    return [[Estimate(*values, count) for values in column] for column in figures]  # type: ignore[call-arg]
 
 
-def _tails(count):
-    """The percentiles that bound the interval."""
+def _interval_percentiles(count):
+    """The percentiles of the resampled means that bound the interval."""
     if count < 2:
         return 0.0, 100.0
-    normal, freedom = statistics.NormalDist(), count - 1
-    z = normal.inv_cdf((1 + LEVEL) / 2)
-    # Student's t by Cornish and Fisher's expansion.
-    t = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-    tail = 100 * normal.cdf(-math.sqrt(count / freedom) * t)
+    from scipy import stats  # takes seconds to import
+
+    freedom = count - 1
+    quantile = stats.t.ppf((1 + LEVEL) / 2, freedom)
+    tail = 100 * float(stats.norm.cdf(-math.sqrt(count / freedom) * quantile))
     return tail, 100 - tail

@@ -6,7 +6,7 @@
     >>> examples = [jaxcam.Example(image, boxes=boxes) for image, boxes in canvases]
     >>> found = evaluate(cut, examples, {"Grad-CAM": jaxcam.grad_cam}, ["drop", "pointing"])
     >>> found.methods
-    ['Grad-CAM', 'Grad-CAM+', 'mean activation', 'centre Gaussian', 'random', 'all ones']
+    ['Grad-CAM', 'Grad-CAM+', 'mean activation', 'center Gaussian', 'random', 'all ones']
     >>> found.estimates()["all ones"]["average_drop"].mean
     0.0
 
@@ -26,12 +26,12 @@ from jaxcam._base import checks
 from jaxcam._base.types import Method, Score
 from jaxcam.cutting import Cut, check_cut
 from jaxcam.datasets import Example
-from jaxcam.evaluation import measures
 from jaxcam.evaluation._loaded import Loaded, loaded
 from jaxcam.evaluation._result import Evaluation
-from jaxcam.evaluation._scorer import OF_THE_MAP, Scorer, joined
+from jaxcam.evaluation._scorer import OF_THE_MAP, Scorer, join_columns
+from jaxcam.evaluation._selection import AnyMetric, named_metrics
 from jaxcam.evaluation._store import RecordFolder, example_digest, merge_rows
-from jaxcam.evaluation.measures import OF_BOXES, OF_MASKS, Measure
+from jaxcam.evaluation._stored import EARLIER_CONTROLS
 from jaxcam.formulas import scores
 from jaxcam.methods import controls, grad_cam_plus
 from jaxcam.runtime import check_name, for_each
@@ -39,7 +39,7 @@ from jaxcam.runtime import check_name, for_each
 CONTROLS: dict[str, Method] = {
     "Grad-CAM+": grad_cam_plus,
     "mean activation": controls.mean_activation,
-    "centre Gaussian": controls.centre_gaussian,
+    "center Gaussian": controls.centre_gaussian,
     "random": controls.random,
     "all ones": controls.all_ones,
 }
@@ -53,7 +53,7 @@ def evaluate(
     cut: Cut,
     examples: Iterable[Example],
     methods: Mapping[str, Method] | Sequence[Method],
-    metrics: Sequence[str | Measure] | None = None,
+    metrics: Sequence[AnyMetric] | None = None,
     key: jax.Array | None = None,
     *,
     target: str = "predicted",
@@ -66,7 +66,7 @@ def evaluate(
 ) -> Evaluation:
     """Methods and controls on labelled images: each image's figures, their means, and what may be said of them.
 
-    The controls, all ones, a centre Gaussian, random, the mean activation and Grad-CAM+, are always in the tables. Maps
+    The controls, all ones, a center Gaussian, random, the mean activation and Grad-CAM+, are always in the tables. Maps
     of an image that are the same to 1e-6 of their maximum are measured once. An image that fails (a file that
     cannot be read, a label out of range, a mask of another size, a map that is not finite) gets one line on the
     logger "jaxcam", and the others go on.
@@ -76,9 +76,10 @@ def evaluate(
       examples: `jaxcam.Example`s, as `jaxcam.datasets` lists them; any iterable, read once.
       methods: by name, functions `(cut, image, target, [key]) -> [h' w']`, options bound by `functools.partial`; or a
         sequence of functions, which are named as they are called.
-      metrics: names of `jaxcam.measures.MEASURES`, or functions of that form, options bound by `functools.partial`,
-        which then stand in the names of the columns: "pointing, tolerance 15"; where absent all of those names. What
-        needs a mask or boxes is measured where an image has them.
+      metrics: names of `jaxcam.evaluation.METRICS`, your own functions `(cut, case, saliency) -> {column: value}`, or
+        `jaxcam.evaluation.Metric`s, which also say what a metric needs and how its columns are shown. Options are bound
+        by `functools.partial` and are part of the columns' keys: "pointing, tolerance 15". All of those names by
+        default. A metric that needs a mask or boxes is measured on images that have them.
       key: what is random is drawn from it; `jax.random.key(0)` where absent. What is drawn for an image depends on its
         pixels, and not on its place among the others.
       target: the class that is explained: "predicted", or the "label"; an image whose label is not predicted is then
@@ -114,7 +115,7 @@ def evaluate(
     """
     check_cut(cut)
     methods = with_controls(methods)
-    measured = measures.named(metrics)
+    measured = named_metrics(metrics)
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}: choose one of {', '.join(TARGETS)}")
     if reference is None:
@@ -128,7 +129,10 @@ def evaluate(
         cut, key, methods, measured, count=total or MANY, target=target, score=score, memory=memory, mesh=mesh
     )
     settings = {"target": target, "score": score, "key": key, "load": load}
-    growing: dict[str, Mapping[str, Any]] = {"methods": methods, "metrics": measured}
+    growing: dict[str, Mapping[str, Any]] = {
+        "methods": methods,
+        "metrics": {label: metric.compute for label, metric in measured.items()},
+    }
     folder = None if out is None else RecordFolder(pathlib.Path(out), cut, settings, growing)
     steps = _Steps(scorer, load, folder)
     outcome = for_each(
@@ -146,17 +150,16 @@ def evaluate(
         raise ValueError("no examples: there is nothing to evaluate")
     if metrics is not None and outcome.results:
         _warn_of_missing(measured, [record["rows"][reference] for record in outcome.results.values()])
-    return Evaluation(outcome.results, outcome.failed, reference, target)
+    return Evaluation(outcome.results, outcome.failed, reference, target, tuple(measured.values()))
 
 
 def _warn_of_missing(measured, rows):
-    """Metrics that were asked for, and that no image has the mask or the boxes for."""
-    columns = {column for row in rows for column in row}
-    for name, measure in measured.items():
-        function = measures.function(measure)
-        needs = "boxes" if function in OF_BOXES else "a mask or boxes" if function in OF_MASKS else None
-        if needs is not None and name not in columns:
-            log.warning("%s: no image has %s of the class that is explained", name, needs)
+    """Logs the metrics that no image has the mask or the boxes for."""
+    for label, metric in measured.items():
+        is_measured = any(column in row for row in rows for column in map(metric.column_key, metric.columns))
+        if metric.needs is not None and not is_measured:
+            needs = "boxes" if metric.needs == "boxes" else "a mask or boxes"
+            log.warning("%s: no image has %s of the class that is explained", label, needs)
 
 
 class _Item(NamedTuple):
@@ -234,7 +237,7 @@ class _Steps:
 
     def _with_columns(self, record):
         """A record with the columns of each method, of all metrics together."""
-        rows = {method: joined(record["rows"][method], list(self.measured)) for method in self.methods}
+        rows = {method: join_columns(record["rows"][method], list(self.measured)) for method in self.methods}
         return {**record, "rows": rows}
 
 
@@ -252,7 +255,8 @@ def with_controls(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str,
         methods = given
     if not methods:
         raise ValueError("no methods: give at least one to evaluate")
-    taken = [name for name in methods if name in CONTROLS and methods[name] is not CONTROLS[name]]
+    reserved: dict[str, Method | None] = {**dict.fromkeys(EARLIER_CONTROLS), **CONTROLS}
+    taken = [name for name in methods if name in reserved and methods[name] is not reserved[name]]
     if taken:
         raise ValueError(f"{taken[0]!r} is the name of a control: give your method another")
     return {**methods, **{name: each for name, each in CONTROLS.items() if each not in methods.values()}}

@@ -1,121 +1,141 @@
-"""TODO."""
+"""How an evaluation is shown: the columns and curves that metric records describe, and tables as text and Markdown."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from jaxcam.evaluation._bootstrap import FEWEST, Estimate
-from jaxcam.evaluation.measures import without_options
+from jaxcam.evaluation._metrics import METRICS
+from jaxcam.evaluation._naming import ColumnKey
+from jaxcam.evaluation._record import OTHER, Column, Curve, Metric
 
 MARKS = "⁺⁻*"
 
-
-class Column(NamedTuple):
-    """How a column is shown: its title, what its values are multiplied by, and which way is better."""
-
-    title: str
-    scale: float = 1
-    better: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.title} {'%' if self.scale == 100 else ''}".strip() + f" {self.better}".rstrip()
-
-    def number(self, value: float) -> str:
-        """As many digits as a hundred images bear."""
-        return f"{100 * value:.1f}" if self.scale == 100 else f"{value:.3f}"
-
-
-GROUPS: dict[str, dict[str, Column]] = {
-    "The masked image": {
-        "average_drop": Column("Average Drop", 100, "↓"),
-        "increase": Column("Increase", 100, "↑"),
-        "average_gain": Column("Average Gain", 100, "↑"),
-        "win": Column("Win", 100, "↑"),
-        "coherency": Column("coherency", 1, "↑"),
-        "complexity": Column("complexity", 1, "↓"),
-        "adcc": Column("ADCC", 1, "↑"),
-    },
-    "Pixels removed in order": {
-        "deletion": Column("deletion", 1, "↓"),
-        "insertion": Column("insertion", 1, "↑"),
-        "road_most": Column("ROAD most first", 1, "↓"),
-        "road_least": Column("ROAD least first", 1, "↑"),
-        "road": Column("ROAD combined", 1, "↑"),
-        "confidence": Column("confidence over thresholds", 1, "↑"),
-    },
-    "Where the map lies": {
-        "pointing": Column("pointing game", 1, "↑"),
-        "energy": Column("energy inside", 1, "↑"),
-        "mask_iou": Column("mask IoU", 1, "↑"),
-        "box_iou": Column("box IoU", 1, "↑"),
-        "localised": Column("box IoU ≥ 0.5", 100, "↑"),
-        "found": Column("copies found", 1, "↑"),
-        "spill": Column("as bright outside", 1, "↓"),
-    },
-}
-OTHERS = {"zero": Column("maps of zeros", 100)}
-COLUMNS = {name: column for group in GROUPS.values() for name, column in group.items()} | OTHERS
-ERRORS = {
-    "error_1": Column("localisation error, top-1", 100, "↓"),
-    "error_5": Column("top-5", 100, "↓"),
+ZERO = "zero"  # the column of every evaluation that counts maps of zeros
+# Columns that the tables add to those of the metrics.
+ADDED = {
+    ZERO: Column("maps of zeros", scale=100),
+    "error_1": Column("localization error, top-1", "down", 100),
+    "error_5": Column("top-5", "down", 100),
 }
 
 
-def shown_as(column: str, known: Mapping[str, Column] = COLUMNS) -> Column:
-    """How a column of that name is shown, its options behind its title."""
-    name = without_options(column)
-    shown = known.get(name, Column(name))
-    return shown._replace(title=shown.title + column.removeprefix(name))
+class _Place(NamedTuple):
+    """How a column is shown, and the table that it stands in."""
+
+    column: Column
+    group: str
 
 
-def _fewer(columns, row, count):
-    """Which columns have fewer images than there are, and how many."""
-    fewer: dict[int, list[str]] = {}
-    for column, estimate in row.items():
-        if estimate.images < count:
-            fewer.setdefault(estimate.images, []).append(columns[column].title)
-    return "".join(f"; {', '.join(titles)}: of {_images(images)}" for images, titles in fewer.items())
+def shown_column(key: ColumnKey, metrics: Iterable[Metric] = ()) -> Column:
+    """How a column is shown, the options behind its title.
+
+    Args:
+      key: of the column.
+      metrics: records that may describe it, besides those of `METRICS`.
+    """
+    known = _known_columns(metrics).get(key.name)
+    column = Column(key.name) if known is None else known.column
+    return column._replace(title=column.title + key.options_text)
 
 
-def _images(count):
+def shown_curve(key: ColumnKey, metrics: Iterable[Metric] = ()) -> Curve | None:
+    """How a column of curves is drawn, the options behind its title; None if no record describes it."""
+    curve = _known_curves(metrics).get(key.name)
+    return None if curve is None else curve._replace(title=curve.title + key.options_text)
+
+
+def ordered_curves(keys: Iterable[ColumnKey], metrics: Iterable[Metric] = ()) -> list[ColumnKey]:
+    """Columns of curves in the order of the records, then those that no record describes."""
+    keys = list(keys)
+    described = [key for name in _known_curves(metrics) for key in keys if key.name == name]
+    return list(dict.fromkeys([*described, *keys]))
+
+
+def grouped_columns(keys: Iterable[ColumnKey], metrics: Iterable[Metric] = ()) -> dict[str, list[ColumnKey]]:
+    """Columns by the title of their table, in the order of the records; the last table has all other columns."""
+    keys = list(keys)
+    groups: dict[str, list[ColumnKey]] = {}
+    known = _known_columns(metrics)
+    for name, place in known.items():
+        groups.setdefault(place.group, []).extend(key for key in keys if key.name == name)
+    others = groups.pop(OTHER, []) + [key for key in keys if key.name not in known]
+    return {title: group for title, group in [*groups.items(), (OTHER, others)] if group}
+
+
+def deciding_column(keys: Iterable[ColumnKey], metrics: Iterable[Metric] = ()) -> ColumnKey | None:
+    """The column that decides on which images two methods differ most; None if none of the columns ever decides."""
+    known = _known_columns(metrics)
+    ranked = [(known[key.name].column.decides, key) for key in keys if key.name in known]
+    deciding = [(rank, key) for rank, key in ranked if rank is not None]
+    return min(deciding, key=lambda pair: pair[0])[1] if deciding else None
+
+
+def _known_columns(metrics) -> dict[str, _Place]:
+    columns = {
+        name: _Place(column, metric.group)
+        for metric in (*METRICS.values(), *metrics)
+        for name, column in metric.columns.items()
+    }
+    return columns | {name: _Place(column, OTHER) for name, column in ADDED.items()}
+
+
+def _known_curves(metrics) -> dict[str, Curve]:
+    return {name: curve for metric in (*METRICS.values(), *metrics) for name, curve in metric.curves.items()}
+
+
+def count_of_images(count: int) -> str:
+    """A number of images in words."""
     return f"{count} image{'' if count == 1 else 's'}"
 
 
-def _as_dicts(estimates: Mapping[str, Mapping[str, Estimate]]) -> dict[str, dict[str, dict[str, float]]]:
-    return {method: {column: e._asdict() for column, e in row.items()} for method, row in estimates.items()}
+def columns_of_fewer_images(columns: Mapping[ColumnKey, Column], row: Mapping[ColumnKey, Estimate], count: int) -> str:
+    """The columns that fewer than `count` images have, and how many have them, as they stand behind a title."""
+    fewer: dict[int, list[str]] = {}
+    for key, estimate in row.items():
+        if estimate.images < count:
+            fewer.setdefault(estimate.images, []).append(columns[key].title)
+    return "".join(f"; {', '.join(titles)}: of {count_of_images(images)}" for images, titles in fewer.items())
 
 
-def _cells(estimates: Mapping[str, Mapping[str, Estimate]], columns: Mapping[str, Column]) -> list[list[str]]:
-    rows = []
-    for method, row in estimates.items():
-        shown = [(columns[column], estimate) for column, estimate in row.items()]
-        rows.append([method, *(_cell(c, e) for c, e in shown)])
-    return rows
+def cells(
+    estimates: Mapping[str, Mapping[ColumnKey, Estimate]], columns: Mapping[ColumnKey, Column]
+) -> list[list[str]]:
+    """The rows of a table: the method, and a cell for each column."""
+    return [
+        [method, *(_cell(columns[key], estimate) for key, estimate in row.items())] for method, row in estimates.items()
+    ]
 
 
 def _cell(column, estimate):
     mean = column.number(estimate.mean)
     if estimate.images < FEWEST:
         return mean
-    better = {"": "*", "↑": "⁺", "↓": "⁻"}[column.better]
-    worse = {"*": "*", "⁺": "⁻", "⁻": "⁺"}[better]
-    mark = "" if not estimate.differs else better if estimate.difference > 0 else worse
+    mark = _mark(column, estimate) if estimate.differs else ""
     return f"{mean} ±{column.number((estimate.high - estimate.low) / 2)}{mark}"
 
 
-def _aligned(head: list[str], rows: list[list[str]]) -> Iterator[str]:
-    # A mark stands to the right of its column.
+def _mark(column, estimate):
+    if column.better is None:
+        return "*"
+    is_better = (estimate.difference > 0) == (column.better == "up")
+    return "⁺" if is_better else "⁻"
+
+
+def aligned_lines(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+    """A table for a terminal; a mark stands to the right of its column."""
     plain = [[cell.rstrip(MARKS) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *plain, strict=True)]
     for row in [head, *rows]:
         first, *others = row
-        cells = [
+        padded = [
             cell.rstrip(MARKS).rjust(width) + (cell[-1] if cell.endswith(tuple(MARKS)) else " ")
             for cell, width in zip(others, widths[1:], strict=True)
         ]
-        yield "  ".join([first.ljust(widths[0]), *cells]).rstrip()
+        yield "  ".join([first.ljust(widths[0]), *padded]).rstrip()
 
 
-def _piped(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+def markdown_lines(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+    """A table for a page."""
     head, *rows = [[cell.replace("|", "\\|") for cell in row] for row in [head, *rows]]
     yield f"| {' | '.join(head)} |"
     yield f"|---|{'---|' * (len(head) - 1)}"

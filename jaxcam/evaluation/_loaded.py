@@ -1,4 +1,4 @@
-"""TODO."""
+"""An example as the programs of an evaluation take it: arrays of few shapes, and a seed from the image's pixels."""
 
 import zlib
 from typing import NamedTuple
@@ -7,14 +7,23 @@ import jax
 import numpy as np
 
 from jaxcam._base import checks
-from jaxcam.datasets import Example, checked
+from jaxcam.datasets import Example, checked_example
 
 FEWEST_BOXES = 4
-UNKNOWN = -1  # a label that there is none of
+UNKNOWN = -1  # the label of an example without one
 
 
 class Loaded(NamedTuple):
-    """An example as the programs take it. What is drawn at random is drawn by its pixels, not by its place."""
+    """An example as the programs take it.
+
+    Attributes:
+      image: `[*spatial c]`, floats.
+      label: the class, or -1 if it is not known.
+      seed: a number from the image's pixels. Random numbers depend on it, and not on the image's place in the list.
+      mask: `[*spatial]` bool, the object; None if it is not known.
+      ignore: `[*spatial]` bool, pixels that do not count; None if there is no mask.
+      boxes: `[m 2 axes]`, padded by boxes without an area; None if there are none.
+    """
 
     image: np.ndarray
     label: np.int32
@@ -23,25 +32,39 @@ class Loaded(NamedTuple):
     ignore: np.ndarray | None
     boxes: np.ndarray | None
 
+    def without_places(self) -> "Loaded":
+        """The example without mask and boxes, whose shapes are many."""
+        return self._replace(mask=None, ignore=None, boxes=None)
+
 
 def loaded(example: Example) -> Loaded:
     """An example of arrays, as the programs take it.
 
     Raises:
-      TypeError, ValueError: an image that is not floats `[h w c]`, or not finite; a mask of another size; boxes or a
-        label of another form.
+      TypeError, ValueError: an image that is not finite floats `[*spatial c]`; a mask of another size; boxes or a label
+        of another form; inputs besides the image, or a target.
     """
-    example = checked(example)
+    example = checked_example(example)
+    if len(example.inputs) > 0:
+        raise ValueError("the example has inputs besides its image, but evaluate gives the model only the image")
+    if example.target is not None:
+        raise ValueError("the example has a target, but evaluate explains the predicted class or the label")
     image = np.asarray(checks.checked_image(example.image))
     mask = ignore = boxes = None
     if example.mask is not None:
         mask, ignore = np.asarray(example.mask) == 1, np.asarray(example.mask) == -1
     if example.boxes is not None:
-        # Padded by boxes of no area, so that few shapes are compiled.
-        boxes = np.zeros((max(FEWEST_BOXES, 1 << (len(example.boxes) - 1).bit_length()), 4), np.float32)
-        boxes[: len(example.boxes)] = example.boxes
+        boxes = _padded_boxes(example.boxes)
     label = np.int32(UNKNOWN if example.label is None else min(example.label, np.iinfo(np.int32).max))
     return Loaded(image, label, np.uint32(zlib.crc32(image.tobytes())), mask, ignore, boxes)
+
+
+def _padded_boxes(boxes):
+    """The boxes, and boxes without an area up to a power of two, so that few shapes are compiled."""
+    count, sides = boxes.shape
+    padded = np.zeros((max(FEWEST_BOXES, 1 << (count - 1).bit_length()), sides), np.float32)
+    padded[:count] = boxes
+    return padded
 
 
 def own_key(key: jax.Array, example: Loaded) -> jax.Array:

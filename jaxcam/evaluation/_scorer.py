@@ -1,21 +1,22 @@
-"""The programs of an evaluation: the maps of all methods for some images, and what is measured of each.
+"""The programs of an evaluation: the maps of all methods for some images, and the metrics of each map.
 
-Three programs on chunks of examples. The first makes all maps of an image, and shares the forward pass among them. The
-second measures a map; it is one for all methods, and maps that are the same are measured once. The third measures what
-runs a method again, on the masked image, and is another for each method.
+There are three programs on chunks of examples. The first makes all maps of an image, with one forward pass for all of
+them. The second measures a map; all methods share it, and equal maps are measured once. The third computes metrics that
+run the method again, on the masked image; every method has its own.
 
     >>> import jax, jaxcam
-    >>> from jaxcam import measures
+    >>> from jaxcam.evaluation import loaded, named_metrics
     >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
-    >>> scorer = Scorer(cut, jax.random.key(0), {"Grad-CAM": jaxcam.grad_cam}, {"drop": measures.drop}, count=1)
+    >>> scorer = Scorer(cut, jax.random.key(0), {"Grad-CAM": jaxcam.grad_cam}, named_metrics(["drop"]), count=1)
     >>> record = scorer([loaded(jaxcam.Example(jaxcam.pretrained.digits_canvas(1)[0], label=3))])[0]
-    >>> record["predicted"], sorted(record["rows"]["Grad-CAM"]["drop"])
+    >>> record["predicted"], [str(column) for column in record["rows"]["Grad-CAM"]["drop"]]
     (3, ['average_drop', 'average_gain', 'increase'])
 """
 
+import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -23,27 +24,38 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxcam._base import checks
+from jaxcam._base.numerics import on_cpu
 from jaxcam._base.types import Method, Score
 from jaxcam.cutting import Cut, activations
-from jaxcam.evaluation import measures
+from jaxcam.evaluation._format import ZERO
 from jaxcam.evaluation._loaded import UNKNOWN, Loaded, own_key
-from jaxcam.evaluation.measures import Case, Measure
+from jaxcam.evaluation._naming import SEPARATOR, ColumnKey
+from jaxcam.evaluation._record import Case, Metric
 from jaxcam.formulas import maps, scores
-from jaxcam.perturbations import blurred
 from jaxcam.runtime import Runner, group_by_shape
 
-SAME = 1e-6  # of the maximum, some roundings: maps that differ by less are one map
-IMAGES_AT_A_TIME = 16  # on each accelerator; on a CPU one, so that a killed run loses no more
-OF_THE_MAP = ""  # among the metrics of a record: what is said of a map without measuring it
-ENDS: dict[str, tuple[Measure, Callable[[jax.Array], jax.Array]]] = {
-    "blank": (measures.deletion, jnp.zeros_like),
-    "blurred": (measures.insertion, blurred),
-}
-RESERVED = ("zero", "win")  # columns of every evaluation
+SAME_MAP = 1e-6  # of the maximum, a few roundings: maps that differ by less are one map
+IMAGES_AT_A_TIME = 16  # on each accelerator; one on a CPU, so that a killed run loses no more
+OF_THE_MAP = ""  # among the metrics of a record: the columns of a map that no metric returns
+RESERVED = (ZERO, "win")  # columns of every evaluation
+
+# By method, by metric's label and by column a number, or the lists of a curve.
+Rows = dict[str, dict[str, dict[ColumnKey, Any]]]
 
 
-class _Item(NamedTuple):
-    """One map of an example."""
+class Record(TypedDict):
+    """What is measured of an image."""
+
+    label: int | None
+    target: int
+    predicted: int
+    probability: float
+    rank: int | None
+    rows: Rows
+
+
+class _MeasuredMap(NamedTuple):
+    """A map as the programs that measure take it."""
 
     example: Loaded
     target: np.ndarray
@@ -52,28 +64,31 @@ class _Item(NamedTuple):
     saliency: np.ndarray
 
 
-class _Map(NamedTuple):
-    """A method's map of example number `of`, and the first method with the same map."""
+class _MapOfMethod(NamedTuple):
+    """The map of a method: its example's index, and the first method that has the same map."""
 
-    of: int
-    name: str
-    same: str
-    item: _Item
+    example: int
+    method: str
+    first_method: str
+    map: _MeasuredMap
 
 
 class Scorer:
-    """What an evaluation measures, compiled once for each shape of image.
+    """Measures the maps of methods; each program is compiled once for each shape of image.
 
     Args:
       cut: a `Cut` whose outputs are `[classes]`.
-      key: what is random is drawn from it.
-      methods: by name, `(cut, image, target, [key]) -> [h' w']`.
-      measured: by name, functions of the form of `jaxcam.measures`.
-      count: of the examples in all.
-      target: "predicted", or "label".
+      key: random numbers are drawn from it.
+      methods: by name, `(cut, image, target, [key]) -> [*spatial]`.
+      metrics: by label, as `named_metrics` returns them.
+      count: the number of examples.
+      target: "predicted" or "label".
       score: `(outputs, target) -> scalar`, of the whole and of the masked image.
       memory: as in `jaxcam.explain_batch`.
       mesh: as in `jaxcam.explain_batch`.
+
+    Raises:
+      ValueError: two metrics have different images for one end.
     """
 
     def __init__(
@@ -81,7 +96,7 @@ class Scorer:
         cut: Cut,
         key: jax.Array,
         methods: Mapping[str, Method],
-        measured: Mapping[str, Measure],
+        metrics: Mapping[str, Metric],
         *,
         count: int,
         target: str = "predicted",
@@ -89,228 +104,296 @@ class Scorer:
         memory: float | None = None,
         mesh: Mesh | None = None,
     ):
-        self.methods, self.measured, self.target, self.score = methods, measured, target, score
-        on_cpu = jax.default_backend() == "cpu"
-        self.how: dict[str, Any] = {"memory": memory, "mesh": mesh, "count": count}
-        self.how["at_most"] = 1 if on_cpu else IMAGES_AT_A_TIME
-        self.of_maps = {**self.how, "count": count * len(methods), "at_most": 1 if on_cpu else None}
-        self.shared = cut, key
-        self.runners: dict[Any, Runner] = {}
+        self.methods, self.metrics, self.target, self.score = methods, metrics, target, score
+        self._image_of_end = _images_of_ends(metrics.values())
+        make_runner = functools.partial(Runner, shared=(cut, key), memory=memory, mesh=mesh)
+        self._runner_of_images = functools.partial(
+            make_runner, count=count, at_most=1 if on_cpu() else IMAGES_AT_A_TIME
+        )
+        self._runner_of_maps = functools.partial(
+            make_runner, count=count * len(methods), at_most=1 if on_cpu() else None
+        )
+        self.runners: dict[tuple, Runner] = {}
 
     def size(self, example: Loaded) -> int:
         """How many images of this shape are explained at a time."""
-        # Masks and boxes, of which there are many shapes, are for what measures.
-        plain = example._replace(mask=None, ignore=None, boxes=None)
-        return self._runner(self._explain, tuple(self.methods), self._ends(self.measured)).chunk_size(plain)
+        return self._explaining(tuple(self.methods), self._ends(self.metrics)).chunk_size(example.without_places())
 
     def __call__(self, examples: Sequence[Loaded], wanted: Mapping[str, Sequence[str]] | None = None) -> list[Any]:
-        """For each example its record, or the ValueError that says why there is none.
+        """For each example its `Record`, or the ValueError that says why there is none.
 
-        A record has `label`, `target`, `predicted`, `probability`, `rank` and `rows`, for each method what each metric
-        found, by columns; a column is a float, or a list of those of a curve. `wanted` has for each method its metrics;
-        where absent all methods have all.
+        Args:
+          examples: of one shape of image.
+          wanted: for each method the labels of its metrics; by default all metrics for all methods.
         """
-        wanted = dict.fromkeys(self.methods, tuple(self.measured)) if wanted is None else wanted
-        found, maps_of = self._explained(examples, wanted)
+        wanted = dict.fromkeys(self.methods, tuple(self.metrics)) if wanted is None else wanted
+        outcomes, maps_of_methods = self._explain(examples, wanted)
+        for of_method, columns in [
+            *self._measure_maps(maps_of_methods, wanted),
+            *self._explain_again(maps_of_methods, wanted),
+        ]:
+            outcomes[of_method.example]["rows"][of_method.method] |= columns
+        return [outcome if isinstance(outcome, ValueError) else self._checked(outcome) for outcome in outcomes]
 
-        def add(its, columns):
-            for each, value in zip(its, columns, strict=True):
-                found[each.of]["rows"][each.name] |= value
-
-        groups: dict[tuple[str, ...], list[_Map]] = {}
-        for each in maps_of:
-            of_map = tuple(name for name in wanted[each.name] if not measures.runs_the_method(self.measured[name]))
-            groups.setdefault(of_map, []).append(each)
-        for of_map, its in groups.items():
-            if of_map:
-                first = {(each.of, each.same): each.item for each in its}  # maps that are the same are measured once
-                columns = self._all(self._runner(self._measure, of_map), list(first.values()))
-                by_map = dict(zip(first, columns, strict=True))
-                add(its, [by_map[each.of, each.same] for each in its])
-        for name, metrics in wanted.items():
-            of_method = tuple(each for each in metrics if measures.runs_the_method(self.measured[each]))
-            if of_method:
-                its = [each for each in maps_of if each.name == name]
-                add(its, self._all(self._runner(self._measure_again, name, of_method), [each.item for each in its]))
-        return [_checked(each) for each in found]
-
-    def _explained(self, examples, wanted):
-        """Records without columns, or a ValueError, for each example; and all the maps."""
+    def _explain(self, examples, wanted) -> tuple[list[Any], list[_MapOfMethod]]:
+        """A record without columns, or a ValueError, for each example; and all maps."""
         names = tuple(wanted)
-        ends = self._ends(metric for metrics in wanted.values() for metric in metrics)
-        plain = [example._replace(mask=None, ignore=None, boxes=None) for example in examples]
-        explained = jax.tree.map(np.asarray, self._runner(self._explain, names, ends)(plain))
-        found: list[Any] = []
-        maps_of: list[_Map] = []
+        ends = self._ends(label for labels in wanted.values() for label in labels)
+        explained = self._explaining(names, ends)([example.without_places() for example in examples])
+        explained = jax.tree.map(np.asarray, explained)
+        outcomes: list[Any] = []
+        maps_of_methods: list[_MapOfMethod] = []
         for i, example in enumerate(examples):
-            each = jax.tree.map(lambda leaf: leaf[i], explained)  # noqa: B023
-            saliency = dict(zip(names, each.pop("maps"), strict=True))
-            wrong = self._wrong_label(example.label, each["classes"])
-            broken = [name for name, m in saliency.items() if not np.isfinite(m).all()]
-            if broken and wrong is None:
-                wrong = f"{broken[0]}: the map is not finite: the method is not defined for this image and layer"
-            if wrong is not None:
-                found.append(ValueError(wrong))
+            values = jax.tree.map(lambda leaf: leaf[i], explained)  # noqa: B023
+            saliency = dict(zip(names, values.pop("maps"), strict=True))
+            problem = self._problem(example.label, values["classes"], saliency)
+            if problem is not None:
+                outcomes.append(ValueError(problem))
                 continue
-            found.append(_record(example, each, saliency))
-            firsts: list[str] = []
-            for name, m in saliency.items():
-                same = next((first for first in firsts if np.abs(saliency[first] - m).max() <= SAME), name)
-                firsts += [name] if same == name else []
-                item = _Item(example, each["target"], each["probability"], each["ends"], saliency[same])
-                maps_of.append(_Map(i, name, same, item))
-        return found, maps_of
+            outcomes.append(_record_of_maps(example, values, saliency))
+            for name, first in _first_methods(saliency).items():
+                measured = _MeasuredMap(
+                    example, values["target"], values["probability"], values["ends"], saliency[first]
+                )
+                maps_of_methods.append(_MapOfMethod(i, name, first, measured))
+        return outcomes, maps_of_methods
 
-    def _wrong_label(self, label, classes):
-        if label == UNKNOWN:
-            return "target is 'label', and the example has none" if self.target == "label" else None
-        if not 0 <= label < classes:
-            return f"label {label} is no class of the model: it has {classes}, 0..{classes - 1}"
-        return None
+    def _measure_maps(self, maps_of_methods, wanted):
+        """The columns of metrics that need the map alone, by map; equal maps are measured once."""
+        by_metrics: dict[tuple[str, ...], list[_MapOfMethod]] = {}
+        for of_method in maps_of_methods:
+            labels = tuple(label for label in wanted[of_method.method] if not self.metrics[label].explains_again)
+            by_metrics.setdefault(labels, []).append(of_method)
+        for labels, group in by_metrics.items():
+            if labels:
+                firsts = {(each.example, each.first_method): each.map for each in group}
+                columns = dict(zip(firsts, self._columns(self._measuring(labels), firsts.values()), strict=True))
+                yield from ((each, columns[each.example, each.first_method]) for each in group)
 
-    def _all(self, runner, items):
-        """For each item what each metric found, as JSON has it."""
-        values = []
-        for some, at in group_by_shape(zip(items, range(len(items)), strict=True), runner.chunk_size):
-            found = jax.tree.map(lambda value: np.asarray(value).tolist(), runner(some))
-            for column, value in ((c, v) for columns in found.values() for c, v in columns.items()):
-                shape = np.shape(value)[1:]
-                if shape != () and (len(shape) != 2 or shape[0] != 2):
-                    raise ValueError(
-                        f"column {column!r} has shape {list(shape)}: a number or a curve [2 points] is wanted"
-                    )
-            for i, n in enumerate(at):
-                its = {name: {c: value[i] for c, value in columns.items()} for name, columns in found.items()}
-                values.append((n, its))
-        return [value for _, value in sorted(values, key=lambda pair: pair[0])]
+    def _explain_again(self, maps_of_methods, wanted):
+        """The columns of metrics that explain another image, by map; each method has a program of its own."""
+        for name, metrics in wanted.items():
+            labels = tuple(label for label in metrics if self.metrics[label].explains_again)
+            if labels:
+                group = [each for each in maps_of_methods if each.method == name]
+                runner = self._explaining_again(name, labels)
+                yield from zip(group, self._columns(runner, [each.map for each in group]), strict=True)
 
-    def _runner(self, program, *of):
-        """A program, made once for the methods and metrics that it is of."""
-        what = program.__name__, *of
-        if what not in self.runners:
-            how = self.of_maps if program == self._measure else self.how
-            self.runners[what] = Runner(program(*of), self.shared, **how)
-        return self.runners[what]
+    def _columns(self, runner, measured_maps: Iterable[_MeasuredMap]) -> list[dict[str, dict[ColumnKey, Any]]]:
+        """For each map the columns by metric, as Python numbers and lists."""
+        columns_by_index: dict[int, dict[str, dict[ColumnKey, Any]]] = {}
+        indexed = ((measured, i) for i, measured in enumerate(measured_maps))
+        for chunk, indices in group_by_shape(indexed, runner.chunk_size):
+            values = jax.tree.map(lambda value: np.asarray(value).tolist(), runner(chunk))
+            _check_shapes(values)
+            for row, i in enumerate(indices):
+                columns_by_index[i] = {
+                    label: {self.metrics[label].column_key(name): value[row] for name, value in columns.items()}
+                    for label, columns in values.items()
+                }
+        return [columns_by_index[i] for i in sorted(columns_by_index)]
 
-    def _ends(self, metrics):
-        """Where the curves of every map begin or end, once for each image."""
-        wanted = [measures.function(self.measured[name]) for name in metrics]
-        return tuple(name for name, (measure, _) in ENDS.items() if measure in wanted)
+    def _explaining(self, names, ends) -> Runner:
+        """The program that makes the maps of some methods."""
+        return self._compiled_once(("explain", names, ends), self._runner_of_images, self._explain_program)
 
-    def _explain(self, names, ends):
-        def f(shared, example):
-            cut, key = shared
+    def _measuring(self, labels) -> Runner:
+        """The program that measures a map."""
+        return self._compiled_once(("measure", labels), self._runner_of_maps, self._measure_program)
+
+    def _explaining_again(self, name, labels) -> Runner:
+        """The program that measures what a method does with another image."""
+        return self._compiled_once(("explain again", name, labels), self._runner_of_images, self._again_program)
+
+    def _compiled_once(self, kind, make_runner, make_program):
+        if kind not in self.runners:
+            self.runners[kind] = make_runner(make_program(*kind[1:]))
+        return self.runners[kind]
+
+    def _explain_program(self, names, ends):
+        def explain(cut_and_key, example):
+            cut, key = cut_and_key
             outputs = activations(cut, example.image)[1]
-            if self.score is scores.probability and getattr(outputs, "shape", None) == (1,):
-                raise ValueError("the model has one output, whose softmax is 1 whatever it sees: give score=")
-            if not hasattr(outputs, "ndim") or outputs.ndim != 1:
-                raise ValueError(f"the model's outputs are {checks.describe_shapes(outputs)}: [classes] are wanted")
+            self._check_outputs(outputs)
             predicted = outputs.argmax().astype(jnp.int32)
             target = predicted if self.target == "predicted" else example.label
-            explain = [_explainer(self.methods[name], cut, target, own_key(key, example)) for name in names]
+            explainers = [_explainer(self.methods[name], cut, target, own_key(key, example)) for name in names]
+            images_of_ends = {end: self._image_of_end[end](example.image) for end in ends}
             return {
                 "classes": jnp.int32(outputs.size),
                 "target": target,
                 "predicted": predicted,
                 "probability": self.score(outputs, target),
                 "rank": (outputs > outputs[jnp.maximum(example.label, 0)]).sum(),
-                "ends": {name: self.score(activations(cut, ENDS[name][1](example.image))[1], target) for name in ends},
-                "maps": jnp.stack([each(example.image) for each in explain]),
+                "ends": {end: self.score(activations(cut, x)[1], target) for end, x in images_of_ends.items()},
+                "maps": jnp.stack([explainer(example.image) for explainer in explainers]),
             }
 
-        return f
+        return explain
 
-    def _measure(self, of_map):
-        def f(shared, item):
-            cut, key = shared
-            case = _case(key, item)
-            return {name: self._columns(name, item, (cut, case, item.saliency)) for name in of_map}
+    def _measure_program(self, *all_labels):
+        (labels,) = all_labels
 
-        return f
+        def measure(cut_and_key, measured):
+            cut, key = cut_and_key
+            case = _case(key, measured)
+            return {label: self._compute(label, measured, cut, case, measured.saliency) for label in labels}
 
-    def _measure_again(self, name, of_method):
-        def f(shared, item):
-            cut, key = shared
-            again = _explainer(self.methods[name], cut, item.target, own_key(key, item.example))
-            case = _case(key, item)
-            return {each: self._columns(each, item, (cut, case, item.saliency, again)) for each in of_method}
+        return measure
 
-        return f
+    def _again_program(self, name, labels):
+        def explain_again(cut_and_key, measured):
+            cut, key = cut_and_key
+            again = _explainer(self.methods[name], cut, measured.target, own_key(key, measured.example))
+            case = _case(key, measured)
+            return {label: self._compute(label, measured, cut, case, measured.saliency, again) for label in labels}
 
-    def _columns(self, name, item, given):
-        """What a metric finds, its options in the names; nothing where the example has not what it needs."""
-        measure = self.measured[name]
-        if not _can(measure, item):
+        return explain_again
+
+    def _compute(self, label, measured, *arguments):
+        """The columns of a metric; none if the example lacks what the metric needs."""
+        metric = self.metrics[label]
+        if not _has_what_it_needs(metric, measured.example):
             return {}
-        takes = "score" in inspect.signature(measure).parameters and "score" not in measures.bound(measure)
+        score = {"score": self.score} if metric.takes_score else {}
         try:
-            columns = measure(*given, **({"score": self.score} if takes else {}))
+            columns = metric.compute(*arguments, **score)
         except (TypeError, ValueError) as error:
-            raise (TypeError if isinstance(error, TypeError) else ValueError)(f"metric {name!r}: {error}") from error
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(f"metric {label!r}: {error}") from error
         if not isinstance(columns, dict):
-            raise TypeError(f"metric {name!r} gives {type(columns).__name__}: a dict of columns is wanted")
+            raise TypeError(f"metric {label!r} must return a dict of columns, got {type(columns).__name__}")
         for column in columns:
-            if ", " in column or column in RESERVED:
+            if SEPARATOR in column or column in RESERVED:
                 raise ValueError(
-                    f"metric {name!r} gives the column {column!r}: another name is wanted, without ', ', and not one "
-                    f"of {', '.join(RESERVED)}"
+                    f"metric {label!r} returns the column {column!r}: a name must not contain {SEPARATOR!r}, and must "
+                    f"not be one of {', '.join(RESERVED)}"
                 )
-        return {f"{column}{measures.options(measure)}": value for column, value in columns.items()}
+        return columns
+
+    def _ends(self, labels: Iterable[str]) -> tuple[str, ...]:
+        """The ends that some metrics need, each once."""
+        return tuple(dict.fromkeys(end for label in labels for end in self.metrics[label].ends))
+
+    def _check_outputs(self, outputs):
+        if self.score is scores.probability and getattr(outputs, "shape", None) == (1,):
+            raise ValueError("the model has one output, whose softmax is 1 whatever the image is: give score=")
+        if not hasattr(outputs, "ndim") or outputs.ndim != 1:
+            raise ValueError(f"expected outputs [classes] of the model, got {checks.describe_shapes(outputs)}")
+
+    def _problem(self, label, classes, saliency) -> str | None:
+        """Why an example has no record, None if it has one."""
+        if label == UNKNOWN and self.target == "label":
+            return "target is 'label', and the example has none"
+        if label != UNKNOWN and not 0 <= label < classes:
+            return f"label {label} is no class of the model: it has {classes}, 0..{classes - 1}"
+        for name, saliency_map in saliency.items():
+            if not np.isfinite(saliency_map).all():
+                return f"{name}: the map is not finite: the method is not defined for this image and layer"
+        return None
+
+    def _checked(self, record: Record) -> Record | ValueError:
+        """The record, or a ValueError if a value is not finite.
+
+        A map of a class that is not the label loses the columns that compare it with the label's mask and boxes.
+        """
+        if record["label"] not in (None, record["target"]):
+            for row in record["rows"].values():
+                row.update({label: {} for label in row if label != OF_THE_MAP and self.metrics[label].of_label})
+        for name, row in record["rows"].items():
+            for column, value in join_columns(row, [label for label in row if label != OF_THE_MAP]).items():
+                if not np.isfinite(value).all():
+                    return ValueError(f"{name}: {column} is {value}, not finite")
+        return record
 
 
 def key_of(method: Method, key: jax.Array) -> dict[str, jax.Array]:
-    """The key as a method is called with it: not where it takes none, or has one bound."""
-    takes = "key" in inspect.signature(method).parameters and "key" not in getattr(method, "keywords", {})
-    return {"key": key} if takes else {}
+    """The key as a keyword argument; empty if the method takes none, or has one bound."""
+    takes_key = "key" in inspect.signature(method).parameters and "key" not in getattr(method, "keywords", {})
+    return {"key": key} if takes_key else {}
 
 
-def _explainer(method, cut, target, key):
+def join_columns(row: Mapping[str, Mapping[ColumnKey, Any]], labels: Sequence[str]) -> dict[ColumnKey, Any]:
+    """The columns of a method, those of one metric after another.
+
+    Raises:
+      ValueError: two metrics give one column.
+    """
+    columns: dict[ColumnKey, Any] = {}
+    for label in (OF_THE_MAP, *labels):
+        for column, value in row[label].items():
+            if column in columns:
+                raise ValueError(f"two metrics give the column {str(column)!r}: give one of them another name for it")
+            columns[column] = value
+    return columns
+
+
+def _explainer(method: Method, cut: Cut, target: Any, key: jax.Array) -> Callable[[jax.Array], jax.Array]:
     """From an image to its map at the image's resolution, the maximum 1."""
 
     def explain(image):
-        found = method(cut, image, target, **key_of(method, key))
-        if not isinstance(found, jax.Array) or found.ndim != 2:
-            shape = checks.describe_shapes(found)
-            raise ValueError(f"{getattr(method, '__name__', method)} gives {shape}: one map [h w] is wanted")
-        fine = maps.resize(found.astype(jnp.float32), image.shape[:2])
+        spatial = image.shape[:-1]
+        saliency = method(cut, image, target, **key_of(method, key))
+        if not isinstance(saliency, jax.Array) or saliency.ndim != len(spatial):
+            name, shapes = getattr(method, "__name__", method), checks.describe_shapes(saliency)
+            raise ValueError(f"expected one map with {len(spatial)} axes from {name}, got {shapes}")
+        fine = maps.resize(saliency.astype(jnp.float32), spatial)
         top = jnp.where(fine.max() > 0, fine.max(), jnp.abs(fine).max())
         return fine / jnp.where(top > 0, top, 1)
 
     return explain
 
 
-def _can(measure, item):
-    """Whether the example has what a measure needs."""
-    function = measures.function(measure)
-    boxes = item.example.boxes is not None
-    if function in measures.OF_BOXES:
-        return boxes
-    return function not in measures.OF_MASKS or boxes or item.example.mask is not None
+def _first_methods(saliency: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """For each method the first that has the same map."""
+    first_methods: dict[str, str] = {}
+    for name, saliency_map in saliency.items():
+        firsts = dict.fromkeys(first_methods.values())
+        same = (first for first in firsts if np.abs(saliency[first] - saliency_map).max() <= SAME_MAP)
+        first_methods[name] = next(same, name)
+    return first_methods
 
 
-def _case(key, item):
-    example = item.example
-    key = jax.random.fold_in(own_key(key, example), 1)
-    known = example.mask, example.ignore, example.boxes
-    return Case(example.image, item.target, item.probability, *known, key, **item.ends)
+def _images_of_ends(metrics: Iterable[Metric]) -> dict[str, Callable[[jax.Array], jax.Array]]:
+    images: dict[str, Callable[[jax.Array], jax.Array]] = {}
+    for metric in metrics:
+        for end, image_of in metric.ends.items():
+            if images.setdefault(end, image_of) is not image_of:
+                raise ValueError(f"two metrics have different images for the end {end!r}: give one another name")
+    return images
 
 
-def joined(row: Mapping[str, Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
-    """The columns of a method, of those metrics one after another.
-
-    Raises:
-      ValueError: two of them give one column.
-    """
-    columns: dict[str, Any] = {}
-    for metric in (OF_THE_MAP, *metrics):
-        for column, value in row[metric].items():
-            if column in columns:
-                raise ValueError(f"two metrics give the column {column!r}: give one of them another name for it")
-            columns[column] = value
-    return columns
+def _has_what_it_needs(metric, example):
+    has_boxes = example.boxes is not None
+    if metric.needs == "boxes":
+        return has_boxes
+    return metric.needs is None or has_boxes or example.mask is not None
 
 
-def _record(example, explained, saliency):
+def _case(key, measured):
+    example = measured.example
+    return Case(
+        example.image,
+        measured.target,
+        measured.probability,
+        example.mask,
+        example.ignore,
+        example.boxes,
+        jax.random.fold_in(own_key(key, example), 1),
+        measured.ends,
+    )
+
+
+def _check_shapes(values):
+    """Raises a ValueError unless each column of a chunk is a number or a curve."""
+    for columns in values.values():
+        for name, value in columns.items():
+            shape = np.shape(value)[1:]
+            if shape != () and (len(shape) != 2 or shape[0] != 2):
+                raise ValueError(f"expected a number or a curve [2 points] in column {name!r}, got shape {list(shape)}")
+
+
+def _record_of_maps(example, explained, saliency) -> Record:
+    """The record of an image before its maps are measured."""
     label = None if example.label == UNKNOWN else int(example.label)
     return {
         "label": label,
@@ -318,21 +401,8 @@ def _record(example, explained, saliency):
         "predicted": int(explained["predicted"]),
         "probability": float(explained["probability"]),
         "rank": None if label is None else int(explained["rank"]),
-        "rows": {name: {OF_THE_MAP: {"zero": float(not m.any())}} for name, m in saliency.items()},
+        "rows": {
+            name: {OF_THE_MAP: {ColumnKey(ZERO): float(not saliency_map.any())}}
+            for name, saliency_map in saliency.items()
+        },
     }
-
-
-def _checked(record):
-    """The record, or a ValueError where a figure is not finite."""
-    if isinstance(record, Exception):
-        return record
-    if record["label"] not in (None, record["target"]):
-        for row in record["rows"].values():
-            for metric, columns in row.items():
-                others = [each for each in columns if measures.without_options(each) not in measures.OF_LABELS]
-                row[metric] = {column: columns[column] for column in others}
-    for name, row in record["rows"].items():
-        for column, value in joined(row, [metric for metric in row if metric != OF_THE_MAP]).items():
-            if not np.isfinite(value).all():
-                return ValueError(f"{name}: {column} is {value}, not finite")
-    return record

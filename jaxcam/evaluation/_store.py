@@ -11,6 +11,7 @@ import jax
 from jaxcam.cutting import Cut
 from jaxcam.datasets import Example, MaskFile
 from jaxcam.evaluation._scorer import OF_THE_MAP
+from jaxcam.evaluation._stored import methods_from_json, rows_as_json, rows_from_json
 from jaxcam.runtime import (
     content_digest,
     content_or_stamp,
@@ -100,6 +101,7 @@ class RecordFolder:
         try:
             recorded = read_run(self.file)
             known = {kind: dict(recorded[kind]) for kind in self.growing}
+            known["methods"] = methods_from_json(known["methods"], self.run["methods"])
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"{self.file} does not describe an evaluation of this version of jaxcam: choose another folder"
@@ -128,9 +130,10 @@ class RecordFolder:
             recorded_digest = record.pop("example")
             for row in dict(record["rows"]).values():
                 dict(row[OF_THE_MAP])
+            record["rows"] = rows_from_json(record["rows"])
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path} is torn, or not of an evaluation: remove it, or choose another folder") from error
         if recorded_digest != digest:
             raise ValueError(f"{self.out} holds another run, with another image {name!r}: choose another folder")
@@ -142,10 +145,11 @@ class RecordFolder:
         recorded, grown_run = self.read(name, digest), self._grown_run()
         if recorded is not None:
             record = {**record, "rows": merge_rows(recorded["rows"], record["rows"])}
+        rows = rows_as_json(record["rows"])
         with saying_how_many(finished, "images", self._path(name)):
             if grown_run is not None:
                 replace(self.file, json.dumps(grown_run, indent=1).encode())
-            replace(self._path(name), json.dumps({"example": digest, **record}).encode())
+            replace(self._path(name), json.dumps({"example": digest, **record, "rows": rows}).encode())
 
     def _path(self, name):
         return self.out / "images" / f"{name}.json"

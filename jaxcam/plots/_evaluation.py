@@ -10,16 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from jaxcam.evaluation import CONTROLS, Evaluation
-from jaxcam.evaluation.measures import without_options
 from jaxcam.plots._maps import PANEL, _grid
 
-CURVES = {
-    "deletion_curve": ("deletion, lower is better", "share of the pixels removed", "score"),
-    "insertion_curve": ("insertion, higher is better", "share of the pixels put back", "score"),
-    "road_most_curve": ("ROAD, most relevant first, lower is better", "share of the pixels removed", "score"),
-    "road_least_curve": ("ROAD, least relevant first, higher is better", "share of the pixels removed", "score"),
-    "confidence_curve": ("confidence, higher is better", "quantile below which pixels are removed", "over the whole's"),
-}
 TITLE = 26  # letters that fit above a panel
 
 
@@ -33,9 +25,7 @@ def curves(found: Evaluation, *, methods: Sequence[str] | None = None) -> Figure
     Raises:
       ValueError: it has no curves, or not that method.
     """
-    drawn = found.curves()
-    order = [column for name in CURVES for column in drawn if without_options(column) == name]
-    known = {column: drawn[column] for column in dict.fromkeys([*order, *drawn])}
+    known = found.curves()
     if not known:
         raise ValueError("the evaluation has no curves: measure deletion, insertion, road or confidence")
     chosen = found.methods if methods is None else methods
@@ -61,14 +51,12 @@ def curves(found: Evaluation, *, methods: Sequence[str] | None = None) -> Figure
             else:
                 look = {"color": colours[methods_drawn.index(name) % len(colours)], "linewidth": 1.4, "marker": "."}
             axes.plot(x, y, label=name.replace("$", r"\$"), markersize=4, **look)
-        name = without_options(column)
-        title, across, up = CURVES.get(name, (name, "", ""))
-        title, comma, better = title.rpartition(", ") if name in CURVES else (title, "", "")
-        axes.set_title((title + column.removeprefix(name) + comma + better).replace("$", r"\$"), fontsize=9)
-        axes.set_xlabel(across, fontsize=8)
-        axes.set_ylabel(up, fontsize=8)
+        curve = found.shown_curve(column)
+        axes.set_title(str(curve or column).replace("$", r"\$"), fontsize=9)
         axes.tick_params(labelsize=7)
-        if name in CURVES:
+        if curve is not None:
+            axes.set_xlabel(curve.x, fontsize=8)
+            axes.set_ylabel(curve.y, fontsize=8)
             axes.set_ylim(bottom=0)
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
     return figure

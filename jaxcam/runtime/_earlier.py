@@ -24,6 +24,7 @@ MOVED_FILES = {
     "labels": "datasets",
     "linearity": "certificate",
     "localisation": "metrics",
+    "measures": "evaluation",
     "pixels": "methods",
     "randomisation": "metrics",
     "removal": "metrics",

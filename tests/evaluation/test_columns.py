@@ -233,7 +233,7 @@ def test_metrics_by_name():
         measures.named([functools.partial(measures.pointing, tolerence=15)])
     with pytest.raises(ValueError, match="no metric 'pointing:tolerance=15': .* options bound by functools.partial"):
         measures.named(["pointing:tolerance=15"])
-    with pytest.raises(TypeError, match="a list of names, or of functions"):
+    with pytest.raises(TypeError, match="expected a list of names, or of functions"):
         measures.named({"near": near})
     # ADCC gives the drop of its own baseline, and of no other.
     assert list(measures.named(["drop", half, functools.partial(measures.adcc, baseline=0.5)])) == [
@@ -266,7 +266,7 @@ def test_the_maps_are_compiled_once(tiny, examples):
     example = evaluation.loaded(examples[0])
     scorer.size(example)
     scorer([example])
-    assert len([what for what in scorer.runners if what[0] == "_explain"]) == 1
+    assert len([kind for kind in scorer.runners if kind[0] == "explain"]) == 1
 
 
 @pytest.mark.long

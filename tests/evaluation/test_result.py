@@ -1,11 +1,13 @@
 """Means and paired bootstrap intervals against loops, and what the tables say."""
 
 import json
+import statistics
 
 import numpy as np
 import pytest
 
-from jaxcam.evaluation._bootstrap import RESAMPLES, _estimates
+from jaxcam.evaluation._bootstrap import RESAMPLES, _interval_percentiles, paired_estimates
+from jaxcam.evaluation._naming import ColumnKey
 from jaxcam.evaluation._result import Evaluation
 
 RNG = np.random.default_rng(0)
@@ -71,7 +73,7 @@ def test_columns_with_options_stand_beside_those_without():
     assert estimates["win, baseline 0.5"].mean == np.mean(lower) != estimates["win"].mean
     for column in ("Average Drop, baseline 0.5 % ↓", "Win, baseline 0.5 % ↑", "box IoU ≥ 0.5, threshold 0.2 % ↑"):
         assert column in str(found)
-    assert "localisation error, top-1, threshold 0.2 % ↓" in str(found)
+    assert "localization error, top-1, threshold 0.2 % ↓" in str(found)
     assert "Other" not in str(found)
     assert len(found.most_different("win, baseline 0.5", "a", "b")) == 6
 
@@ -83,7 +85,7 @@ def test_localisation_errors_are_of_all_images():
         found.images[name].update(rank=rank, predicted=1)
     row = next(line for line in str(found).splitlines()[::-1] if line.startswith("a"))
     assert row.split() == ["a", "75.0", "50.0"]
-    assert "localisation error" not in str(found._replace(target="predicted"))
+    assert "localization error" not in str(found._replace(target="predicted"))
 
 
 def test_few_images_bear_no_interval():
@@ -116,8 +118,20 @@ def test_intervals_of_few_images_hold_what_they_say():
     assert 0.93 <= np.mean(held) <= 0.97
 
 
+@pytest.mark.parametrize(("count", "quantile"), [(2, 12.7062), (3, 4.3027), (10, 2.2622), (12, 2.2010), (121, 1.9799)])
+def test_the_tails_are_those_of_students_t(count, quantile):
+    """The quantiles are those of a printed table, for 95% and count - 1 degrees of freedom."""
+    low, high = _interval_percentiles(count)
+    wanted = 100 * statistics.NormalDist().cdf(-np.sqrt(count / (count - 1)) * quantile)
+    assert low == pytest.approx(wanted, rel=2e-3) and low + high == pytest.approx(100)
+
+
+def test_one_image_has_all_resamples():
+    assert _interval_percentiles(1) == (0, 100)
+
+
 def _holds(values):
-    ((found,),) = _estimates(values[:, None, None], 0)
+    ((found,),) = paired_estimates(values[:, None, None], 0)
     return found.low <= 0 <= found.high
 
 
@@ -151,6 +165,29 @@ def test_curves_are_means_of_what_is_counted():
     np.testing.assert_allclose(found.curves()["deletion_curve"]["a"], [[0, 1], [0.75, 0.25]])
     found.images["1"].update(predicted=1)
     np.testing.assert_allclose(found.curves()["deletion_curve"]["a"], [[0, 1], [1.0, 0.0]])
+
+
+def test_a_curve_that_some_images_lack_is_the_mean_of_the_others():
+    found = evaluation(
+        own_curve=([[[0, 1], [1.0, 0.0]]] * 2, [[[0, 1], [0.5, 0.5]]] * 2), energy=([0.5] * 2, [0.5] * 2)
+    )
+    for name, row in found.images["0"]["rows"].items():
+        assert name in "ab" and row.pop("own_curve")
+    np.testing.assert_allclose(found.curves()["own_curve"]["b"], [[0, 1], [0.5, 0.5]])
+
+
+def test_columns_by_key_and_by_text():
+    """Also where the records have texts, as JSON has them."""
+    near = ColumnKey("pointing", (("tolerance", "15"),))
+    found = evaluation(**{"pointing, tolerance 15": ([0.5], [0.75])})
+    row = found.estimates()["b"]
+    assert row[near] is row["pointing, tolerance 15"] and list(row) == [near]
+    assert found.most_different(near, "a", "b") == found.most_different(str(near), "a", "b") == ["0"]
+    assert str(found.shown_column(near)) == str(found.shown_column(str(near))) == "pointing game, tolerance 15 ↑"
+    assert list(found.as_dict()["estimates"]["b"]) == ["pointing, tolerance 15"]
+    assert all(type(column) is str for column in found.as_dict()["images"]["0"]["rows"]["a"])
+    again = Evaluation(json.loads(json.dumps(found.as_dict()))["images"], {}, "a")
+    assert str(again) == str(found)
 
 
 def test_an_evaluation_of_nothing():

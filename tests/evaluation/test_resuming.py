@@ -213,3 +213,34 @@ def test_rows_that_another_run_wrote_in_the_meantime_stay(tiny, examples, tmp_pa
     run(methods=METHODS, load=load_beside)
     rows = json.loads((tmp_path / "images" / "image 0.json").read_text())["rows"]
     assert {"LayerCAM", *METHODS} <= set(rows)
+
+
+def test_a_folder_with_the_earlier_name_of_a_control(tiny, examples, tmp_path):
+    """Its row has today's name; nothing is computed again, also if the folder grows; no method can have that name."""
+    run = functools.partial(jaxcam.evaluate, tiny, examples[:2], METHODS, out=tmp_path)
+    metrics = [functools.partial(jaxcam.measures.pointing, tolerance=3), "energy"]
+    first = run(metrics)
+    for file in (tmp_path / "run.json", *(tmp_path / "images").iterdir()):
+        described = file.read_text().replace("center Gaussian", "centre Gaussian")
+        file.write_text(described.replace("controls.center_gaussian", "controls.centre_gaussian"))
+    written = {file: file.read_text() for file in (tmp_path / "images").iterdir()}
+    assert run(metrics) == first and first.methods[4] == "center Gaussian"
+    assert {file: file.read_text() for file in written} == written
+    grown = run([*metrics, "drop"])
+    for name, record in first.images.items():
+        row = grown.images[name]["rows"]["center Gaussian"]
+        assert {column: row[column] for column in record["rows"]["center Gaussian"]} == record["rows"][
+            "center Gaussian"
+        ]
+        assert "average_drop" in row
+    assert "centre Gaussian" not in grown.methods
+    with pytest.raises(ValueError, match="'centre Gaussian' is the name of a control"):
+        jaxcam.evaluate(tiny, examples, {"centre Gaussian": jaxcam.grad_cam})
+
+
+def test_a_folder_has_columns_by_their_text(tiny, examples, tmp_path):
+    near = functools.partial(jaxcam.measures.pointing, tolerance=3)
+    jaxcam.evaluate(tiny, examples[:1], METHODS, [near], out=tmp_path, target="label")
+    rows = json.loads((tmp_path / "images" / "image 0.json").read_text())["rows"]
+    assert list(rows["random"]["pointing, tolerance 3"]) == ["pointing, tolerance 3"]
+    assert json.loads((tmp_path / "run.json").read_text())["metrics"]["pointing, tolerance 3"]["tolerance"] == 3
