@@ -162,7 +162,8 @@ def _check_label(label, what):
 def _mask_array(mask, stored, what):
     """1 on the object, 0 off it, -1 where pixels do not count. Raises a ValueError or TypeError for other masks."""
     if isinstance(mask, MaskFile):
-        where, mask, meaning = os.fspath(mask.path), *_read_mask(mask)
+        where = os.fspath(mask.path)
+        mask, meaning = _read_mask(mask)
     elif hasattr(mask, "shape"):
         where = f"the mask of {what}"
         meaning = f"its values are {_some_values(mask)}; 1 is the object"

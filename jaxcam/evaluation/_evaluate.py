@@ -175,7 +175,7 @@ class _Steps:
 
     def __init__(self, scorer: Scorer, load: Callable[[Any], Example] | None, folder: RecordFolder | None):
         self.scorer, self.load_given, self.folder = scorer, load, folder
-        self.methods, self.measured = scorer.methods, scorer.measured
+        self.methods, self.measured = scorer.methods, scorer.metrics
         self.sample: jax.ShapeDtypeStruct | None = None  # of an image that the model takes
 
     def items(self, examples: Iterable[Any]) -> Iterator[tuple[str, _Item]]:
