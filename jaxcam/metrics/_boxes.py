@@ -1,18 +1,40 @@
-"""TODO."""
+"""Does a map lie in the object's boxes? Measures of one map `[h w]` against boxes, and the map's own box.
+
+>>> import jax.numpy as jnp
+>>> saliency = jnp.array([[0.0, 4.0, 1.0], [0.0, 2.0, 1.0]])
+>>> largest_box(saliency).tolist(), float(box_iou(saliency, jnp.array([[0, 1, 1, 3]])))
+([0, 1, 2, 3], 0.5)
+
+A box is row0, column0, row1, column1 in pixels, integers or floats; the last two are excluded. PASCAL VOC includes
+them: add 1 to its last two. A box without area is padding and does not count, so `jax.vmap` takes images with different
+numbers of boxes. `inside(boxes, shape).any(0)` is the mask of all boxes. Boxes are two-dimensional, and so are the maps
+here; `largest_component` takes any number of axes.
+"""
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from jaxcam.metrics._localization import _bright, _checked_map, _quotient
+from jaxcam._base.numerics import as_floats, safe_divide
+from jaxcam.metrics._inputs import bright_pixels, checked_boxes, checked_map
 
 
-def largest_component(region: jax.Array) -> jax.Array:
-    """The largest 8-connected component of a region, `[h w]` bool to `[h w]` bool; of equal ones the first to be read.
+def largest_component(region: ArrayLike) -> jax.Array:
+    """The largest connected component of a region, `[*spatial]` bool to `[*spatial]` bool.
 
-    Every pixel points to one of its component that is read before it, and pointers are followed two at a time, so the
-    passes grow with the logarithm of the component's length, also for spirals.
+    Pixels connect along edges and corners: each of `[h w]` has 8 neighbors. The first in reading order wins a tie.
+
+    Every pixel points to a pixel of its component that comes earlier in reading order, and pointers are followed two at
+    a time. So the number of passes grows with the logarithm of the component's length, for spirals too. Ours, because
+    JAX has no connected components, and those of SciPy do not trace.
+
+    Args:
+      region: `[*spatial]` bool, with any number of axes.
+
+    Raises:
+      TypeError: the region is not a bool array.
 
     Zhang, Azad & Hu, "FastSV: a distributed-memory connected component algorithm with fast convergence", 2020.
 
@@ -21,34 +43,34 @@ def largest_component(region: jax.Array) -> jax.Array:
       [[0, 0, 0, 1], [0, 0, 1, 0]]
     """
     region = jnp.asarray(region)
-    if region.ndim != 2 or region.dtype != bool:
-        raise TypeError(f"region is {region.dtype} {list(region.shape)}: bool [h w] is wanted")
+    if region.ndim == 0 or region.dtype != bool:
+        raise TypeError(f"expected a region [*spatial] of bool, got {region.dtype} {list(region.shape)}")
     size = region.size
     places = jnp.arange(size)
 
-    def lowest_near(points):
-        points = jnp.where(region, points.reshape(region.shape), size)
-        for axis in (0, 1):
-            beyond = jnp.pad(points, [(int(axis == i),) * 2 for i in (0, 1)], constant_values=size)
-            length = region.shape[axis]
-            shifted = [jax.lax.slice_in_dim(beyond, i, i + length, axis=axis) for i in range(3)]
-            points = jnp.minimum(jnp.minimum(shifted[0], shifted[1]), shifted[2])
-        return jnp.where(region, points, places.reshape(region.shape)).ravel()
+    def lowest_of_neighbors(pointers):
+        pointers = jnp.where(region, pointers.reshape(region.shape), size)
+        for axis, length in enumerate(region.shape):
+            padding = [(1, 1) if i == axis else (0, 0) for i in range(region.ndim)]
+            padded = jnp.pad(pointers, padding, constant_values=size)
+            before, middle, after = (jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(3))
+            pointers = jnp.minimum(jnp.minimum(before, middle), after)
+        return jnp.where(region, pointers, places.reshape(region.shape)).ravel()
 
     def step(state):
-        first, second, _ = state
-        lowest = lowest_near(second)
-        first = jnp.minimum(first.at[first].min(lowest), jnp.minimum(lowest, second))
-        following = first[first]
-        return first, following, (following != second).any()
+        parents, grandparents, _ = state
+        lowest = lowest_of_neighbors(grandparents)
+        parents = jnp.minimum(parents.at[parents].min(lowest), jnp.minimum(lowest, grandparents))
+        new_grandparents = parents[parents]
+        return parents, new_grandparents, (new_grandparents != grandparents).any()
 
-    roots = jax.lax.while_loop(lambda state: state[2], step, (places, places, region.any()))[1]
+    _, roots, _ = jax.lax.while_loop(lambda state: state[2], step, (places, places, region.any()))
     counts = jnp.zeros(size, places.dtype).at[roots].add(region.ravel().astype(places.dtype))
     return region & (roots == counts.argmax()).reshape(region.shape)
 
 
-def largest_box(saliency: jax.Array, *, threshold: float = 0.15) -> jax.Array:
-    """The box round the largest 8-connected component of the pixels at or above threshold * max, `[4]` int32.
+def largest_box(saliency: ArrayLike, *, threshold: float = 0.15) -> jax.Array:
+    """The box around the largest 8-connected component of the pixels at or above threshold * max, `[4]` int32.
 
     Args:
       saliency: map `[h w]`, at least 0.
@@ -57,48 +79,57 @@ def largest_box(saliency: jax.Array, *, threshold: float = 0.15) -> jax.Array:
     Returns:
       row0, column0, row1, column1, the last two excluded; zeros for a map of zeros.
 
+    Raises:
+      ValueError: the map is not `[h w]`.
+
     Selvaraju et al., "Grad-CAM", ICCV 2017, section 4.1, which does not say how pixels connect.
 
     Example:
       >>> largest_box(jnp.array([[0.0, 1.0, 0.0, 0.0], [0.0, 0.1, 0.2, 0.9]])).tolist()
       [0, 1, 2, 4]
     """
-    component = largest_component(_bright(_checked_map(saliency), threshold))
+    component = largest_component(bright_pixels(checked_map(saliency, ndim=2), threshold))
     rows, columns = component.any(1), component.any(0)
-    last = [each.size - each[::-1].argmax() for each in (rows, columns)]
-    return jnp.where(component.any(), jnp.stack([rows.argmax(), columns.argmax(), *last]), 0).astype(jnp.int32)
+    ends = [line.size - line[::-1].argmax() for line in (rows, columns)]
+    return jnp.where(component.any(), jnp.stack([rows.argmax(), columns.argmax(), *ends]), 0).astype(jnp.int32)
 
 
-def overlap(box: jax.Array, boxes: jax.Array) -> jax.Array:
-    """IoU of one box `[4]` with each of several, `[m 4]` to `[m]`, in 0..1; 0 where either has no area.
+def overlap(box: ArrayLike, boxes: ArrayLike) -> jax.Array:
+    """IoU of one box `[4]` with each of several, `[m 4]` to `[m]`, in 0..1; 0 if either has no area.
+
+    Raises:
+      ValueError: another shape.
 
     Example:
       >>> overlap(jnp.array([0, 0, 2, 2]), jnp.array([[0, 0, 2, 2], [0, 1, 2, 3], [0, 0, 0, 0]])).round(3).tolist()
       [1.0, 0.333..., 0.0]
     """
-    box, boxes = jnp.asarray(box, jnp.float32), _checked_boxes(boxes)
+    box, boxes = jnp.asarray(box, jnp.float32), checked_boxes(boxes)
     if box.shape != (4,):
-        raise ValueError(f"box has shape {box.shape}: (4,) is wanted, row0 column0 row1 column1")
+        raise ValueError(f"expected a box [4] of row0, column0, row1, column1, got shape {box.shape}")
     start, end = jnp.maximum(box[None, :2], boxes[:, :2]), jnp.minimum(box[None, 2:], boxes[:, 2:])
-    both = _area(jnp.concatenate([start, end], 1))
-    return _quotient(both, _area(box)[None] + _area(boxes) - both)
+    intersection = _box_area(jnp.concatenate([start, end], 1))
+    return safe_divide(intersection, _box_area(box)[None] + _box_area(boxes) - intersection)
 
 
-def box_iou(saliency: jax.Array, boxes: jax.Array, *, threshold: float = 0.15) -> jax.Array:
-    """The best IoU of the map's box with any of the object's boxes; higher is better, and ILSVRC counts 0.5 as found.
+def box_iou(saliency: ArrayLike, boxes: ArrayLike, *, threshold: float = 0.15) -> jax.Array:
+    """The best IoU of the map's box with any of the object's boxes; higher is better. ILSVRC requires 0.5.
 
     max over m of overlap(largest_box(M), boxes)_m.
 
-    Gamed by choosing the threshold for the data; and a map of all ones, whose box is the image, finds every object
-    that fills half of it.
+    Gamed by tuning the threshold to the data; and by a map of all ones, whose box is the image, which localizes every
+    object that fills half of the image.
 
     Args:
       saliency: map `[h w]`, at least 0.
-      boxes: `[m 4]`; those of no area do not count, and without others it is 0.
-      threshold: as in `largest_box`.
+      boxes: `[m 4]`; boxes without area do not count, and the result is 0 if there are no others.
+      threshold: share of the maximum, in 0..1; see `largest_box`.
+
+    Returns:
+      A scalar in 0..1.
 
     Raises:
-      TypeError, ValueError: another shape or dtype.
+      ValueError: the map is not `[h w]`, or the boxes are not `[m 4]`.
 
     Selvaraju et al., "Grad-CAM", ICCV 2017, section 4.1; Russakovsky et al., "ImageNet large scale visual recognition
     challenge", IJCV 2015.
@@ -110,81 +141,87 @@ def box_iou(saliency: jax.Array, boxes: jax.Array, *, threshold: float = 0.15) -
     return overlap(largest_box(saliency, threshold=threshold), boxes).max(initial=0)
 
 
-def found(saliency: jax.Array, boxes: jax.Array, *, threshold: float = 0.5) -> jax.Array:
-    """The share of the occurrences, one box each, in which the map reaches threshold * max somewhere; higher is better.
+def copies_found(saliency: ArrayLike, boxes: ArrayLike, *, threshold: float = 0.5) -> jax.Array:
+    """The share of an object's copies, one box each, in which the map reaches threshold * max; higher is better.
 
     |{m : max of M over box m >= threshold max M}| / m.
 
-    Gamed by a map that is bright everywhere: all ones finds all. Read it beside `spill`, which tells.
+    Gamed by a map that is bright everywhere: all ones finds all copies. Read it together with `spill`, which reveals
+    such a map.
 
     Args:
       saliency: map `[h w]`, at least 0.
-      boxes: `[m 4]`; those of no area do not count, and without others it is 0.
+      boxes: `[m 4]`; boxes without area do not count, and the result is 0 if there are no others.
       threshold: share of the maximum, in 0..1.
 
-    Raises:
-      TypeError, ValueError: another shape or dtype.
+    Returns:
+      A scalar in 0..1.
 
-    A measure of jaxcam's own, for the claim that Grad-CAM++ finds several occurrences of a class where Grad-CAM does
-    not (Chattopadhay et al., WACV 2018).
+    Raises:
+      ValueError: the map is not `[h w]`, or the boxes are not `[m 4]`.
+
+    jaxcam's own measure, for the claim that Grad-CAM++ finds several occurrences of a class where Grad-CAM does not
+    (Chattopadhay et al., WACV 2018). `jaxcam.metrics.found` is another name for it.
 
     Example:
-      >>> float(found(jnp.array([[1.0, 0.0, 0.4]]), jnp.array([[0, 0, 1, 1], [0, 2, 1, 3]])))
+      >>> float(copies_found(jnp.array([[1.0, 0.0, 0.4]]), jnp.array([[0, 0, 1, 1], [0, 2, 1, 3]])))
       0.5
     """
-    bright = _bright(_checked_map(saliency), threshold)
+    bright = bright_pixels(checked_map(saliency, ndim=2), threshold)
     reached = (inside(boxes, bright.shape) & bright[None]).any((1, 2))
-    return _quotient(reached.sum(), (_area(_checked_boxes(boxes)) > 0).sum())
+    return safe_divide(as_floats(reached.sum()), as_floats((_box_area(checked_boxes(boxes)) > 0).sum()))
 
 
-def spill(saliency: jax.Array, boxes: jax.Array, *, threshold: float = 0.5) -> jax.Array:
-    """The share of the image outside all boxes on which the map is at or above threshold * max; lower is better.
+def spill(saliency: ArrayLike, boxes: ArrayLike, *, threshold: float = 0.5) -> jax.Array:
+    """The share of the image outside all boxes where the map is at or above threshold * max; lower is better.
 
-    |{p outside : M(p) >= threshold max M}| / |{p outside}|, and 0 where the boxes leave nothing outside.
+    |{p outside : M(p) >= threshold max M}| / |{p outside}|, and 0 if the boxes cover the image.
 
-    Gamed by a map with one bright pixel, or none: read it beside `found`.
+    Gamed by a map with one bright pixel, or none: read it together with `copies_found`.
 
     Args:
       saliency: map `[h w]`, at least 0.
-      boxes: `[m 4]`; those of no area do not count.
+      boxes: `[m 4]`; boxes without area do not count.
       threshold: share of the maximum, in 0..1.
 
-    Raises:
-      TypeError, ValueError: another shape or dtype.
+    Returns:
+      A scalar in 0..1.
 
-    A measure of jaxcam's own, as `found`.
+    Raises:
+      ValueError: the map is not `[h w]`, or the boxes are not `[m 4]`.
+
+    jaxcam's own measure, as `copies_found`.
 
     Example:
       >>> float(spill(jnp.array([[1.0, 0.0, 0.6]]), jnp.array([[0, 0, 1, 1]])))
       0.5
     """
-    bright = _bright(_checked_map(saliency), threshold)
+    bright = bright_pixels(checked_map(saliency, ndim=2), threshold)
     outside = ~inside(boxes, bright.shape).any(0)
-    return _quotient((bright & outside).sum(), outside.sum())
+    return safe_divide(as_floats((bright & outside).sum()), as_floats(outside.sum()))
 
 
-def inside(boxes: jax.Array, shape: Sequence[int]) -> jax.Array:
-    """The pixels whose centre is in each box, `[m 4]` to `[m h w]` bool; that of pixel 0 is at 0.5.
+def inside(boxes: ArrayLike, shape: Sequence[int]) -> jax.Array:
+    """The pixels whose center is in each box, `[m 4]` to `[m h w]` bool; the center of pixel 0 is at 0.5.
+
+    Raises:
+      ValueError: the boxes are not `[m 4]`, or the shape is not `(h, w)`.
 
     Example:
       >>> inside(jnp.array([[0.0, 0.6, 1.0, 3.0]]), (1, 4)).tolist()
       [[[False, True, True, False]]]
     """
-    boxes = _checked_boxes(boxes)
+    boxes = checked_boxes(boxes)
+    if len(shape) != 2:
+        raise ValueError(f"expected a shape (h, w), because boxes are two-dimensional, got {tuple(shape)}")
     rows, columns = (
-        (boxes[:, i, None] <= centres[None]) & (centres[None] < boxes[:, i + 2, None])
-        for i, centres in enumerate(jnp.arange(n, dtype=jnp.float32) + 0.5 for n in shape)
+        (boxes[:, i, None] <= centers[None]) & (centers[None] < boxes[:, i + 2, None])
+        for i, centers in enumerate(jnp.arange(length, dtype=jnp.float32) + 0.5 for length in shape)
     )
     return rows[:, :, None] & columns[:, None, :]
 
 
-def _area(boxes):
+def _box_area(boxes: jax.Array) -> jax.Array:
+    """The area of each box, `[* 4]` to `[*]`."""
     sides = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     return sides[..., 0] * sides[..., 1]
-
-
-def _checked_boxes(boxes):
-    boxes = jnp.asarray(boxes, jnp.float32)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes have shape {boxes.shape}: [m 4] is wanted, row0 column0 row1 column1")
-    return boxes

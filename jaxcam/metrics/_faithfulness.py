@@ -1,4 +1,4 @@
-"""Does the model see what a map shows? What it says of the image that the map masks, and measures made of that.
+"""Does the model use what a map shows? The model's score on the image that the map masks, and measures of that score.
 
 >>> import jax.numpy as jnp
 >>> import jaxcam
@@ -9,24 +9,24 @@
 >>> float(average_drop(Y, Y)), bool(0 <= average_drop(Y, O) <= 1)
 (0.0, True)
 
-Y is the class's probability on the image, O that on the image masked by the map; all ones masks nothing. A masked image
-is one that the model was never trained on: these measure the model on such images as much as the map. Each can be
-gamed, and its docstring says how: print controls beside the methods, all ones and a centre Gaussian among them.
+Y is the probability of the class on the image, and O its probability on the image masked by the map; all ones masks
+nothing. The model was never trained on masked images, so these measures test the model on such images as much as they
+test the map. Each measure can be gamed, and its docstring says how: report controls together with the methods, among
+them all ones and a center Gaussian.
 
-`average_drop`, `increase`, `average_gain`, `win` and `adcc` take arrays of any one shape; the others one image, for
-`jax.vmap`. All are pure functions, finite on any finite input.
+`average_drop`, `increase`, `average_gain`, `win` and `adcc` take arrays of one shape. The others take one image or one
+mask with any number of spatial axes; use `jax.vmap` for several. All are pure functions, finite for finite inputs.
 """
 
 # ruff: noqa: E741  # Y and O are the papers' letters
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxcam._base import checks
-from jaxcam._base.numerics import as_floats
+from jaxcam._base.numerics import as_floats, safe_divide
+from jaxcam._base.types import Baseline, Image, Score, Target
 from jaxcam.cutting import Cut, activations, check_cut, check_target
 from jaxcam.formulas import scores
 from jaxcam.perturbations import as_mask, masked
@@ -34,27 +34,31 @@ from jaxcam.perturbations import as_mask, masked
 
 def masked_score(
     cut: Cut,
-    image: jax.Array,
-    saliency: jax.Array,
-    target: jax.Array | int,
+    image: Image,
+    saliency: ArrayLike,
+    target: Target,
     *,
-    score: Callable[[Any, Any], jax.Array] = scores.probability,
-    baseline: jax.Array | float = 0.0,
+    score: Score = scores.probability,
+    baseline: Baseline = 0.0,
 ) -> jax.Array:
     """The score of the image masked by a map: score(model(masked(image, as_mask(saliency))), target).
 
-    A map of ones masks nothing: with it this is Y, the score of the image, by the same computation.
+    A map of ones masks nothing. With it this is Y, the score of the image, from the same computation.
 
     Args:
       cut: a `Cut`, at any layer: the whole model is run.
       image: one example `[*spatial c]`, floats.
       saliency: map `[*spatial]`, at any resolution.
-      target: the class; None is refused, as the masked image may have another.
-      score: `(outputs, target) -> u`; see `jaxcam.scores`.
-      baseline: as in `masked`.
+      target: the class, or any target that the score takes. None is refused, because the model may predict another
+        class for the masked image.
+      score: `(outputs, target) -> scalar`; see `jaxcam.scores`.
+      baseline: the value of a removed pixel, as in `masked`.
+
+    Returns:
+      A scalar.
 
     Raises:
-      TypeError, ValueError: as `jaxcam.grad_cam_pp` and `masked`; no target.
+      TypeError, ValueError: as `jaxcam.grad_cam_pp` and `masked`; the target is None.
 
     Chattopadhay et al., "Grad-CAM++", WACV 2018, section 4.1: the "explanation map" is the image times the map.
 
@@ -67,14 +71,14 @@ def masked_score(
     """
     check_cut(cut)
     if target is None:
-        raise TypeError("target is None: give the class of the whole image, as the masked one may have another")
+        raise TypeError("expected a target, got None: give the class of the whole image, the masked one may differ")
     image = checks.checked_image(image)
     check_target(cut, image, target, score)
-    _, outputs = activations(cut, masked(image, as_mask(saliency, image.shape[:-1]), baseline=baseline))
+    _, outputs = activations(cut, masked(image, as_mask(jnp.asarray(saliency), image.shape[:-1]), baseline=baseline))
     return score(outputs, target)
 
 
-def average_drop(Y: jax.Array, O: jax.Array) -> jax.Array:
+def average_drop(Y: ArrayLike, O: ArrayLike) -> jax.Array:
     """max(0, Y - O) / Y of each image, in 0..1, and 0 where Y is 0; lower is better.
 
     The paper's Average Drop % is 100 times the mean over images.
@@ -83,7 +87,7 @@ def average_drop(Y: jax.Array, O: jax.Array) -> jax.Array:
 
     Args:
       Y: probability of the class on the image.
-      O: the same on the masked image.
+      O: probability of the class on the masked image.
 
     Chattopadhay et al., "Grad-CAM++", WACV 2018, section 4.1.
 
@@ -92,20 +96,20 @@ def average_drop(Y: jax.Array, O: jax.Array) -> jax.Array:
       [0.75, 0.0, 0.0]
     """
     Y, O = as_floats(Y), as_floats(O)
-    return jnp.where(Y == 0, 0, jax.nn.relu(Y - O) / jnp.where(Y == 0, 1, Y))
+    return safe_divide(jax.nn.relu(Y - O), Y)
 
 
-def increase(Y: jax.Array, O: jax.Array) -> jax.Array:
+def increase(Y: ArrayLike, O: ArrayLike) -> jax.Array:
     """1 where Y < O, else 0; higher is better.
 
     The paper's "% increase in confidence" is 100 times the mean over images.
 
-    Gamed by masking next to nothing: what little changes raises the score about as often as not, however small the
-    rise.
+    Gamed by masking almost nothing: the small change raises the score about half of the time, and the size of the rise
+    does not matter.
 
     Args:
       Y: probability of the class on the image.
-      O: the same on the masked image.
+      O: probability of the class on the masked image.
 
     Chattopadhay et al., "Grad-CAM++", WACV 2018, section 4.1.
 
@@ -117,17 +121,17 @@ def increase(Y: jax.Array, O: jax.Array) -> jax.Array:
     return jnp.where(Y < O, 1, 0).astype(jnp.result_type(Y, O))
 
 
-def average_gain(Y: jax.Array, O: jax.Array) -> jax.Array:
+def average_gain(Y: ArrayLike, O: ArrayLike) -> jax.Array:
     """max(0, O - Y) / (1 - Y) of each image, in 0..1, and 0 where Y is 1; higher is better.
 
-    `average_drop` from the other side: of what could still be gained, the share that is. The paper's Average Gain % is
-    100 times the mean over images.
+    The counterpart of `average_drop`: the share of the possible gain that is gained. The paper's Average Gain % is 100
+    times the mean over images.
 
-    Gamed by a map that is optimised for it: one that masks the image into another that the model is surer of.
+    Gamed by a map that is optimized for it, which turns the image into another one that the model is more certain of.
 
     Args:
       Y: probability of the class on the image.
-      O: the same on the masked image.
+      O: probability of the class on the masked image.
 
     Zhang et al., "Opti-CAM: optimizing saliency maps for interpretability", 2023.
 
@@ -136,20 +140,20 @@ def average_gain(Y: jax.Array, O: jax.Array) -> jax.Array:
       [0.5, 0.0, 0.0]
     """
     Y, O = as_floats(Y), as_floats(O)
-    return jnp.where(Y == 1, 0, jax.nn.relu(O - Y) / jnp.where(Y == 1, 1, 1 - Y))
+    return safe_divide(jax.nn.relu(O - Y), 1 - Y)
 
 
-def win(drop: jax.Array, other_drop: jax.Array) -> jax.Array:
-    """1 where a method's drop is lower than another's, 1/2 where they are equal, else 0; higher is better.
+def win(drop: ArrayLike, other_drop: ArrayLike) -> jax.Array:
+    """1 where a method's drop is lower than another method's, 1/2 where they are equal, else 0; higher is better.
 
-    The paper's Win % is 100 times the mean over images; it does not say what equal drops count. Two drops of 0 are
-    common, as every rise is one, and with halves for both the two methods' shares add up to 1.
+    The paper's Win % is 100 times the mean over images. The paper does not say how to count equal drops. Two drops of
+    0 are common, because every rise is a drop of 0; with halves the shares of the two methods add up to 1.
 
-    Gamed as `average_drop` is; and it depends on the method that one is compared with.
+    Gamed as `average_drop` is. It also depends on the method that the comparison is made with.
 
     Args:
       drop: `average_drop` of the method.
-      other_drop: that of the other, on the same images.
+      other_drop: `average_drop` of the other method, on the same images.
 
     Chattopadhay et al., "Grad-CAM++", WACV 2018, section 4.1.
 
@@ -158,22 +162,24 @@ def win(drop: jax.Array, other_drop: jax.Array) -> jax.Array:
       [1.0, 0.5, 0.0]
     """
     drop, other_drop = as_floats(drop), as_floats(other_drop)
-    return jnp.where(drop < other_drop, 1, jnp.where(drop == other_drop, 0.5, 0)).astype(
-        jnp.result_type(drop, other_drop)
-    )
+    points = jnp.where(drop < other_drop, 1, jnp.where(drop == other_drop, 0.5, 0))
+    return points.astype(jnp.result_type(drop, other_drop))
 
 
-def coherency(mask: jax.Array, mask_of_masked: jax.Array) -> jax.Array:
-    """(pearson + 1) / 2 of the map of the image and that of the masked image, in 0..1; higher is better.
+def coherency(mask: ArrayLike, mask_of_masked: ArrayLike) -> jax.Array:
+    """(pearson + 1) / 2 of the map of the image and the map of the masked image, in 0..1; higher is better.
 
-    A constant has no correlation: 1 if both are the same constant, else 1/2, which is that of maps that have nothing to
-    do with each other.
+    A constant mask has no correlation: the result is 1 if both masks are the same constant, else 1/2, the value of
+    unrelated maps.
 
-    Gamed by a map that does not look at the image: a fixed one has 1.
+    Gamed by a map that does not depend on the image: a fixed map scores 1.
 
     Args:
-      mask: map of the image as a mask `[h w]`; see `as_mask`.
-      mask_of_masked: the same method's map of the image masked by it, and of the same class, as a mask `[h w]`.
+      mask: map of the image as a mask `[*spatial]`; see `as_mask`.
+      mask_of_masked: the same method's map, for the same class, of the image masked by `mask`; as a mask `[*spatial]`.
+
+    Raises:
+      ValueError: the shapes differ.
 
     Poppi et al., "Revisiting the evaluation of class activation mapping for explainability: a novel metric and
     experimental analysis", CVPR workshops 2021.
@@ -185,50 +191,51 @@ def coherency(mask: jax.Array, mask_of_masked: jax.Array) -> jax.Array:
     """
     a, b = as_floats(mask), as_floats(mask_of_masked)
     if a.shape != b.shape:
-        raise ValueError(f"the masks have shapes {a.shape} and {b.shape}: one shape is wanted; see as_mask")
-    constant, same = (a.max() == a.min()) | (b.max() == b.min()), (a == b).all()
+        raise ValueError(f"expected two masks of one shape, got {a.shape} and {b.shape}: see as_mask")
+    is_constant, is_same = (a.max() == a.min()) | (b.max() == b.min()), (a == b).all()
     a, b = a - a.mean(), b - b.mean()
-    # A product of roots: the variances' own product may underflow.
-    spread = jnp.sqrt(jnp.where(constant, 1, (a * a).sum())) * jnp.sqrt(jnp.where(constant, 1, (b * b).sum()))
+    # A product of roots, because the product of the variances may underflow.
+    spread = jnp.sqrt(jnp.where(is_constant, 1, (a * a).sum())) * jnp.sqrt(jnp.where(is_constant, 1, (b * b).sum()))
     pearson = jnp.clip((a * b).sum() / jnp.where(spread == 0, 1, spread), -1, 1)
-    return jnp.where(constant, jnp.where(same, 1, 0.5), (pearson + 1) / 2)
+    return jnp.where(is_constant, jnp.where(is_same, 1, 0.5), (pearson + 1) / 2)
 
 
-def complexity(mask: jax.Array) -> jax.Array:
+def complexity(mask: ArrayLike) -> jax.Array:
     """The mean of a mask, in 0..1; lower is better.
 
-    Gamed by showing nothing: a map of zeros has 0.
+    Gamed by showing nothing: a map of zeros scores 0.
 
     Args:
-      mask: map as a mask `[h w]`; see `as_mask`.
+      mask: map as a mask `[*spatial]`; see `as_mask`.
 
     Poppi et al., "Revisiting the evaluation of class activation mapping for explainability: a novel metric and
-    experimental analysis", CVPR workshops 2021, as the map's L1 norm, here divided by the number of pixels.
+    experimental analysis", CVPR workshops 2021, where it is the map's L1 norm; here it is divided by the number of
+    pixels.
 
     Example:
       >>> float(complexity(jnp.array([[0.0, 1.0], [0.5, 0.5]])))
       0.5
     """
-    # Its distance from 1, so that all ones has 1 and not what rounding leaves of a sum that is divided.
+    # 1 minus the mean distance from 1, so that all ones scores exactly 1; a sum over n would be divided with rounding.
     return 1 - (1 - as_floats(mask)).mean()
 
 
-def adcc(coherency: jax.Array, complexity: jax.Array, average_drop: jax.Array) -> jax.Array:
+def adcc(coherency: ArrayLike, complexity: ArrayLike, average_drop: ArrayLike) -> jax.Array:
     """The harmonic mean 3 / (1/coherency + 1/(1 - complexity) + 1/(1 - drop)), in 0..1; higher is better.
 
-    0 where any of the three terms is, as the harmonic mean's limit: all ones, of complexity 1, has 0.
+    0 where any of the three terms is 0, the limit of the harmonic mean: all ones, of complexity 1, scores 0.
 
-    Gamed by a small fixed spot where objects usually are: coherent, of little complexity, and often enough to keep the
-    class.
+    Gamed by a small fixed spot where objects usually are: it is coherent, of low complexity, and often enough to keep
+    the class.
 
     Args:
       coherency: of each image; see `coherency`.
-      complexity: of its map; see `complexity`.
-      average_drop: of its masked image; see `average_drop`.
+      complexity: of each image's map; see `complexity`.
+      average_drop: of each masked image; see `average_drop`.
 
     Poppi et al., "Revisiting the evaluation of class activation mapping for explainability: a novel metric and
-    experimental analysis", CVPR workshops 2021. The mean of it over images and it of the three means are two numbers:
-    say which.
+    experimental analysis", CVPR workshops 2021. The mean of ADCC over images and the ADCC of the three means are
+    different numbers: report which one it is.
 
     Example:
       >>> adcc(jnp.array([1.0, 1.0]), jnp.array([0.5, 1.0]), jnp.array([0.5, 0.0])).tolist()
@@ -236,5 +243,5 @@ def adcc(coherency: jax.Array, complexity: jax.Array, average_drop: jax.Array) -
     """
     coherency, complexity, average_drop = as_floats(coherency), as_floats(complexity), as_floats(average_drop)
     terms = jnp.stack([coherency, 1 - complexity, 1 - average_drop])
-    zero = (terms <= 0).any(0)
-    return jnp.where(zero, 0, 3 / jnp.where(zero[None], 1, 1 / jnp.where(terms <= 0, 1, terms)).sum(0))
+    has_zero = (terms <= 0).any(0)
+    return jnp.where(has_zero, 0, 3 / jnp.where(has_zero[None], 1, 1 / jnp.where(terms <= 0, 1, terms)).sum(0))

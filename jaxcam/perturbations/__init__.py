@@ -6,3 +6,4 @@ from jaxcam.perturbations._impute import impute as impute
 from jaxcam.perturbations._mask import as_mask as as_mask
 from jaxcam.perturbations._mask import blurred as blurred
 from jaxcam.perturbations._mask import masked as masked
+from jaxcam.perturbations._mask import pixel_ranks as pixel_ranks

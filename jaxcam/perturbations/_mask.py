@@ -1,4 +1,7 @@
-"""TODO."""
+"""A map as a mask, and an image behind a mask: masked, blurred, or removed pixel by pixel in the order of a map.
+
+Images are `[*spatial c]` and maps `[*spatial]`, with any number of spatial axes.
+"""
 
 from collections.abc import Sequence
 
@@ -8,24 +11,29 @@ import numpy as np
 
 from jaxcam._base import checks
 from jaxcam._base.numerics import as_floats
-from jaxcam._base.types import Image
+from jaxcam._base.types import Baseline, Image
 from jaxcam.formulas import maps
 
 
-def as_mask(saliency: jax.Array, shape: Sequence[int]) -> jax.Array:
-    """A map as a mask, in 0..1: resized, then (M - min) / (max - min).
+def as_mask(saliency: Image, shape: Sequence[int]) -> jax.Array:
+    """A map as a mask in 0..1: resized, then (M - min) / (max - min).
 
-    A constant map has no such form: it counts everything alike and gives ones; a map of zeros counts nothing and gives
-    zeros. Constant means up to rounding, so that what resizing leaves of it is not blown up to 0..1. Which comes first
-    matters: here the mask reaches 0 and 1, to rounding, at the image's resolution. torch-cam scales the coarse map and
-    then resizes, and for it a constant map is zeros.
+    A constant map has no such form. It gives ones, because it rates all pixels alike; a map of zeros gives zeros,
+    because it shows nothing. A map counts as constant if its values are equal up to rounding, so that the rounding
+    errors of resizing are not blown up to 0..1.
+
+    The map is resized before it is scaled, so the mask reaches 0 and 1 (up to rounding) at the image's resolution.
+    torch-cam scales the coarse map and then resizes it, and gives zeros for a constant map.
 
     Args:
       saliency: map `[*spatial]`, at any resolution.
-      shape: of the image, `spatial`.
+      shape: the image's `spatial`.
 
     Returns:
-      `[*shape]`, in 0..1.
+      The mask, `[*shape]`, in 0..1.
+
+    Raises:
+      ValueError: the map and the shape have different numbers of axes.
 
     Example:
       >>> as_mask(jnp.array([[1.0, 3.0]]), (1, 4)).tolist(), as_mask(jnp.full([1, 1], 0.3), (1, 2)).tolist()
@@ -33,66 +41,101 @@ def as_mask(saliency: jax.Array, shape: Sequence[int]) -> jax.Array:
     """
     saliency = jnp.asarray(saliency)
     if saliency.ndim != len(shape):
-        raise ValueError(f"saliency has shape {saliency.shape}: {len(shape)} axes are wanted, to become {tuple(shape)}")
+        raise ValueError(f"expected a map with the {len(shape)} axes of {tuple(shape)}, got shape {saliency.shape}")
     resized = maps.resize(as_floats(saliency), shape)
     low, high = resized.min(), resized.max()
-    size = jnp.maximum(abs(low), abs(high))
-    flat = high - low <= 16 * jnp.finfo(resized.dtype).eps * size
-    scaled = jnp.minimum((resized - low) / jnp.where(flat, 1, high - low), 1)  # x * (1 / x) may round to above 1
-    return jnp.where(flat, jnp.where(size > 0, 1, 0).astype(scaled.dtype), scaled)
+    magnitude = jnp.maximum(abs(low), abs(high))
+    is_constant = high - low <= 16 * jnp.finfo(resized.dtype).eps * magnitude
+    # The minimum, because x * (1 / x) may round to a value above 1.
+    scaled = jnp.minimum((resized - low) / jnp.where(is_constant, 1, high - low), 1)
+    return jnp.where(is_constant, jnp.where(magnitude > 0, 1, 0).astype(scaled.dtype), scaled)
 
 
-def masked(image: jax.Array, mask: jax.Array, *, baseline: jax.Array | float = 0.0) -> jax.Array:
-    """The image where the mask is 1, and nothing where it is 0: image * mask + baseline * (1 - mask).
+def masked(image: Image, mask: Image, *, baseline: Baseline = 0.0) -> jax.Array:
+    """The image behind a mask: image * mask + baseline * (1 - mask).
 
     Args:
       image: `[*spatial c]`, floats.
-      mask: `[*spatial]`, in 0..1.
-      baseline: what nothing is for the model, a number, `[c]`, or an image; 0 is black for images in 0..1, and the mean
-        colour for those that are normalised.
+      mask: `[*spatial]`, in 0..1; 1 keeps a pixel and 0 removes it.
+      baseline: the value of a removed pixel: a number, `[c]`, or an image. 0 is black for images in 0..1, and the mean
+        color for normalized images.
+
+    Returns:
+      The masked image, `[*spatial c]`, in the image's dtype.
 
     Raises:
-      TypeError, ValueError: an image that is not floats; another shape of the mask or baseline.
+      TypeError: the image is not floats.
+      ValueError: the mask or the baseline has another shape than the image.
 
     Example:
       >>> masked(jnp.ones([1, 2, 3]), jnp.array([[1.0, 0.5]]), baseline=0.5)[..., 0].tolist()
       [[1.0, 0.75]]
     """
-    image, mask, baseline = checks.checked_image(image), jnp.asarray(mask), jnp.asarray(baseline)
+    image, mask = checks.checked_image(image), jnp.asarray(mask)
     if mask.shape != image.shape[:-1]:
-        raise ValueError(f"mask has shape {mask.shape}: {image.shape[:-1]} is wanted, as the image; see as_mask")
-    if baseline.shape not in ((), image.shape[-1:], image.shape):
-        raise ValueError(
-            f"baseline has shape {baseline.shape}: a number, {image.shape[-1:]} or {image.shape} is wanted"
-        )
+        raise ValueError(f"expected a mask of the image's shape {image.shape[:-1]}, got {mask.shape}: see as_mask")
+    baseline = checks.broadcast_baseline(baseline, image)
     mask = mask.astype(image.dtype)[..., None]
-    return image * mask + jnp.broadcast_to(baseline.astype(image.dtype), image.shape) * (1 - mask)
+    return image * mask + baseline * (1 - mask)
 
 
 def blurred(image: Image, *, size: int = 11, std: float = 5.0) -> jax.Array:
-    """The image under a Gaussian kernel of size x size pixels, `[h w c]`, channel by channel.
+    """The image under a Gaussian kernel of `size` pixels along each spatial axis, `[*spatial c]`, channel by channel.
 
-    At the border the kernel is what lies inside, scaled to a sum of 1. RISE's code has zeros there, the mean colour of
-    its images, which would be a dark frame in others; and its kernel, a Gaussian filter's answer to one pixel inside
-    11 x 11 that reflect, is nearly flat.
+    At the border the kernel is cut off and its remaining part scaled to a sum of 1. RISE's code pads with zeros
+    instead, the mean color of its images, which would be a dark frame in other images. Its kernel is nearly flat: it
+    is the response of a Gaussian filter to one pixel, with reflection at the edges of the 11 x 11 window.
 
     Args:
-      image: `[h w c]`.
-      size: of the kernel, odd.
-      std: of the Gaussian, in pixels.
+      image: `[*spatial c]`, floats, with any number of spatial axes.
+      size: width of the kernel in pixels, odd.
+      std: standard deviation of the Gaussian in pixels.
 
-    Petsiuk et al., "RISE", BMVC 2018, and its code: 11 x 11 and 5.
+    Raises:
+      TypeError: the image is not floats.
+
+    Petsiuk et al., "RISE", BMVC 2018, and its code, for the size 11 and the std 5.
 
     Example:
       >>> bool(jnp.allclose(blurred(jnp.ones([16, 16, 3])), 1))
       True
     """
-    image = jnp.asarray(image)
+    image = checks.checked_image(image)
+    # A Gaussian is a product over the axes, so one matrix along each axis blurs an image of any rank.
+    for axis, length in enumerate(image.shape[:-1]):
+        kernel = _gaussian_matrix(length, size, std).astype(image.dtype)
+        image = jnp.moveaxis(jnp.tensordot(kernel, image, (1, axis), precision="highest"), 0, axis)
+    return image
 
-    def along(length):
-        distance = np.arange(length)[:, None] - np.arange(length)
-        kernel = np.exp(-(distance**2) / (2 * std**2)) * (np.abs(distance) <= size // 2)
-        return jnp.asarray(kernel / kernel.sum(1, keepdims=True), image.dtype)
 
-    h, w, _ = image.shape
-    return jnp.einsum("ih,hwc,jw->ijc", along(h), image, along(w), precision="highest")
+def _gaussian_matrix(length: int, size: int, std: float) -> np.ndarray:
+    """The blur along one axis, `[length length]`; each row sums to 1."""
+    distance = np.arange(length)[:, None] - np.arange(length)
+    kernel = np.exp(-(distance**2) / (2 * std**2)) * (np.abs(distance) <= size // 2)
+    return kernel / kernel.sum(1, keepdims=True)
+
+
+def pixel_ranks(saliency: Image) -> jax.Array:
+    """The rank of each pixel in a map: 0 for the most salient, n - 1 for the least salient of n pixels.
+
+    Pixels with equal values are ranked in a random order, which is the same for every map of that shape. So a constant
+    map gives a random order, and no corner comes first.
+
+    Args:
+      saliency: map `[*spatial]`. NaN counts as the least salient.
+
+    Returns:
+      int32 `[*spatial]`, each of 0 .. n - 1 once.
+
+    Example:
+      >>> pixel_ranks(jnp.array([[0.1, 0.9], [0.5, 0.3]])).tolist()
+      [[3, 0], [1, 2]]
+    """
+    saliency = jnp.asarray(saliency)
+    # NumPy guarantees that the numbers of RandomState never change.
+    shuffled = np.random.RandomState(0).permutation(saliency.size).astype(np.int32)
+    values = saliency.ravel()[shuffled]
+    values = jnp.where(jnp.isnan(values), -jnp.inf, values)
+    sequence = jnp.asarray(shuffled)[jnp.argsort(values, descending=True)]
+    ranks = jnp.arange(saliency.size, dtype=jnp.int32)
+    return jnp.zeros_like(ranks).at[sequence].set(ranks, unique_indices=True).reshape(saliency.shape)

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 import jaxcam
-from jaxcam.metrics import _randomization as randomisation
+from jaxcam import metrics
 
 KEY = jax.random.key(2)
 
@@ -30,17 +30,32 @@ def spearman(a, b):
 def test_rank_correlation(levels):
     rng = np.random.default_rng(levels)
     a, b = rng.integers(levels, size=(2, 5, 12)).astype(np.float32)
-    found = jax.jit(randomisation.rank_correlation)(a, a + b)
-    assert float(found) == pytest.approx(spearman(a.ravel(), (a + b).ravel()), abs=1e-6)
+    correlation = jax.jit(metrics.rank_correlation)(a, a + b)
+    assert float(correlation) == pytest.approx(spearman(a.ravel(), (a + b).ravel()), abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(60,), (3, 4, 5)], ids=str)
+def test_rank_correlation_of_any_rank_and_under_vmap(shape):
+    a, b = np.random.default_rng(0).integers(9, size=(2, 2, *shape)).astype(np.float32)
+    expected = [spearman(x.ravel(), y.ravel()) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(jax.vmap(metrics.rank_correlation)(a, b), expected, atol=1e-6)
+
+
+def test_rank_correlation_of_nan_is_nan():
+    assert np.isnan(metrics.rank_correlation(jnp.array([1.0, jnp.nan, 3.0]), jnp.arange(3.0)))
+
+
+def test_the_names_of_earlier_versions():
+    assert metrics.model_randomisation is metrics.model_randomization and metrics.randomised is metrics.randomized
 
 
 def test_rank_correlation_at_its_ends():
     a, constant = jnp.linspace(0, 1, 50176).reshape(224, 224), jnp.ones([224, 224])
-    assert float(randomisation.rank_correlation(a, jnp.exp(a))) == pytest.approx(1)
-    assert float(randomisation.rank_correlation(a, -a)) == pytest.approx(-1)
-    assert randomisation.rank_correlation(a, constant) == randomisation.rank_correlation(constant, constant) == 0
-    with pytest.raises(ValueError, match=r"shapes \(224, 224\) and \(3,\): one shape"):
-        randomisation.rank_correlation(a, jnp.ones(3))
+    assert float(metrics.rank_correlation(a, jnp.exp(a))) == pytest.approx(1)
+    assert float(metrics.rank_correlation(a, -a)) == pytest.approx(-1)
+    assert metrics.rank_correlation(a, constant) == metrics.rank_correlation(constant, constant) == 0
+    with pytest.raises(ValueError, match=r"expected two arrays of one shape, got \(224, 224\) and \(3,\)"):
+        metrics.rank_correlation(a, jnp.ones(3))
 
 
 class Branches(nnx.Module):
@@ -58,11 +73,11 @@ class Branches(nnx.Module):
 
 def test_the_order_of_modules():
     cut = jaxcam.cut(Branches(nnx.Rngs(0)), "c")
-    assert randomisation.layers_from_the_top(cut, jnp.ones([4, 4, 2])) == ("a", "b", "c")
+    assert metrics.layers_from_the_top(cut, jnp.ones([4, 4, 2])) == ("a", "b", "c")
 
 
 def test_the_order_of_modules_of_vgg(cut, image):
-    assert randomisation.layers_from_the_top(cut, image) == (
+    assert metrics.layers_from_the_top(cut, image) == (
         "predictions", "fc2", "fc1", "block3_conv2", "block3_conv1", "block2_conv2", "block2_conv1", "block1_conv2",
         "block1_conv1",
     )  # fmt: skip
@@ -71,11 +86,11 @@ def test_the_order_of_modules_of_vgg(cut, image):
 def test_a_parameter_in_no_module_is_by_itself():
     params = {"V": jnp.ones([2, 3]), "W": jnp.ones([3, 2]), "steps": jnp.int32(4)}
     cut = jaxcam.Cut(params, lambda p, x: jax.nn.relu(x @ p["W"]), lambda p, A, x: A.mean((0, 1)) @ p["V"])
-    assert randomisation.layers_from_the_top(cut, jnp.ones([4, 4, 3])) == ("V", "W")
+    assert metrics.layers_from_the_top(cut, jnp.ones([4, 4, 3])) == ("V", "W")
 
 
-def test_randomised(cut):
-    shuffled = randomisation.randomised(cut, ["fc2", "block1_conv1"], KEY)
+def test_randomized(cut):
+    shuffled = metrics.randomized(cut, ["fc2", "block1_conv1"], KEY)
     changed = set()
     before, after = (jax.tree_util.tree_leaves_with_path(each.params) for each in (cut, shuffled))
     for (path, old), (_, new) in zip(before, after, strict=True):
@@ -83,10 +98,10 @@ def test_randomised(cut):
         if not np.array_equal(old, new):
             changed.add(path[0].key)
     assert changed == {"fc2", "block1_conv1"}
-    alone = randomisation.randomised(cut, ["fc2"], KEY)
+    alone = metrics.randomized(cut, ["fc2"], KEY)
     np.testing.assert_array_equal(alone.params["fc2"]["kernel"][...], shuffled.params["fc2"]["kernel"][...])
-    with pytest.raises(ValueError, match="no parameters in 'fc9': choose of block1_conv1"):
-        randomisation.randomised(cut, ["fc9"], KEY)
+    with pytest.raises(ValueError, match="expected modules with parameters, got 'fc9': choose from block1_conv1"):
+        metrics.randomized(cut, ["fc9"], KEY)
 
 
 def toy():
@@ -100,7 +115,7 @@ def toy():
 
 
 @pytest.mark.parametrize("order", ["cascading", "independent"])
-def test_model_randomisation(order):
+def test_model_randomization(order):
     """Against shuffles that are made one by one, with the class of the model as it is."""
     cut, image = toy()
     seen = []
@@ -109,37 +124,37 @@ def test_model_randomisation(order):
         seen.append((cut, target))
         return jaxcam.grad_cam(cut, image, target)
 
-    found = randomisation.model_randomisation(method, cut, image, None, KEY, order=order)
-    assert list(found) == ["V", "W"]
+    similarities = metrics.model_randomization(method, cut, image, None, KEY, order=order)
+    assert list(similarities) == ["V", "W"]
     assert [int(target) for _, target in seen] == [
         int(cut.head(cut.params, cut.features(cut.params, image), image).argmax())
     ] * 3
     whole, (top, _), (below, target) = seen[0][0], *seen[1:]
     same = [[np.array_equal(c.params[n]["kernel"], whole.params[n]["kernel"]) for n in "VW"] for c in (top, below)]
     assert same == [[False, True], [order == "independent", False]]
-    wanted = spearman(*(np.asarray(jaxcam.grad_cam(c, image, target)).ravel() for c in (whole, below)))
-    assert float(found["W"]) == pytest.approx(wanted, abs=1e-5)
+    expected = spearman(*(np.asarray(jaxcam.grad_cam(c, image, target)).ravel() for c in (whole, below)))
+    assert float(similarities["W"]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_what_ignores_the_model_does_not_pass():
     cut, image = toy()
     edges = lambda cut, image, target: jnp.abs(jnp.diff(image.sum(-1)))
-    found = randomisation.model_randomisation(edges, cut, image, 0, KEY)
-    np.testing.assert_allclose(list(found.values()), 1, rtol=1e-6)
+    similarities = metrics.model_randomization(edges, cut, image, 0, KEY)
+    np.testing.assert_allclose(list(similarities.values()), 1, rtol=1e-6)
 
 
 def test_the_methods_noise_is_the_same_for_all_maps():
     cut, image = toy()
     noise_alone = lambda cut, image, target, key: jax.random.normal(key, [6, 6])
-    found = randomisation.model_randomisation(noise_alone, cut, image, 0, KEY)
-    np.testing.assert_allclose(list(found.values()), 1, rtol=1e-6)
+    similarities = metrics.model_randomization(noise_alone, cut, image, 0, KEY)
+    np.testing.assert_allclose(list(similarities.values()), 1, rtol=1e-6)
     smooth = functools.partial(jaxcam.smooth_grad_cam_pp, n_samples=2, std=0.1)
-    assert set(randomisation.model_randomisation(smooth, cut, image, 0, KEY)) == {"V", "W"}
+    assert set(metrics.model_randomization(smooth, cut, image, 0, KEY)) == {"V", "W"}
 
 
 def test_what_does_not_fit():
     cut, image = toy()
-    with pytest.raises(ValueError, match="a key is needed"):
-        randomisation.model_randomisation(jaxcam.grad_cam, cut, image, 0)
-    with pytest.raises(ValueError, match="order is 'down': it must be 'cascading' or 'independent'"):
-        randomisation.model_randomisation(jaxcam.grad_cam, cut, image, 0, KEY, order="down")
+    with pytest.raises(ValueError, match="expected a key for the shuffles"):
+        metrics.model_randomization(jaxcam.grad_cam, cut, image, 0)
+    with pytest.raises(ValueError, match="expected order to be 'cascading' or 'independent', got 'down'"):
+        metrics.model_randomization(jaxcam.grad_cam, cut, image, 0, KEY, order="down")

@@ -1,16 +1,16 @@
-"""Faithfulness and localisation beside torch-cam's and Quantus' metrics, run for real on the same maps.
+"""Faithfulness and localization against the metrics of torch-cam and Quantus, which run on the same maps.
 
 Differences of definition, each measured here:
 
-- torch-cam scales the coarse map to 0..1 and then resizes it; jaxcam scales what it has resized. To torch-cam a
-  constant map is zeros, which masks the whole image; to jaxcam it is ones. torch-cam divides by Y + 1e-7.
-- With the softmax that the drop needs, torch-cam's metric also takes the map of the probability, not of the logit.
-  Where the softmax is saturated that is tiny, and the 1e-8 that torch-cam adds to what it divides by dims the mask: the
-  peak of one of the maps here is 0.52.
-- Quantus' pointing game counts a hit where any of several largest pixels is on the object, so that a map of ones
-  always hits, and an empty object as a hit, its NaN having become True; jaxcam gives the share, and 0.
-- Quantus' rank accuracy r takes the n largest in the order of argsort, which settles ties; jaxcam shares them. Its mass
-  accuracy of a map of zeros, and both of an empty object, are NaN; jaxcam's are 0.
+- torch-cam scales the coarse map to 0..1 and then resizes it; jaxcam resizes and then scales. A constant map is zeros
+  to torch-cam, which masks the whole image, and ones to jaxcam. torch-cam divides by Y + 1e-7.
+- The drop needs a softmax, and with it torch-cam's metric also makes the map of the probability, not of the logit. The
+  map is tiny where the softmax is saturated, and then the 1e-8 that torch-cam adds to the denominator dims the mask:
+  the peak of one of the maps here is 0.52.
+- Quantus' pointing game counts a hit if any of several largest pixels is on the object, so a map of ones always hits.
+  It counts an empty object as a hit, because NaN becomes True. jaxcam returns the share, and 0.
+- Quantus' rank accuracy r takes the n largest pixels in the order of argsort, which breaks ties; jaxcam shares them.
+  Its mass accuracy is NaN for a map of zeros, and both are NaN for an empty object; jaxcam returns 0.
 """
 
 import contextlib
@@ -22,8 +22,7 @@ import numpy as np
 import pytest
 
 import jaxcam
-from jaxcam import metrics as faithfulness
-from jaxcam import metrics as localisation
+from jaxcam import metrics
 
 pytestmark = [
     pytest.mark.peers,
@@ -33,7 +32,7 @@ pytestmark = [
 ]
 
 CANVASES = range(3)
-score_of = jax.jit(faithfulness.masked_score)
+score_of = jax.jit(metrics.masked_score)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def torch_digits(digits):
 
 
 class Given:
-    """What torch-cam's metric needs of an extractor, for maps that are there already."""
+    """The part of an extractor that torch-cam's metric needs, with given maps."""
 
     def __init__(self, model, maps):
         self.model, self.maps = model, maps
@@ -68,9 +67,9 @@ def ours(cut, maps, targets):
     drops, increases = [], []
     for i, saliency, target in zip(CANVASES, maps, targets, strict=True):
         image, _ = jaxcam.pretrained.digits_canvas(i)
-        Y, O = (score_of(cut, image, each, target) for each in (jnp.ones([1, 1]), saliency))  # noqa: E741
-        drops.append(faithfulness.average_drop(Y, O))
-        increases.append(faithfulness.increase(Y, O))
+        Y, O = (score_of(cut, image, mask, target) for mask in (jnp.ones([1, 1]), saliency))  # noqa: E741
+        drops.append(metrics.average_drop(Y, O))
+        increases.append(metrics.increase(Y, O))
     return {"avg_drop": np.mean(drops), "conf_increase": np.mean(increases)}
 
 
@@ -98,20 +97,20 @@ def test_torch_cams_average_drop_and_increase(name, cut, torch_digits):
         method = jaxcam.grad_cam if name == "grad_cam" else jaxcam.grad_cam_pp
         saliency = np.asarray(method(cut, jaxcam.pretrained.digits_canvas(i)[0], target))
         maps.append(saliency.max() - saliency if name == "inverted" else saliency)
-    masks = np.stack([faithfulness.as_mask(each, (64, 64)) for each in maps])
-    wanted = theirs(Given(network, torch.from_numpy(masks)), inputs, targets)
-    found = ours(cut, maps, targets)
-    print(f"\n{name}: {found}, torch-cam {wanted}")
-    assert wanted["conf_increase"] > 0 if name == "random, another class" else wanted["avg_drop"] > 0.1
-    np.testing.assert_allclose(found["avg_drop"], wanted["avg_drop"], atol=1e-4)
-    assert found["conf_increase"] == pytest.approx(wanted["conf_increase"])
+    masks = np.stack([metrics.as_mask(saliency, (64, 64)) for saliency in maps])
+    expected = theirs(Given(network, torch.from_numpy(masks)), inputs, targets)
+    summary = ours(cut, maps, targets)
+    print(f"\n{name}: {summary}, torch-cam {expected}")
+    assert expected["conf_increase"] > 0 if name == "random, another class" else expected["avg_drop"] > 0.1
+    np.testing.assert_allclose(summary["avg_drop"], expected["avg_drop"], atol=1e-4)
+    assert summary["conf_increase"] == pytest.approx(expected["conf_increase"])
 
 
 def test_torch_cam_scales_before_it_resizes(cut, torch_digits):
     methods = pytest.importorskip("torchcam.methods")
     network, inputs, targets = torch_digits
     with methods.GradCAM(network, "block3_conv2") as extractor:
-        wanted = theirs(extractor, inputs, targets)
+        expected = theirs(extractor, inputs, targets)
     images = [jaxcam.pretrained.digits_canvas(i)[0] for i in CANVASES]
     options = {"score": jaxcam.scores.probability}
     maps = [jaxcam.grad_cam(cut, image, target, **options) for image, target in zip(images, targets, strict=True)]
@@ -121,18 +120,20 @@ def test_torch_cam_scales_before_it_resizes(cut, torch_digits):
         above = saliency - saliency.min()
         mask = jaxcam.resize(above / (above.max() + 1e-8), (64, 64))
         assert mask.max() < 1  # the peak of the coarse map is between pixels
-        O = jax.nn.softmax(_outputs(cut, faithfulness.masked(image, mask)))[target]  # noqa: E741
-        drops.append(faithfulness.average_drop(Y, O))
-    print(f"\nscaled first {np.mean(drops)}, resized first {ours(cut, maps, targets)['avg_drop']}, torch-cam {wanted}")
-    np.testing.assert_allclose(np.mean(drops), wanted["avg_drop"], atol=1e-4)
-    assert abs(ours(cut, maps, targets)["avg_drop"] - wanted["avg_drop"]) > 1e-3
+        O = jax.nn.softmax(_outputs(cut, metrics.masked(image, mask)))[target]  # noqa: E741
+        drops.append(metrics.average_drop(Y, O))
+    print(
+        f"\nscaled first {np.mean(drops)}, resized first {ours(cut, maps, targets)['avg_drop']}, torch-cam {expected}"
+    )
+    np.testing.assert_allclose(np.mean(drops), expected["avg_drop"], atol=1e-4)
+    assert abs(ours(cut, maps, targets)["avg_drop"] - expected["avg_drop"]) > 1e-3
 
 
 def test_a_constant_map_is_zeros_to_torch_cam():
     torch = pytest.importorskip("torch")
     methods = pytest.importorskip("torchcam.methods")
     assert methods.GradCAM._normalize(torch.ones(1, 4, 4)).max() == 0
-    assert faithfulness.as_mask(np.ones((4, 4), np.float32), (4, 4)).min() == 1
+    assert metrics.as_mask(np.ones((4, 4), np.float32), (4, 4)).min() == 1
 
 
 @jax.jit
@@ -169,43 +170,43 @@ def of_quantus(metric, maps, masks):
 def test_quantus_pointing_game(quantus):
     maps, masks = examples()
     game = quantus.PointingGame(abs=False, normalise=False, disable_warnings=True)
-    found = jax.vmap(localisation.pointing_game)(maps, masks)
-    assert 0 < found.mean() < 1
-    np.testing.assert_array_equal(np.asarray(of_quantus(game, maps, masks), float), found)
+    hits = jax.vmap(metrics.pointing_game)(maps, masks)
+    assert 0 < hits.mean() < 1
+    np.testing.assert_array_equal(np.asarray(of_quantus(game, maps, masks), float), hits)
 
     tied, _ = examples(ties=True)
-    shares = jax.vmap(localisation.pointing_game)(tied, masks)
+    shares = jax.vmap(metrics.pointing_game)(tied, masks)
     np.testing.assert_array_equal(np.asarray(of_quantus(game, tied, masks), float), shares > 0)
     assert ((shares > 0) & (shares < 1)).any()
 
     nothing = np.zeros_like(masks)
     assert all(of_quantus(game, maps, nothing))
-    assert not jax.vmap(localisation.pointing_game)(maps, nothing).any()
+    assert not jax.vmap(metrics.pointing_game)(maps, nothing).any()
 
 
 def test_quantus_mass_accuracy_is_energy(quantus):
     metric = quantus.RelevanceMassAccuracy(abs=False, normalise=False, disable_warnings=True)
     for ties in (False, True):
         maps, masks = examples(ties=ties)
-        wanted = of_quantus(metric, maps, masks)
-        np.testing.assert_allclose(jax.vmap(localisation.energy)(maps, masks), wanted, rtol=1e-5)
+        expected = of_quantus(metric, maps, masks)
+        np.testing.assert_allclose(jax.vmap(metrics.energy)(maps, masks), expected, rtol=1e-5)
     one_of_zeros = maps * (np.arange(6) != 2)[:, None, None].astype(np.float32)  # a batch of only zeros is refused
     with np.errstate(invalid="ignore"):
         assert np.isnan(of_quantus(metric, one_of_zeros, masks)).nonzero()[0].tolist() == [2]
         assert np.isnan(of_quantus(metric, maps, np.zeros_like(masks))).all()
-    assert jax.vmap(localisation.energy)(one_of_zeros, masks)[2] == 0
-    assert not jax.vmap(localisation.energy)(maps, np.zeros_like(masks)).any()
+    assert jax.vmap(metrics.energy)(one_of_zeros, masks)[2] == 0
+    assert not jax.vmap(metrics.energy)(maps, np.zeros_like(masks)).any()
 
 
 def test_quantus_rank_accuracy_gives_the_iou(quantus):
     maps, masks = examples()
     metric = quantus.RelevanceRankAccuracy(abs=False, normalise=False, disable_warnings=True)
     r = np.asarray(of_quantus(metric, maps, masks))
-    np.testing.assert_allclose(jax.vmap(localisation.mask_iou)(maps, masks), r / (2 - r), rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(metrics.mask_iou)(maps, masks), r / (2 - r), rtol=1e-5)
 
     tied, _ = examples(ties=True)
     r = np.asarray(of_quantus(metric, tied, masks))
-    assert (abs(jax.vmap(localisation.mask_iou)(tied, masks) - r / (2 - r)) > 1e-3).any()
+    assert (abs(jax.vmap(metrics.mask_iou)(tied, masks) - r / (2 - r)) > 1e-3).any()
     with np.errstate(invalid="ignore"):
         assert np.isnan(of_quantus(metric, maps, np.zeros_like(masks))).all()
-    assert not jax.vmap(localisation.mask_iou)(maps, np.zeros_like(masks)).any()
+    assert not jax.vmap(metrics.mask_iou)(maps, np.zeros_like(masks)).any()

@@ -1,4 +1,4 @@
-"""Curves beside xplique's, and ROAD's imputation beside pytorch-grad-cam's and quantus', run for real.
+"""Curves against xplique's, and ROAD's imputation against pytorch-grad-cam's and Quantus', which run here.
 
 xplique runs in an interpreter that has TensorFlow, JAXCAM_TENSORFLOW_PYTHON, on the same network, image and map.
 """
@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 import jaxcam
-from jaxcam.metrics import _removal
-from jaxcam.perturbations import _impute as imputation
-from jaxcam.perturbations import _mask
+from jaxcam import metrics
+from jaxcam.perturbations import blurred, impute
 from tests.peers import libraries as peers
 
 pytestmark = [
@@ -26,12 +25,12 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def saliency(image):
-    """Without equal values, whose order is each library's own."""
+    """A map without ties, which each library breaks in its own way."""
     return np.random.default_rng(0).permutation(image[..., 0].size).reshape(image.shape[:2]).astype(np.float32)
 
 
 def test_xplique(tmp_path, digits, cut, image, saliency):
-    """Deletion and insertion are its curves and areas; its insertion starts from black unless it is told otherwise."""
+    """Deletion and insertion are its curves and areas; its insertion starts from black by default."""
     before, after = tmp_path / "in.npz", tmp_path / "out.npz"
     weights = {
         f"{name}/{part}": np.asarray(getattr(getattr(digits, name), part).get_value(), image.dtype)
@@ -39,10 +38,10 @@ def test_xplique(tmp_path, digits, cut, image, saliency):
         if not name.endswith("pool")
         for part in ("kernel", "bias")
     }
-    blurred = np.asarray(_mask.blurred(image))
+    blurred_image = np.asarray(blurred(image))
     np.savez(
         before, image=image, targets=[3], explain=["deletion", "insertion", "insertion of blurred"],
-        layers=digits.layers, saliency=saliency, blurred=blurred, steps=7, **weights,
+        layers=digits.layers, saliency=saliency, blurred=blurred_image, steps=7, **weights,
     )  # fmt: skip
     script = pathlib.Path(__file__).with_name("tensorflow_side.py")
     python = peers.tensorflow_python()
@@ -51,16 +50,16 @@ def test_xplique(tmp_path, digits, cut, image, saliency):
     if done.returncode == 3:
         pytest.skip(f"xplique does not run in {python}: {done.stdout.strip()}; JAXCAM_TENSORFLOW_PYTHON names another")
     assert done.returncode == 0, done.stderr[-3000:]
-    found = {
-        "deletion": _removal.deletion(cut, image, saliency, 3, steps=7),
-        "insertion": _removal.insertion(cut, image, saliency, 3, steps=7, baseline=0.0),
-        "insertion of blurred": _removal.insertion(cut, image, saliency, 3, steps=7),
+    curves = {
+        "deletion": metrics.deletion(cut, image, saliency, 3, steps=7),
+        "insertion": metrics.insertion(cut, image, saliency, 3, steps=7, baseline=0.0),
+        "insertion of blurred": metrics.insertion(cut, image, saliency, 3, steps=7),
     }
     with np.load(after) as arrays:
-        for name, (*curve, area) in ((name, wanted[0]) for name, wanted in arrays.items()):
+        for name, (*curve, area) in ((name, array[0]) for name, array in arrays.items()):
             assert np.ptp(curve) > 0.1, "a flat curve shows nothing"
-            np.testing.assert_allclose(found[name], curve, atol=1e-5)
-            assert float(_removal.area(found[name])) == pytest.approx(area, abs=1e-5)
+            np.testing.assert_allclose(curves[name], curve, atol=1e-5)
+            assert float(metrics.area(curves[name])) == pytest.approx(area, abs=1e-5)
 
 
 def masks(saliency):
@@ -74,11 +73,11 @@ def test_road_of_pytorch_grad_cam(image, saliency):
     from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 
     theirs = NoisyLinearImputer(noise=0.0)
-    for gone in masks(saliency):
-        channels, kept = torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(~gone).float()
-        wanted = theirs(channels, kept).numpy().transpose(1, 2, 0)
-        found = imputation.impute(image, gone, jax.random.key(0), noise=0.0)
-        assert np.abs(found - wanted).max() < 1e-3 * np.ptp(image)
+    for removed in masks(saliency):
+        channels, kept = torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(~removed).float()
+        expected = theirs(channels, kept).numpy().transpose(1, 2, 0)
+        filled = impute(image, removed, jax.random.key(0), noise=0.0)
+        assert np.abs(filled - expected).max() < 1e-3 * np.ptp(image)
 
 
 def test_road_combined_of_pytorch_grad_cam(digits, cut, image, saliency):
@@ -93,19 +92,21 @@ def test_road_combined_of_pytorch_grad_cam(digits, cut, image, saliency):
     torch.manual_seed(0)
     scaled = saliency / saliency.max()
     targets = [ClassifierOutputSoftmaxTarget(3)]
-    wanted = ROADCombined([40, 60, 80])(images(image[None]), scaled[None], targets, torch_vgg(digits))[0]
-    found = [
-        _removal.road(cut, image, scaled, 3, jax.random.key(0), shares=(0.6, 0.4, 0.2), first=first)
-        for first in _removal.FIRST
+    expected = ROADCombined([40, 60, 80])(images(image[None]), scaled[None], targets, torch_vgg(digits))[0]
+    curves = [
+        metrics.road(cut, image, scaled, 3, jax.random.key(0), shares=(0.6, 0.4, 0.2), first=first)
+        for first in ("most", "least")
     ]
-    assert float(_removal.road_combined(*found)) == pytest.approx(wanted, abs=0.02)  # their noise is their own
+    assert float(metrics.road_combined(*curves)) == pytest.approx(
+        expected, abs=0.02
+    )  # each library draws its own noise
 
 
 def test_road_of_quantus(image, saliency):
-    """Its neighbours beyond the left and right border are told apart from those in the row above or below."""
+    """Quantus keeps neighbors beyond the left and right border apart from pixels of the row above or below."""
     functions = pytest.importorskip("quantus.functions.perturb_func")
-    for gone in masks(saliency):
-        indices = np.flatnonzero(gone)
-        wanted = functions.noisy_linear_imputation(image.transpose(2, 0, 1).copy(), indices, noise=0.0)
-        found = imputation.impute(image, gone, jax.random.key(0), noise=0.0)
-        assert np.abs(found - wanted.transpose(1, 2, 0)).max() < 1e-3 * np.ptp(image)
+    for removed in masks(saliency):
+        indices = np.flatnonzero(removed)
+        expected = functions.noisy_linear_imputation(image.transpose(2, 0, 1).copy(), indices, noise=0.0)
+        filled = impute(image, removed, jax.random.key(0), noise=0.0)
+        assert np.abs(filled - expected.transpose(1, 2, 0)).max() < 1e-3 * np.ptp(image)
