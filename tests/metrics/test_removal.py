@@ -73,13 +73,13 @@ def test_known_ends_are_taken_as_they_are():
     assert (float(curve[0]), float(curve[-1]), curve.shape) == (7, 9, (3,))
 
 
-def test_a_target_may_be_any_pytree():
+def test_a_target_may_be_any_pytree_where_the_outputs_are_one():
     (cut, weights), (image, saliency) = linear_cut(), case()
-    score = lambda outputs, target: outputs[target["for"]] - outputs[target["against"]]
-    curve = deletion(cut, image, saliency, {"for": 2, "against": 0}, steps=3, score=score)
-    expected = [
-        ((weights[2] - weights[0]) * without_pixels(image, saliency, count, 0.0)).sum() for count in (0, 10, 20, 30)
-    ]
+    structured = jaxcam.Cut(cut.params, cut.features, lambda p, A, x: {"logits": cut.head(p, A, x)})
+    score = lambda outputs, target: outputs["logits"][target["for"]] - outputs["logits"][target["against"]]
+    curve = deletion(structured, image, saliency, {"for": 2, "against": 0}, steps=3, score=score)
+    counts = (0, 10, 20, 30)
+    expected = [((weights[2] - weights[0]) * without_pixels(image, saliency, n, 0.0)).sum() for n in counts]
     np.testing.assert_allclose(curve, expected, rtol=1e-4, atol=1e-5)
 
 
