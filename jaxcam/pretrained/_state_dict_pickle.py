@@ -140,7 +140,7 @@ def read_pickle(stream: BinaryIO | mmap.mmap) -> tuple[Any, dict[str, _Storage]]
                 stack.append((storage, start))
             case "REDUCE":
                 arguments, called = stack.pop(), stack.pop()
-                stack.append(_called(called, _expect(arguments, tuple)))
+                stack.append(_call_result(called, _expect(arguments, tuple)))
             case "BUILD":
                 # The `_metadata` of a state dict, an attribute: not needed, so not set.
                 stack.pop()
@@ -193,7 +193,7 @@ def _announced_storage(identity):
     return _Storage(_expect(key, str), STORAGES[kind.name], _natural_number(count)), start
 
 
-def _called(called, arguments):
+def _call_result(called, arguments):
     """What a call makes: a dict, or the description of a tensor. There are no other calls."""
     match called, arguments:
         case _Global("collections.OrderedDict"), ():
