@@ -26,11 +26,11 @@ def test_a_file_of_class_names(tmp_path):
     path.write_text("Katze\nHündin \n", encoding="utf-8")
     assert pretrained.class_names(path) == ("Katze", "Hündin")
     path.write_text("cat\n\ndog\n")
-    assert refusal(pretrained.class_names, path).endswith("classes.txt: line 2 is empty: a class name is wanted")
+    assert refusal(pretrained.class_names, path).endswith("classes.txt: expected a class name in line 2, got an empty line")
     path.write_text("")
-    assert refusal(pretrained.class_names, path).endswith("classes.txt: empty: class names are wanted, one a line")
+    assert refusal(pretrained.class_names, path).endswith("classes.txt: expected class names, got an empty file")
     path.write_bytes(b"\xff\xfe")
-    assert "not a text file of class names" in refusal(pretrained.class_names, path)
+    assert "expected a text file with one class name per line" in refusal(pretrained.class_names, path)
     with pytest.raises(FileNotFoundError):
         pretrained.class_names(tmp_path / "nowhere")
 
