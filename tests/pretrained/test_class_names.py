@@ -26,7 +26,8 @@ def test_a_file_of_class_names(tmp_path):
     path.write_text("Katze\nHündin \n", encoding="utf-8")
     assert pretrained.class_names(path) == ("Katze", "Hündin")
     path.write_text("cat\n\ndog\n")
-    assert refusal(pretrained.class_names, path).endswith("classes.txt: expected a class name in line 2, got an empty line")
+    message = "classes.txt: expected a class name in line 2, got an empty line"
+    assert refusal(pretrained.class_names, path).endswith(message)
     path.write_text("")
     assert refusal(pretrained.class_names, path).endswith("classes.txt: expected class names, got an empty file")
     path.write_bytes(b"\xff\xfe")
