@@ -1,4 +1,4 @@
-"""Which map is better, measured: methods and controls on labelled images, with paired confidence intervals.
+"""Which map is better: methods and controls measured on labeled images, with paired confidence intervals.
 
     >>> import jaxcam
     >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
@@ -10,7 +10,7 @@
     >>> found.estimates()["all ones"]["average_drop"].mean
     0.0
 
-`print(found)` shows the tables. The controls are always in them: a figure says nothing without them.
+`print(found)` shows the tables. The controls are always in them, because a figure means nothing without them.
 """
 
 import logging
@@ -64,45 +64,44 @@ def evaluate(
     memory: float | None = None,
     mesh: Mesh | None = None,
 ) -> Evaluation:
-    """Methods and controls on labelled images: each image's figures, their means, and what may be said of them.
+    """Measures methods and controls on labeled images: figures for each image, and their means with intervals.
 
-    The controls, all ones, a center Gaussian, random, the mean activation and Grad-CAM+, are always in the tables. Maps
-    of an image that are the same to 1e-6 of their maximum are measured once. An image that fails (a file that
-    cannot be read, a label out of range, a mask of another size, a map that is not finite) gets one line on the
-    logger "jaxcam", and the others go on.
+    The controls (all ones, a center Gaussian, random, the mean activation and Grad-CAM+) are always in the tables. Maps
+    of an image that are equal to 1e-6 of their maximum are measured once. An image that fails (a file that cannot be
+    read, a label out of range, a mask of another size, a map that is not finite) gets one line on the logger "jaxcam",
+    and the others go on.
 
     Args:
       cut: a `Cut` whose outputs are `[classes]`.
-      examples: `jaxcam.Example`s, as `jaxcam.datasets` lists them; any iterable, read once.
+      examples: `jaxcam.Example`s, such as `jaxcam.datasets` lists; any iterable, which is read once.
       methods: by name, functions `(cut, image, target, [key]) -> [h' w']`, options bound by `functools.partial`; or a
-        sequence of functions, which are named as they are called.
+        sequence of functions, which go by their own names.
       metrics: names of `jaxcam.evaluation.METRICS`, your own functions `(cut, case, saliency) -> {column: value}`, or
         `jaxcam.evaluation.Metric`s, which also say what a metric needs and how its columns are shown. Options are bound
-        by `functools.partial` and are part of the columns' keys: "pointing, tolerance 15". All of those names by
-        default. A metric that needs a mask or boxes is measured on images that have them.
-      key: what is random is drawn from it; `jax.random.key(0)` where absent. What is drawn for an image depends on its
-        pixels, and not on its place among the others.
-      target: the class that is explained: "predicted", or the "label"; an image whose label is not predicted is then
-        counted apart.
-      score: `(outputs, target) -> scalar`, of the whole and of the masked image: softmax's probability where absent.
-      reference: the method that the others are compared with; where absent "Grad-CAM" if there is one of that name, or
-        else the first.
+        by `functools.partial` and are part of the columns' keys: "pointing, tolerance 15". Defaults to all of those
+        names. A metric that needs a mask or boxes is measured on images that have them.
+      key: the source of all random numbers; defaults to `jax.random.key(0)`. The numbers for an image depend on its
+        pixels, not on its place among the others.
+      target: the explained class: "predicted" or "label". Images whose label is not predicted are then counted apart.
+      score: `(outputs, target) -> scalar`, of the whole and of the masked image; defaults to softmax's probability.
+      reference: the method that the others are compared with; defaults to "Grad-CAM" if that is one of the names, and
+        to the first method otherwise.
       load: from an element of `examples` to an `Example` of arrays of the model's size, such as
-        `functools.partial(jaxcam.datasets.load, shape=(224, 224))`; where absent they are that already.
+        `functools.partial(jaxcam.datasets.load, shape=(224, 224))`. By default the elements are such examples.
       out: a folder for the figures of each image, `images/NAME.json`, and for `run.json`, which describes the run. The
-        same call goes on with what is missing; methods and metrics may be added, and those that are there are not
-        computed again. What failed is tried again.
-      memory: the memory knob, as in `jaxcam.explain_batch`.
-      mesh: divides the images over all its devices, whatever its axes are called.
+        same call goes on with missing images. Methods and metrics may be added; finished figures are not computed
+        again. Images that failed are tried again.
+      memory: bytes that a chunk of images may take, as in `jaxcam.explain_batch`.
+      mesh: divides the images over all its devices, whatever the names of its axes.
 
     Returns:
       `Evaluation`, which prints as tables.
 
     Raises:
-      ValueError: no examples, or no methods; a metric, target or reference that is not known; a folder of another run,
-        and what differs; names that cannot be told apart; outputs that are not `[classes]`.
-      TypeError, ValueError: a method that cannot be called with what it is given.
-      OSError: the folder cannot be written, or is full. The figures of the images that are finished stay.
+      ValueError: no examples, or no methods; an unknown metric, target or reference; the folder holds another run; two
+        examples have one name; outputs that are not `[classes]`.
+      TypeError, ValueError: a method cannot be called as given: the first 8 images fail, or all of fewer.
+      OSError: the folder cannot be written, or is full. The figures of finished images stay.
 
     Example:
       >>> import functools, jaxcam
@@ -116,12 +115,10 @@ def evaluate(
     check_cut(cut)
     methods = with_controls(methods)
     measured = named_metrics(metrics)
-    if target not in TARGETS:
-        raise ValueError(f"target is {target!r}: choose one of {', '.join(TARGETS)}")
     if reference is None:
         reference = "Grad-CAM" if "Grad-CAM" in methods else next(iter(methods))
-    if reference not in methods:
-        raise ValueError(f"reference is {reference!r}: choose one of {', '.join(methods)}")
+    _check_choice("target", target, TARGETS)
+    _check_choice("reference", reference, methods)
     key = jax.random.key(0) if key is None else key
     checks.check_key(key)
     total = len(examples) if isinstance(examples, Sized) else None
@@ -129,11 +126,7 @@ def evaluate(
         cut, key, methods, measured, count=total or MANY, target=target, score=score, memory=memory, mesh=mesh
     )
     settings = {"target": target, "score": score, "key": key, "load": load}
-    growing: dict[str, Mapping[str, Any]] = {
-        "methods": methods,
-        "metrics": {label: metric.compute for label, metric in measured.items()},
-    }
-    folder = None if out is None else RecordFolder(pathlib.Path(out), cut, settings, growing)
+    folder = None if out is None else _folder_of(pathlib.Path(out), cut, settings, methods, measured)
     steps = _Steps(scorer, load, folder)
     outcome = for_each(
         steps.items(examples),
@@ -153,6 +146,16 @@ def evaluate(
     return Evaluation(outcome.results, outcome.failed, reference, target, tuple(measured.values()))
 
 
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+
+
+def _folder_of(out, cut, settings, methods, measured):
+    computed = {label: metric.compute for label, metric in measured.items()}
+    return RecordFolder(out, cut, settings, {"methods": methods, "metrics": computed})
+
+
 def _warn_of_missing(measured, rows):
     """Logs the metrics that no image has the mask or the boxes for."""
     for label, metric in measured.items():
@@ -163,7 +166,7 @@ def _warn_of_missing(measured, rows):
 
 
 class _Item(NamedTuple):
-    """One of the given examples, what identifies it in the folder, and what the folder has of it."""
+    """One of the given examples, what identifies it in the folder, and its record in the folder."""
 
     given: Any
     digest: str
@@ -175,11 +178,11 @@ class _Steps:
 
     def __init__(self, scorer: Scorer, load: Callable[[Any], Example] | None, folder: RecordFolder | None):
         self.scorer, self.load_given, self.folder = scorer, load, folder
-        self.methods, self.measured = scorer.methods, scorer.metrics
+        self.methods, self.metrics = scorer.methods, scorer.metrics
         self.sample: jax.ShapeDtypeStruct | None = None  # of an image that the model takes
 
     def items(self, examples: Iterable[Any]) -> Iterator[tuple[str, _Item]]:
-        """The given examples with their names; an error if two have one name, as early as it can be known."""
+        """The given examples with their names; a ValueError if two have one name, as early as possible."""
         if isinstance(examples, Sequence):
             _check_names(_name_of(given, number) for number, given in enumerate(examples))
         names: set[str] = set()
@@ -201,12 +204,12 @@ class _Steps:
         return {
             (method, metric)
             for method in self.methods
-            for metric in (OF_THE_MAP, *self.measured)
+            for metric in (OF_THE_MAP, *self.metrics)
             if metric not in rows.get(method, {})
         }
 
     def recorded(self, name: str, item: _Item) -> dict[str, Any] | None:
-        """The result of an item of which the folder has all."""
+        """The result of an item whose record in the folder is complete."""
         return None if item.record is None or self._lacking(item.record) else self._with_columns(item.record)
 
     def load(self, item: _Item) -> Loaded:
@@ -214,19 +217,19 @@ class _Steps:
         return loaded(item.given if self.load_given is None else self.load_given(item.given))
 
     def compute(self, examples: list[Loaded], items: list[_Item]) -> list[Any]:
-        """For each example a record of what one of them lacks, or an exception."""
+        """For each example a record of what any of their records lacks, or an exception."""
         self.sample = jax.ShapeDtypeStruct(examples[0].image.shape, examples[0].image.dtype)
         lacking = {pair for item in items for pair in self._lacking(item.record)}
         lacking_methods = {method for method, _ in lacking}
         wanted = {
-            method: [metric for metric in self.measured if (method, metric) in lacking]
+            method: [metric for metric in self.metrics if (method, metric) in lacking]
             for method in self.methods
             if method in lacking_methods
         }
         return self.scorer(examples, wanted)
 
     def store(self, name: str, item: _Item, record: dict[str, Any], finished: int) -> dict[str, Any]:
-        """Writes a record, together with what the folder has; returns it with the columns of this call."""
+        """Merges a record with that in the folder and writes it; returns it with the columns of this call."""
         if item.record is not None:
             record = {**record, "rows": merge_rows(item.record["rows"], record["rows"])}
         if self.folder is not None:
@@ -237,29 +240,29 @@ class _Steps:
 
     def _with_columns(self, record):
         """A record with the columns of each method, of all metrics together."""
-        rows = {method: join_columns(record["rows"][method], list(self.measured)) for method in self.methods}
+        rows = {method: join_columns(record["rows"][method], list(self.metrics)) for method in self.methods}
         return {**record, "rows": rows}
 
 
 def with_controls(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
     """The methods by name, and the controls after them."""
     if callable(methods):
-        raise TypeError(f"methods is {methods!r}: a dict by name, or a list, is wanted")
+        raise TypeError(f"expected methods as a dict by name, or a list, got {methods!r}")
     if not isinstance(methods, Mapping):
-        unnamed = [each for each in methods if not hasattr(each, "__name__")]
+        unnamed = [method for method in methods if not hasattr(method, "__name__")]
         if unnamed:
             raise ValueError(f"{unnamed[0]!r} has no name: give methods as a dict by name")
-        given = {each.__name__: each for each in methods}
-        if len(given) < len(methods):
+        by_name = {method.__name__: method for method in methods}
+        if len(by_name) < len(methods):
             raise ValueError("two methods have one name: give methods as a dict by name")
-        methods = given
+        methods = by_name
     if not methods:
         raise ValueError("no methods: give at least one to evaluate")
     reserved: dict[str, Method | None] = {**dict.fromkeys(EARLIER_CONTROLS), **CONTROLS}
     taken = [name for name in methods if name in reserved and methods[name] is not reserved[name]]
     if taken:
         raise ValueError(f"{taken[0]!r} is the name of a control: give your method another")
-    return {**methods, **{name: each for name, each in CONTROLS.items() if each not in methods.values()}}
+    return {**methods, **{name: control for name, control in CONTROLS.items() if control not in methods.values()}}
 
 
 def _check_example(given):

@@ -5,6 +5,7 @@ import functools
 import json
 
 import jax
+import numpy as np
 import pytest
 
 import jaxcam
@@ -244,3 +245,16 @@ def test_a_folder_has_columns_by_their_text(tiny, examples, tmp_path):
     rows = json.loads((tmp_path / "images" / "image 0.json").read_text())["rows"]
     assert list(rows["random"]["pointing, tolerance 3"]) == ["pointing, tolerance 3"]
     assert json.loads((tmp_path / "run.json").read_text())["metrics"]["pointing, tolerance 3"]["tolerance"] == 3
+
+
+def test_an_example_is_another_with_other_inputs_or_another_target(examples):
+    plain = examples[0]
+    others = [
+        plain,
+        plain._replace(inputs=[np.zeros(3, np.float32)]),
+        plain._replace(inputs=[np.ones(3, np.float32)]),
+        plain._replace(inputs={"question": np.ones(3, np.float32)}),
+        plain._replace(target=np.arange(3)),
+        plain._replace(label=1 - plain.label),
+    ]
+    assert len(set(map(_store.example_digest, others))) == len(others)
