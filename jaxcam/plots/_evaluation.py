@@ -1,64 +1,60 @@
-"""TODO."""
+"""Figures of an evaluation: its curves, and the images on which methods differ."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax.typing
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from jaxcam.evaluation import CONTROLS, Evaluation
-from jaxcam.plots._maps import PANEL, _grid
+from jaxcam.plots._maps import PANEL, Panel, panel_grid, plain_text
 
-TITLE = 26  # letters that fit above a panel
+# The number of letters that fit above a panel.
+TITLE_WIDTH = 26
+METHODS_IN_A_LEGEND_ROW = 4
 
 
-def curves(found: Evaluation, *, methods: Sequence[str] | None = None) -> Figure:
-    """The mean curves of an evaluation, a panel for each kind and a line for each method, controls dashed.
+def curves(evaluation: Evaluation, *, methods: Sequence[str] | None = None) -> Figure:
+    """The mean curves of an evaluation: a panel for each kind, a line for each method, dashed for controls.
 
     Args:
-      found: what `jaxcam.evaluate` returned.
-      methods: of its methods those to draw; None for all.
+      evaluation: what `jaxcam.evaluate` returned.
+      methods: the methods to draw; None for all.
 
     Raises:
-      ValueError: it has no curves, or not that method.
+      ValueError: the evaluation has no curves, or does not have a method.
     """
-    known = found.curves()
-    if not known:
+    curves_by_column = evaluation.curves()
+    if not curves_by_column:
         raise ValueError("the evaluation has no curves: measure deletion, insertion, road or confidence")
-    chosen = found.methods if methods is None else methods
+    chosen = evaluation.methods if methods is None else methods
     for name in chosen:
-        if name not in found.methods:
-            raise ValueError(f"no method {name!r}: choose of {', '.join(found.methods)}")
-    columns = min(len(known), 3)
-    rows = -(-len(known) // columns)
+        if name not in evaluation.methods:
+            raise ValueError(f"no method {name!r}: choose one of {', '.join(evaluation.methods)}")
+    columns = min(len(curves_by_column), 3)
+    rows = -(-len(curves_by_column) // columns)
+    legend_height = 0.3 * -(-len(chosen) // METHODS_IN_A_LEGEND_ROW)
     figure = Figure(
-        figsize=(1.5 * PANEL * columns, 1.3 * PANEL * rows + 0.3 * -(-len(chosen) // 4)), layout="constrained"
+        figsize=(1.5 * PANEL * columns, 1.3 * PANEL * rows + legend_height),
+        layout="constrained",
     )
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in grid[len(known) :]:
+    for axes in grid[len(curves_by_column) :]:
         axes.set_axis_off()
-    colours = [*matplotlib.colormaps["tab10"].colors, *matplotlib.colormaps["Dark2"].colors]  # type: ignore[attr-defined]
-    methods_drawn = [name for name in chosen if name not in CONTROLS]
-    for axes, (column, of_methods) in zip(grid, known.items(), strict=False):
+    styles = _line_styles(chosen)
+    for axes, (column, curve_by_method) in zip(grid, curves_by_column.items(), strict=False):
         for name in chosen:
-            x, y = of_methods[name]
-            if name in CONTROLS:
-                at = list(CONTROLS).index(name)
-                look = {"color": str(0.25 + 0.1 * at), "linestyle": (0, (1 + at, 1 + at / 2)), "linewidth": 1.1}
-            else:
-                look = {"color": colours[methods_drawn.index(name) % len(colours)], "linewidth": 1.4, "marker": "."}
-            axes.plot(x, y, label=name.replace("$", r"\$"), markersize=4, **look)
-        curve = found.shown_curve(column)
-        axes.set_title(str(curve or column).replace("$", r"\$"), fontsize=9)
-        axes.tick_params(labelsize=7)
-        if curve is not None:
-            axes.set_xlabel(curve.x, fontsize=8)
-            axes.set_ylabel(curve.y, fontsize=8)
-            axes.set_ylim(bottom=0)
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
+            x, y = curve_by_method[name]
+            axes.plot(x, y, label=plain_text(name), markersize=4, **styles[name])
+        _label_curve(axes, evaluation, column)
+    figure.legend(
+        *grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=METHODS_IN_A_LEGEND_ROW, fontsize=7
+    )
     return figure
 
 
@@ -73,38 +69,64 @@ def differences(
     heading: str | None = None,
     alpha: float = 0.5,
 ) -> Figure:
-    """A row for each image, with its map by each method and what was measured of it above: where methods disagree.
+    """One row for each image, with its map by each method and a measured value above each map.
 
     Args:
       images: `[h w 3]` each, in 0..1.
       maps_by_name: for each method's name, one map for each image.
-      figures_by_name: for each method's name, one line for each image, such as "energy 0.41".
-      titles: a line above each image.
-      masks: `[h w]` each, drawn as an outline where they are above 0; None for an image without.
-      boxes: `[m 4]` each, row0, column0, row1, column1, drawn where there is no mask; None for an image without.
-      heading: a line above all.
+      figures_by_name: for each method's name, one line of text for each image, such as "energy 0.41".
+      titles: a title for each image. Defaults to "input".
+      masks: `[h w]` each, outlined where they are above 0; None for an image without a mask.
+      boxes: `[m 4]` each, row0, column0, row1, column1, drawn if the image has no mask; None for one without boxes.
+      heading: the title of the figure.
       alpha: opacity of the maps.
     """
-    panels = [
-        [
-            (titles[i] if titles else "input", None),
-            *(
-                (f"{textwrap.fill(name, TITLE)}\n{figures_by_name[name][i]}", each[i])
-                for name, each in maps_by_name.items()
-            ),
-        ]
-        for i in range(len(images))
-    ]
-    figure = _grid(images, panels, alpha)
+    rows: list[list[Panel]] = []
     for i in range(len(images)):
-        axes = figure.axes[i * len(panels[0])]
+        maps = [
+            (f"{textwrap.fill(name, TITLE_WIDTH)}\n{figures_by_name[name][i]}", maps_of_method[i])
+            for name, maps_of_method in maps_by_name.items()
+        ]
+        rows.append([(titles[i] if titles else "input", None), *maps])
+    figure = panel_grid(images, rows, alpha)
+    for i in range(len(images)):
+        axes = figure.axes[i * len(rows[0])]
         mask = None if masks is None else masks[i]
-        box = None if boxes is None else boxes[i]
+        boxes_of_image = None if boxes is None else boxes[i]
         if mask is not None:
             axes.contour(np.asarray(mask) > 0, levels=[0.5], colors="white", linewidths=1)
-        elif box is not None:
-            for r0, c0, r1, c1 in np.asarray(box):
-                axes.add_patch(Rectangle((c0 - 0.5, r0 - 0.5), c1 - c0, r1 - r0, fill=False, edgecolor="white"))
+        elif boxes_of_image is not None:
+            for row0, column0, row1, column1 in np.asarray(boxes_of_image):
+                corner = (column0 - 0.5, row0 - 0.5)
+                box = Rectangle(corner, column1 - column0, row1 - row0, fill=False, edgecolor="white")
+                axes.add_patch(box)
     if heading is not None:
-        figure.suptitle(heading.replace("$", r"\$"), fontsize=9)
+        figure.suptitle(plain_text(heading), fontsize=9)
     return figure
+
+
+def _line_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The style of each method's line: a color, or gray dashes for a control."""
+    colors = [*matplotlib.colormaps["tab10"].colors, *matplotlib.colormaps["Dark2"].colors]  # type: ignore[attr-defined]
+    methods = [name for name in names if name not in CONTROLS]
+    controls = list(CONTROLS)
+    styles: dict[str, dict[str, Any]] = {}
+    for name in names:
+        if name in CONTROLS:
+            i = controls.index(name)
+            styles[name] = {"color": str(0.25 + 0.1 * i), "linestyle": (0, (1 + i, 1 + i / 2)), "linewidth": 1.1}
+        else:
+            color = colors[methods.index(name) % len(colors)]
+            styles[name] = {"color": color, "linewidth": 1.4, "marker": "."}
+    return styles
+
+
+def _label_curve(axes: Axes, evaluation: Evaluation, column: Any) -> None:
+    """The title and labels of a panel of curves. A column without a description has its own name as the title."""
+    curve = evaluation.shown_curve(column)
+    axes.set_title(plain_text(str(curve or column)), fontsize=9)
+    axes.tick_params(labelsize=7)
+    if curve is not None:
+        axes.set_xlabel(curve.x, fontsize=8)
+        axes.set_ylabel(curve.y, fontsize=8)
+        axes.set_ylim(bottom=0)

@@ -80,7 +80,7 @@ def compare(
         [(titles[i] if titles else "input", None), *((name, row[i]) for name, row in maps_by_name.items())]
         for i in range(len(images))
     ]
-    return _grid(images, panels, alpha)
+    return panel_grid(images, panels, alpha)
 
 
 def family(
@@ -103,7 +103,7 @@ def family(
     """
     panels: list[Panel] = [(title, None), *maps_by_name.items()]
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
-    return _grid([image] * len(rows), rows, alpha)
+    return panel_grid([image] * len(rows), rows, alpha)
 
 
 def filters(
@@ -128,7 +128,7 @@ def filters(
         raise ValueError(f"expected one map for each of the {len(chosen)} chosen filters, got {len(filter_maps)}")
     panels: list[Panel] = [("input", None)]
     panels += [(f"filter {k}", filter_map) for k, filter_map in zip(chosen, filter_maps, strict=True)]
-    return _grid([image], [panels], alpha)
+    return panel_grid([image], [panels], alpha)
 
 
 def neurons(
@@ -153,7 +153,7 @@ def neurons(
     panels: list[Panel] = [("chosen neurons", None), ("their map", saliency_map)]
     if whole is not None:
         panels.insert(1, ("all neurons", whole))
-    figure = _grid([image], [panels], alpha)
+    figure = panel_grid([image], [panels], alpha)
     height, width = np.shape(image)[:2]
     rows, columns = np.shape(saliency_map)[-2:]
     pixels_down, pixels_across = height / rows, width / columns  # of one neuron
@@ -200,7 +200,9 @@ def save(figure: Figure, path: str | os.PathLike, *, force: bool = False) -> Non
     replace(path, content.getvalue())
 
 
-def _grid(images: Sequence[jax.typing.ArrayLike], rows_of_panels: Sequence[Sequence[Panel]], alpha: float) -> Figure:
+def panel_grid(
+    images: Sequence[jax.typing.ArrayLike], rows_of_panels: Sequence[Sequence[Panel]], alpha: float
+) -> Figure:
     """A grid of panels, a row for each image, and one color bar for all maps. The first row is the longest."""
     rows, columns = len(rows_of_panels), len(rows_of_panels[0])
     figure = Figure(figsize=(PANEL * columns + 0.6, (PANEL + 0.25) * rows), layout="constrained")

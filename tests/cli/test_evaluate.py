@@ -148,7 +148,7 @@ def test_pictures_and_their_mistakes():
     np.testing.assert_allclose(panels[0].lines[0].get_xydata(), [[0, 0.5], [1, 0.1]])
     assert [line.get_marker() for line in panels[0].lines] == [".", "None"]  # the control is a plain line
     assert len(plots.curves(found, methods=["random"]).axes[0].lines) == 1
-    with pytest.raises(ValueError, match="no method 'CAM': choose of Grad-CAM, random"):
+    with pytest.raises(ValueError, match="no method 'CAM': choose one of Grad-CAM, random"):
         plots.curves(found, methods=["CAM"])
     with pytest.raises(ValueError, match="no curves"):
         plots.curves(Evaluation({}, {}, "Grad-CAM"))
