@@ -202,4 +202,4 @@ if __name__ == "__main__":
         with np.load(path) as file:
             report, worst = compared(dict(file), arrays)
         print("\n".join(report))
-        sys.exit(worst > TOLERANCE)
+        sys.exit(int(worst > TOLERANCE))

@@ -14,6 +14,6 @@ from jaxcam.evaluation._record import Curve as Curve
 from jaxcam.evaluation._record import Metric as Metric
 from jaxcam.evaluation._result import Evaluation as Evaluation
 from jaxcam.evaluation._scorer import Scorer as Scorer
-from jaxcam.evaluation._scorer import key_of as key_of
+from jaxcam.evaluation._explainer import key_of as key_of
 from jaxcam.evaluation._selection import AnyMetric as AnyMetric
 from jaxcam.evaluation._selection import named_metrics as named_metrics

@@ -39,7 +39,7 @@ from jaxcam.evaluation._naming import ColumnKey, as_key
 from jaxcam.evaluation._record import Column, Curve, Metric
 
 DROP, WIN = "average_drop", "win"
-LOCALISED = "localised"
+LOCALIZED = "localised"  # the column's name in files of earlier versions, too
 ERRORS = {"error_1": 1, "error_5": 5}  # the largest outputs among which the label must be
 
 # The lines of a table, from its head and its rows.
@@ -212,7 +212,7 @@ class Evaluation(NamedTuple):
         """
         labeled = [name for name, record in self.images.items() if record["label"] is not None]
         errors = {}
-        for key in self._keys_named(LOCALISED, labeled) if self.target == "label" else []:
+        for key in self._keys_named(LOCALIZED, labeled) if self.target == "label" else []:
             names = [name for name in labeled if self._has_column(name, key)]
             rank = np.array([self.images[name]["rank"] for name in names])[:, None]
             is_localized = self._values(names)[key] > 0

@@ -14,7 +14,6 @@ run the method again, on the masked image; every method has its own.
 """
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
@@ -27,14 +26,14 @@ from jaxcam._base import checks
 from jaxcam._base.numerics import on_cpu
 from jaxcam._base.types import Method, Score
 from jaxcam.cutting import Cut, activations
+from jaxcam.evaluation._explainer import explainer, first_methods
 from jaxcam.evaluation._format import ZERO
 from jaxcam.evaluation._loaded import UNKNOWN, Loaded, own_key
 from jaxcam.evaluation._naming import SEPARATOR, ColumnKey
 from jaxcam.evaluation._record import Case, Metric
-from jaxcam.formulas import maps, scores
+from jaxcam.formulas import scores
 from jaxcam.runtime import Runner, group_by_shape
 
-SAME_MAP = 1e-6  # of the maximum, a few roundings: maps that differ by less are one map
 IMAGES_AT_A_TIME = 16  # on each accelerator; one on a CPU, so that a killed run loses no more
 OF_THE_MAP = ""  # among the metrics of a record: the columns of a map that no metric returns
 RESERVED = (ZERO, "win")  # columns of every evaluation
@@ -151,7 +150,7 @@ class Scorer:
                 outcomes.append(ValueError(problem))
                 continue
             outcomes.append(_record_of_maps(example, values, saliency))
-            for name, first in _first_methods(saliency).items():
+            for name, first in first_methods(saliency).items():
                 measured = _MeasuredMap(
                     example, values["target"], values["probability"], values["ends"], saliency[first]
                 )
@@ -217,7 +216,7 @@ class Scorer:
             self._check_outputs(outputs)
             predicted = outputs.argmax().astype(jnp.int32)
             target = predicted if self.target == "predicted" else example.label
-            explainers = [_explainer(self.methods[name], cut, target, own_key(key, example)) for name in names]
+            explainers = [explainer(self.methods[name], cut, target, own_key(key, example)) for name in names]
             images_of_ends = {end: self._image_of_end[end](example.image) for end in ends}
             return {
                 "classes": jnp.int32(outputs.size),
@@ -244,7 +243,7 @@ class Scorer:
     def _again_program(self, name, labels):
         def explain_again(cut_and_key, measured):
             cut, key = cut_and_key
-            again = _explainer(self.methods[name], cut, measured.target, own_key(key, measured.example))
+            again = explainer(self.methods[name], cut, measured.target, own_key(key, measured.example))
             case = _case(key, measured)
             return {label: self._compute(label, measured, cut, case, measured.saliency, again) for label in labels}
 
@@ -306,12 +305,6 @@ class Scorer:
         return record
 
 
-def key_of(method: Method, key: jax.Array) -> dict[str, jax.Array]:
-    """The key as a keyword argument; empty if the method takes none, or has one bound."""
-    takes_key = "key" in inspect.signature(method).parameters and "key" not in getattr(method, "keywords", {})
-    return {"key": key} if takes_key else {}
-
-
 def join_columns(row: Mapping[str, Mapping[ColumnKey, Any]], labels: Sequence[str]) -> dict[ColumnKey, Any]:
     """The columns of a method, those of one metric after another.
 
@@ -325,32 +318,6 @@ def join_columns(row: Mapping[str, Mapping[ColumnKey, Any]], labels: Sequence[st
                 raise ValueError(f"two metrics give the column {str(column)!r}: give one of them another name for it")
             columns[column] = value
     return columns
-
-
-def _explainer(method: Method, cut: Cut, target: Any, key: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    """From an image to its map at the image's resolution, the maximum 1."""
-
-    def explain(image):
-        spatial = image.shape[:-1]
-        saliency = method(cut, image, target, **key_of(method, key))
-        if not isinstance(saliency, jax.Array) or saliency.ndim != len(spatial):
-            name, shapes = getattr(method, "__name__", method), checks.describe_shapes(saliency)
-            raise ValueError(f"expected one map with {len(spatial)} axes from {name}, got {shapes}")
-        fine = maps.resize(saliency.astype(jnp.float32), spatial)
-        top = jnp.where(fine.max() > 0, fine.max(), jnp.abs(fine).max())
-        return fine / jnp.where(top > 0, top, 1)
-
-    return explain
-
-
-def _first_methods(saliency: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """For each method the first that has the same map."""
-    first_methods: dict[str, str] = {}
-    for name, saliency_map in saliency.items():
-        firsts = dict.fromkeys(first_methods.values())
-        same = (first for first in firsts if np.abs(saliency[first] - saliency_map).max() <= SAME_MAP)
-        first_methods[name] = next(same, name)
-    return first_methods
 
 
 def _images_of_ends(metrics: Iterable[Metric]) -> dict[str, Callable[[jax.Array], jax.Array]]:

@@ -1,9 +1,8 @@
 """Pixels removed in the order of the map: deletion and insertion, the confidence curve, and ROAD.
 
 Each is `metric(cut, image, saliency, target, *, options)` for one image `[*spatial c]`, one map `[*spatial]` and one
-target, with any number of spatial axes. It returns the model's scores while more and more of the image is removed. None
-of them depends on how the map was made. For several images, maps or targets use `jax.vmap`; the steps then still run
-one after another.
+target, with any number of spatial axes. It returns the model's scores while more and more of the image is removed. For
+several images, maps or targets use `jax.vmap`; the steps then still run one after another.
 
     >>> import jax, jaxcam
     >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
