@@ -37,6 +37,9 @@ MOVED_FUNCTIONS = {
     "maps.saliency": "maps.weighted_sum",
     "faithfulness.as_mask": "perturbations.as_mask",
     "faithfulness.masked": "perturbations.masked",
+    "localisation.found": "metrics.copies_found",
+    "randomisation.model_randomisation": "metrics.model_randomization",
+    "randomisation.randomised": "metrics.randomized",
 }
 
 
