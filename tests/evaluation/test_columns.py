@@ -165,8 +165,8 @@ def test_near_maps_and_masks_of_every_form(tiny, examples):
         ({"mask": np.uint8(255) * (mask == 1)}, "0, 255; 1 is the object"),
         ({"boxes": np.array([[7, 9, 2, 3]])}, "has no area"),
         ({"boxes": np.array([[-50, -50, 500, 500]])}, "is outside the picture"),
-        ({"label": -1}, "label is -1"),
-        ({"label": "2"}, "label is '2'"),
+        ({"label": -1}, "expected a label of at least 0, the class's number, got -1"),
+        ({"label": "2"}, "expected a label that is an integer, the class's number from 0, got '2'"),
     ):
         failed = jaxcam.evaluate(tiny, [kept._replace(**given)], METHODS, ["pointing"]).failed
         assert message in failed["image 0"]
