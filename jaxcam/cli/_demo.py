@@ -8,7 +8,7 @@ import numpy as np
 import jaxcam
 from jaxcam.cli import _model, _output
 from jaxcam.cli._options import add_output_options
-from jaxcam.methods import TITLES
+from jaxcam.methods import METHOD_TITLES
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     class_name = _model.class_names(model)[target]
     figure = jaxcam.plots.compare(
         [image],
-        {TITLES[name]: [saliency] for name, saliency in maps.items()},
+        {METHOD_TITLES[name]: [saliency] for name, saliency in maps.items()},
         titles=[_output.title_of(class_name, probability)],
     )
     jaxcam.plots.save(figure, path, force=options.force)

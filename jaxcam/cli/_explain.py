@@ -13,7 +13,7 @@ import numpy as np
 import jaxcam
 from jaxcam._base import progress
 from jaxcam.cli import _method, _model, _options, _output
-from jaxcam.methods import TITLES
+from jaxcam.methods import METHOD_TITLES
 
 
 def add_parser(subparsers: _options.Subparsers) -> None:
@@ -103,6 +103,6 @@ def _explain_picture(
         figure = jaxcam.plots.neurons(image, saliency, options.subset, region=options.region)
     else:
         title = _output.title_of(class_name, probability)
-        figure = jaxcam.plots.compare([image], {TITLES[options.method]: [saliency]}, titles=[title])
+        figure = jaxcam.plots.compare([image], {METHOD_TITLES[options.method]: [saliency]}, titles=[title])
     jaxcam.plots.save(figure, output, force=options.force)
     return _output.Record(path, output, class_name, target, probability, layer, options.method, saliency)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jaxcam
 from jaxcam._base.types import Method
 from jaxcam.evaluation import METRICS, AnyMetric
-from jaxcam.methods import TITLES, options_of
+from jaxcam.methods import METHOD_TITLES, option_names
 
 # A comma that is not inside brackets.
 COMMA = re.compile(r",(?![^(\[]*[)\]])")
@@ -37,13 +37,13 @@ def parse_methods(text: str) -> dict[str, Method]:
     """
     methods: dict[str, Method] = {}
     for choice in _split(text):
-        if choice.name not in TITLES:
-            raise ValueError(f"no method {choice.name!r}: choose one of {', '.join(TITLES)}")
+        if choice.name not in METHOD_TITLES:
+            raise ValueError(f"no method {choice.name!r}: choose one of {', '.join(METHOD_TITLES)}")
         method = getattr(jaxcam, choice.name)
-        options = _parse_options(choice, options_of(method))
+        options = _parse_options(choice, option_names(method))
         if {"std", "relative"} & set(options) and not _draws_noise(method, options):
             raise ValueError(f"{choice.text!r} draws no noise: give n_samples= as well")
-        title = ", ".join([TITLES[choice.name], *(option.replace("=", " ") for option in choice.options)])
+        title = ", ".join([METHOD_TITLES[choice.name], *(option.replace("=", " ") for option in choice.options)])
         if title in methods:
             raise ValueError(f"{choice.text!r} is given twice")
         methods[title] = functools.partial(method, **options) if options else method
@@ -64,7 +64,7 @@ def parse_metrics(text: str) -> list[AnyMetric]:
             raise ValueError(f"no metric {choice.name!r}: choose one of {', '.join(METRICS)}")
         metric = METRICS[choice.name].compute
         # All metrics of an evaluation have the same score.
-        options = _parse_options(choice, [option for option in options_of(metric) if option != "score"])
+        options = _parse_options(choice, [option for option in option_names(metric) if option != "score"])
         metrics[choice.text] = functools.partial(metric, **options) if options else metric
     return list(metrics.values())
 

@@ -4,12 +4,12 @@ import argparse
 import pathlib
 from typing import Any
 
-from jaxcam.methods import TITLES
+from jaxcam.methods import METHOD_TITLES
 
 # What `ArgumentParser.add_subparsers` returns.
 Subparsers = argparse._SubParsersAction
 
-METHODS = tuple(TITLES)
+METHODS = tuple(METHOD_TITLES)
 ACTIVATIONS = ("relu", "leaky_relu", "relu6", "elu", "softplus", "silu", "gelu", "tanh")
 SCORES = ("logit", "log_softmax")
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxcam.methods import TITLES
+from jaxcam.methods import METHOD_TITLES
 
 # The exit code for any mistake that the user can correct.
 FAILURE = 2
@@ -55,7 +55,7 @@ class Record(NamedTuple):
         names = [self.method] if isinstance(self.method, str) else self.method
         return (
             f"{self.image}: class {self.class_name!r}, probability {self.probability:.4f}\n"
-            f"  layer {self.layer}, {', '.join(TITLES[name] for name in names)}: {self.output}"
+            f"  layer {self.layer}, {', '.join(METHOD_TITLES[name] for name in names)}: {self.output}"
         )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jaxcam.evaluation._metrics import METRICS
 from jaxcam.evaluation._record import Columns, Metric, unbound_function
-from jaxcam.methods import options_of
+from jaxcam.methods import option_names
 
 # What `evaluate(metrics=)` lists: a name of `METRICS`, a `Metric`, or a function of the form of `Metric.compute`.
 AnyMetric = str | Metric | Callable[..., Columns]
@@ -98,7 +98,7 @@ def _check_options(metric):
     parameters = inspect.signature(metric.function).parameters
     unknown = [option for option in metric.bound if option not in parameters]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        choices = ", ".join(options_of(metric.function)) or "none"
+        choices = ", ".join(option_names(metric.function)) or "none"
         raise ValueError(f"{metric.name} has no option {unknown[0]!r}: it takes {choices}")
     is_known = any(metric.function is known.function for known in METRICS.values())
     if is_known and "score" in metric.bound:

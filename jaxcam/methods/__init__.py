@@ -26,7 +26,3 @@ from jaxcam.methods.pixels import saliency as saliency
 from jaxcam.methods.pixels import smooth_grad as smooth_grad
 from jaxcam.methods.pixels import square_grad as square_grad
 from jaxcam.methods.pixels import var_grad as var_grad
-
-# Names that other packages still import.
-TITLES = METHOD_TITLES
-options_of = option_names
