@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,8 +30,8 @@ def session():
 def test_a_method(session, cut, image):
     peak_cam = session("method")["peak_cam"]
     A = cut.features(cut.params, image)
-    Y1 = jaxcam.derivatives.exact(lambda A: cut.head(cut.params, A, image)[3], A).u1
-    expected = jnp.maximum((A * Y1.max((0, 1))).sum(-1), 0)
+    Y1 = np.asarray(jax.grad(lambda A: cut.head(cut.params, A, image)[3])(A))
+    expected = np.maximum((np.asarray(A) * Y1.max((0, 1))).sum(-1), 0)
     np.testing.assert_allclose(peak_cam(cut, image, 3), expected, atol=1e-5 * float(expected.max()))
     with pytest.raises(TypeError, match="peak_cam has no option 'strength'"):
         peak_cam(cut, image, 3, strength=2)

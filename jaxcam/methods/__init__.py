@@ -12,7 +12,9 @@ from jaxcam.methods._cam import hires_cam as hires_cam
 from jaxcam.methods._cam import layer_cam as layer_cam
 from jaxcam.methods._cam import smooth_grad_cam_pp as smooth_grad_cam_pp
 from jaxcam.methods._cam import xgrad_cam as xgrad_cam
+from jaxcam.methods._gradient_cam import compute_gradient_cam as compute_gradient_cam
 from jaxcam.methods._gradient_cam import gradient_cam as gradient_cam
+from jaxcam.methods._gradient_cam import gradient_method as gradient_method
 from jaxcam.methods._layer_derivatives import derivatives_at_layers as derivatives_at_layers
 from jaxcam.methods._paper import grad_cam_plus_smooth as grad_cam_plus_smooth
 from jaxcam.methods._score_cam import score_cam as score_cam
