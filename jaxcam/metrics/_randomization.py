@@ -57,9 +57,11 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> jax.Array:
     a, b = jnp.asarray(a), jnp.asarray(b)
     if a.shape != b.shape:
         raise ValueError(f"expected two arrays of one shape, got {a.shape} and {b.shape}")
+    has_nan = (a != a).any() | (b != b).any()
     a, b = _centered_ranks(a), _centered_ranks(b)
     scale = jnp.sqrt((a * a).sum() * (b * b).sum())
-    return jnp.clip(safe_divide((a * b).sum(), scale), -1, 1)
+    correlation = jnp.clip(safe_divide((a * b).sum(), scale), -1, 1)
+    return jnp.where(has_nan, jnp.nan, correlation)  # the ranks of older versions of JAX do not propagate NaN
 
 
 def _centered_ranks(values: jax.Array) -> jax.Array:

@@ -15,8 +15,8 @@ several images, maps or targets use `jax.vmap`; the steps then still run one aft
     >>> road(cut, image, saliency, 3, jax.random.key(0), shares=(0.2, 0.5)).shape
     (2,)
 
-The score defaults to the softmax probability. A removed pixel becomes the baseline, or in ROAD a mean of its neighbors.
-Each metric can be gamed, and its docstring says how. Compare a map with a constant map, which removes pixels in a
+The score defaults to the softmax probability. A removed pixel becomes the baseline, or in ROAD a mean of its
+neighbors. Compare a map with a constant map, which removes pixels in a
 random order, and with a bright spot in the center.
 """
 
@@ -151,7 +151,8 @@ def area(curve: jax.Array) -> jax.Array:
       0.5
     """
     curve = jnp.asarray(curve)
-    return jnp.trapezoid(curve, dx=1 / (curve.shape[-1] - 1))
+    # Divided at the end, so that the area of a constant curve of 1 is 1 on every version of JAX.
+    return jnp.trapezoid(curve) / (curve.shape[-1] - 1)
 
 
 def confidence_curve(
