@@ -151,8 +151,7 @@ def area(curve: jax.Array) -> jax.Array:
       0.5
     """
     curve = jnp.asarray(curve)
-    # Divided at the end, so that the area of a constant curve of 1 is 1 on every version of JAX.
-    return jnp.trapezoid(curve) / (curve.shape[-1] - 1)
+    return jnp.trapezoid(curve) / (curve.shape[-1] - 1)  # divided last: the area of a constant 1 is exactly 1
 
 
 def confidence_curve(
