@@ -39,7 +39,7 @@ from jaxcam.runtime import check_name, for_each
 CONTROLS: dict[str, Method] = {
     "Grad-CAM+": grad_cam_plus,
     "mean activation": controls.mean_activation,
-    "center Gaussian": controls.centre_gaussian,
+    "center Gaussian": controls.center_gaussian,
     "random": controls.random,
     "all ones": controls.all_ones,
 }
