@@ -24,7 +24,7 @@ from jaxcam import derivatives
 from jaxcam._base import checks, progress
 from jaxcam._base.types import Image, Score
 from jaxcam.analysis._finite_differences import Walk, estimate, sample_locations, walk_along
-from jaxcam.cutting import Cut, check_cut, check_spatial, check_target
+from jaxcam.cutting import Cut, check_cut, check_spatial, check_target, for_score
 from jaxcam.derivatives import Certificate, Derivatives, certify
 from jaxcam.formulas import maps, scores, weights
 
@@ -185,21 +185,21 @@ def validate(
     target = int(outputs.argmax() if target is None else target)
     key = jax.random.key(0) if key is None else key
 
-    def head(A):
-        return cut.head(cut.params, A, image)
-
     comparisons, differences = [], []
-    for score in scores:
+    for given in scores:
+        scored, score = for_score(cut, image, given)
+        head = functools.partial(_head_of, scored, image)
         exact = _exact_with_bar(functools.partial(_score_of, score, head, target), A, batch_size)
-        closed = _closed_form(cut, image, A, score, target)
+        closed = _closed_form(scored, image, A, score, target)
         is_affine = derivatives.score_is_affine(head, A, score, target)
         sample = sample_locations(A, exact.u1, CANDIDATES * locations, key)
-        walk = walk_along(cut, image, A, score, target, sample)
+        walk = walk_along(scored, image, A, score, target, sample)
         for link in links:
-            row = (_name_of(score), link)
+            row = (_name_of(given), link)
             comparisons += _compare_forms(row, A, exact, closed, is_affine)
             differences.append(_compare_with_walk(row, exact, walk, sample, locations))
-    return Validation(cut.layer, target, certify(head, A), tuple(comparisons), tuple(differences))
+    certificate = certify(functools.partial(_head_of, cut, image), A)
+    return Validation(cut.layer, target, certificate, tuple(comparisons), tuple(differences))
 
 
 def _checked_arguments(cut, image, target, scores, links, locations):
@@ -231,6 +231,10 @@ def _check_activation(cut, A, outputs):
 def _name_of(score):
     """The name of a score; that of its function for a partial."""
     return str(getattr(getattr(score, "func", score), "__name__", "score"))
+
+
+def _head_of(cut, image, A):
+    return cut.head(cut.params, A, image)
 
 
 def _score_of(score, head, target, A):

@@ -13,6 +13,11 @@ logits over a mask for segmentation, or the confidence of one box for detection.
 A method's option `link` turns the score into Y, the quantity that the papers differentiate: Y = u for "identity",
 Y = e^u for "exp". The papers' Y = exp(logit) is `logit` with "exp"; the softmax probability is `log_softmax` with
 "exp".
+
+What a score takes are the model's outputs, with one exception. `probability` and `log_softmax` ask for the model's
+probability, so for a model that ends in a softmax or a sigmoid, which its program shows, methods and metrics give them
+what the last activation is applied to; the probability of independent sigmoids, and of a single output, is the logistic
+function of the logit. `logit` is the output itself: `jaxcam.cut(..., strip_activation=True)` makes it the logit.
 """
 
 import jax

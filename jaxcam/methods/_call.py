@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import jax
 
 from jaxcam._base import checks
-from jaxcam.cutting import Cuts, check_cut, check_target
+from jaxcam.cutting import Cuts, check_cut, check_target, for_score
 from jaxcam.formulas import scores
 from jaxcam.methods._signature import canonical_partial, merged_signature
 from jaxcam.perturbations import Smoothed
@@ -77,6 +77,8 @@ def explanation_method(
         def checked_method(cut, image, target=None, *key, **options):
             _check_names(compute.__name__, signature, key, options)
             image = _checked_call(signature, several, cut, image, target, *key, **options)
+            if "score" in signature.parameters:
+                cut, options["score"] = for_score(cut, image, options.get("score", _default(signature, "score")))
             options = {name: canonical_partial(value) if name in static else value for name, value in options.items()}
             return _in_order_of_layers(cut, compiled(cut, image, target, *key, **options))
 
@@ -84,6 +86,10 @@ def explanation_method(
         return cast(Callable[P, R], checked_method)
 
     return decorate
+
+
+def _default(signature, option):
+    return signature.parameters[option].default
 
 
 def _check_names(method_name, signature, key, options):

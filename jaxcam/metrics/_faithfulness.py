@@ -9,7 +9,8 @@
 >>> float(average_drop(Y, Y)), bool(0 <= average_drop(Y, O) <= 1)
 (0.0, True)
 
-Y is the probability of the class on the image, and O its probability on the image masked by the map; all ones masks
+Y is the probability of the class on the image, which `jaxcam.scores.probability` takes from logits and from
+probabilities alike, and O its probability on the image masked by the map; all ones masks
 nothing. The model was never trained on masked images, so these measures test the model on such images as much as they
 test the map. Each measure can be gamed, and its docstring says how: report controls together with the methods, among
 them all ones and a center Gaussian.
@@ -27,7 +28,7 @@ from jax.typing import ArrayLike
 from jaxcam._base import checks
 from jaxcam._base.numerics import as_floats, safe_divide
 from jaxcam._base.types import Baseline, Image, Score, Target
-from jaxcam.cutting import Cut, activations, check_cut, check_target
+from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score
 from jaxcam.formulas import scores
 from jaxcam.perturbations import as_mask, masked
 
@@ -74,6 +75,7 @@ def masked_score(
         raise TypeError("expected a target, got None: give the class of the whole image, the masked one may differ")
     image = checks.checked_image(image)
     check_target(cut, image, target, score)
+    cut, score = for_score(cut, image, score)
     _, outputs = activations(cut, masked(image, as_mask(jnp.asarray(saliency), image.shape[:-1]), baseline=baseline))
     return score(outputs, target)
 

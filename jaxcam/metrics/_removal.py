@@ -15,9 +15,9 @@ several images, maps or targets use `jax.vmap`; the steps then still run one aft
     >>> road(cut, image, saliency, 3, jax.random.key(0), shares=(0.2, 0.5)).shape
     (2,)
 
-The score defaults to the softmax probability. A removed pixel becomes the baseline, or in ROAD a mean of its
-neighbors. Compare a map with a constant map, which removes pixels in a
-random order, and with a bright spot in the center.
+The score defaults to the probability, whether the outputs are logits or probabilities. A removed pixel becomes the
+baseline, or in ROAD a mean of its neighbors. Compare a map with a constant map, which removes pixels in a random order,
+and with a bright spot in the center.
 """
 
 import functools
@@ -32,7 +32,7 @@ from jax.typing import ArrayLike
 from jaxcam._base import checks
 from jaxcam._base.numerics import batch_size_or_default, safe_divide
 from jaxcam._base.types import Baseline, Image, Score, Target
-from jaxcam.cutting import Cut, activations, check_cut, check_target
+from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score
 from jaxcam.formulas import scores
 from jaxcam.perturbations import blurred, impute, pixel_ranks
 
@@ -85,7 +85,7 @@ def deletion(
       >>> deletion(cut, jnp.ones([2, 2, 1]), jnp.array([[4.0, 3.0], [2.0, 1.0]]), 0, steps=2, score=output).tolist()
       [4.0, 2.0, 0.0]
     """
-    image = _checked_arguments(cut, image, saliency, target, score, batch_size)
+    image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
     checks.check_count("steps", steps, at_least=1)
     empty = checks.broadcast_baseline(baseline, image)
     return _replacement_curve(
@@ -131,7 +131,7 @@ def insertion(
       >>> insertion(cut, jnp.ones([2, 2, 1]), saliency, 0, steps=2, baseline=0.5, score=output).tolist()
       [2.0, 3.0, 4.0]
     """
-    image = _checked_arguments(cut, image, saliency, target, score, batch_size)
+    image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
     checks.check_count("steps", steps, at_least=1)
     if isinstance(baseline, str) and baseline != "blur":
         raise ValueError(f"expected a baseline that is 'blur', a number or an array, got {baseline!r}")
@@ -194,7 +194,7 @@ def confidence_curve(
       >>> confidence_curve(cut, jnp.ones([2, 2, 1]), jnp.arange(4.0).reshape(2, 2), 0, **options).tolist()
       [1.0, 0.75, 0.25]
     """
-    image = _checked_arguments(cut, image, saliency, target, score, batch_size)
+    image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
     removed_counts = _pixel_counts("quantiles", quantiles, saliency)
     empty = checks.broadcast_baseline(baseline, image)
     return _relative_confidence(
@@ -247,7 +247,7 @@ def road(
       >>> [round(float(value), 2) for value in curve]
       [1.05, 0.0]
     """
-    image = _checked_arguments(cut, image, saliency, target, score, batch_size)
+    image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
     if first not in FIRST:
         raise ValueError(f"expected first to be {' or '.join(map(repr, FIRST))}, got {first!r}")
     removed_counts = _pixel_counts("shares", shares, saliency)
@@ -278,8 +278,8 @@ def road_combined(most: jax.Array, least: jax.Array) -> jax.Array:
 
 def _checked_arguments(
     cut: Cut, image: Image, saliency: ArrayLike, target: Target, score: Score, batch_size: int | None
-) -> jax.Array:
-    """The image as an array, after all checks."""
+) -> tuple[jax.Array, Cut, Score]:
+    """The image as an array, and the cut and the score as `for_score` returns them, after all checks."""
     check_cut(cut)
     checks.check_functions({"score": score})
     image = checks.checked_image(image)
@@ -293,7 +293,7 @@ def _checked_arguments(
     check_target(cut, image, target, score)
     if batch_size is not None:
         checks.check_count("batch_size", batch_size, at_least=1)
-    return image
+    return image, *for_score(cut, image, score)
 
 
 def _pixel_counts(name: str, shares: Sequence[float], saliency: ArrayLike) -> tuple[int, ...]:
