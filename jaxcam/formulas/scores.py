@@ -85,7 +85,7 @@ def of_classes(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
 
 
 def takes_class(function: Any) -> bool:
-    """Whether a score takes a class as its target: a score of this module, or one that `of_classes` marks, also in a partial.
+    """Whether a score's target is a class: a score of this module or one that `of_classes` marks, also in a partial.
 
     Example:
       >>> takes_class(functools.partial(functools.partial(log_softmax)))
