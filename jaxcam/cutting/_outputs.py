@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._base.types import Image, Score
-from jaxcam.cutting._checks import _outputs
 from jaxcam.cutting._cut import OUTPUTS, Cut, Cuts, activations
 from jaxcam.cutting._last_activation import WithoutLastActivation, without_last_activation
+from jaxcam.cutting._targets import _outputs
 from jaxcam.formulas import scores
 from jaxcam.tracing import PLAIN_CALLS, bounds_of_outputs, entering, flatten, last_activation
 
@@ -153,11 +153,13 @@ def class_probabilities(cut: Cut, image: Image) -> jax.Array | None:
     return jax.nn.sigmoid(outputs) if is_logistic else jax.nn.softmax(outputs)
 
 
+@scores.of_classes
 def sigmoid_probability(outputs: jax.Array, target: jax.Array | int) -> jax.Array:
     """The logistic function of the target's logit."""
     return jax.nn.sigmoid(outputs[target])
 
 
+@scores.of_classes
 def log_sigmoid(outputs: jax.Array, target: jax.Array | int) -> jax.Array:
     """The logarithm of the logistic function of the target's logit."""
     return jax.nn.log_sigmoid(outputs[target])

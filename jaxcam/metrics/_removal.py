@@ -31,8 +31,9 @@ from jax.typing import ArrayLike
 
 from jaxcam._base import checks
 from jaxcam._base.numerics import batch_size_or_default, safe_divide
+from jaxcam._base.targets import jit_with_target
 from jaxcam._base.types import Baseline, Image, Score, Target
-from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score
+from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score, score_or_nan
 from jaxcam.formulas import scores
 from jaxcam.perturbations import blurred, impute, pixel_ranks
 
@@ -288,9 +289,7 @@ def _checked_arguments(
             f"expected an image [*spatial c] and a map [*spatial], got shapes {image.shape} and "
             f"{jnp.shape(saliency)}: jaxcam.resize brings a map to the image's resolution"
         )
-    if target is None:
-        raise TypeError("expected a target, got None: give the same class for all maps that are compared")
-    check_target(cut, image, target, score)
+    check_target(cut, image, target, score, needs_class=True)
     if batch_size is not None:
         checks.check_count("batch_size", batch_size, at_least=1)
     return image, *for_score(cut, image, score)
@@ -315,14 +314,14 @@ def _scores_of(
     """The score of the model on `image_of(step)`, for each step."""
 
     def step_score(step):
-        return score(activations(cut, image_of(step))[1], target)
+        return score_or_nan(score, activations(cut, image_of(step))[1], target)
 
     return jax.lax.map(
         step_score, steps, batch_size=batch_size_or_default(batch_size, cpu=None, accelerator=STEPS_AT_A_TIME)
     )
 
 
-@functools.partial(jax.jit, static_argnames=("steps", "score", "batch_size"))
+@functools.partial(jit_with_target, static_argnames=("steps", "score", "batch_size"))
 def _replacement_curve(
     cut: Cut,
     before: jax.Array,
@@ -347,7 +346,7 @@ def _replacement_curve(
     return jnp.concatenate([first, curve, last])
 
 
-@functools.partial(jax.jit, static_argnames=("removed_counts", "score", "batch_size"))
+@functools.partial(jit_with_target, static_argnames=("removed_counts", "score", "batch_size"))
 def _relative_confidence(
     cut: Cut,
     image: jax.Array,
@@ -374,7 +373,7 @@ def _relative_confidence(
     return safe_divide(jnp.stack([score_of_count[count] if count else Y for count in removed_counts]), Y)
 
 
-@functools.partial(jax.jit, static_argnames=("removed_counts", "first", "score", "batch_size"))
+@functools.partial(jit_with_target, static_argnames=("removed_counts", "first", "score", "batch_size"))
 def _imputation_curve(
     cut: Cut,
     image: jax.Array,
