@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     outputs = _output.picture_paths(options)
     model = _model.build_model(options)
     layer = options.layer or _model.last_convolution(model)
-    cut = jaxcam.cut(model, layer)
+    cut = _model.cut_at(model, layer)
     target = _model.find_target(options.target, _model.class_names(model))
     records: list[_output.Record] = []
     answers: list[dict[str, Any]] = []  # of all pictures, also of those that failed
@@ -92,7 +92,7 @@ def _explain_picture(
 
     image = images.read(path)
     fitted = images.fit(image, _model.input_size(model))
-    target, probability = _model.target_and_probability(model, fitted, target)
+    target, probability = _model.target_and_probability(cut, fitted, target)
     saliency = np.asarray(method(cut, fitted, target))
     if not np.isfinite(saliency).all():
         raise ValueError(f"the map is not finite: {options.method} is not defined for this layer")

@@ -43,6 +43,8 @@ import jax.numpy as jnp
 
 from jaxcam.cutting._checks import layer_choices
 from jaxcam.cutting._cut import Cut, Cuts
+from jaxcam.cutting._last_activation import without_last_activation
+from jaxcam.cutting._outputs import with_known_outputs
 from jaxcam.cutting._program import traced_model
 from jaxcam.cutting._self_cutting import SelfCutting
 from jaxcam.cutting._spec import image_struct, spec_of
@@ -60,6 +62,7 @@ def cut(
     grid: Sequence[int] | None = None,
     prefix: int = 0,
     batched: bool = True,
+    strip_activation: bool = False,
 ) -> Cut: ...
 
 
@@ -74,6 +77,7 @@ def cut(
     grid: Sequence[int] | None = None,
     prefix: int = 0,
     batched: bool = True,
+    strip_activation: bool = False,
 ) -> Cuts: ...
 
 
@@ -87,6 +91,7 @@ def cut(
     grid: Sequence[int] | None = None,
     prefix: int = 0,
     batched: bool = True,
+    strip_activation: bool = False,
 ) -> Cut | Cuts:
     """Cut a model at a named layer, so that `head(features(x))` is the model in eval mode, on one example.
 
@@ -112,6 +117,8 @@ def cut(
         input, as they were.
       batched: whether the model takes a batch axis, which is added to the image and the arrays of `inputs`, and taken
         away from A and from every output that has one of length 1.
+      strip_activation: take the softmax or sigmoid at the end of the model off, so that the outputs are the logits in
+        front of it, which the papers differentiate.
 
     Returns:
       A `Cut`, or a `Cuts`. Cutting equal Flax models at one layer twice gives functions that are the same, so nothing
@@ -122,7 +129,7 @@ def cut(
       TypeError: not a model of these kinds, or an option that a network that cuts itself does not take.
       ValueError: no such layer, and which there are; a layer that is not called, or called more than once, or inside a
         scan or a vmap; random numbers in eval mode; an `after` or a `grid` that does not fit; no layers at all, or one
-        of them twice.
+        of them twice; `strip_activation` for outputs that do not end in a softmax or a sigmoid.
 
     Example:
       >>> import jaxcam
@@ -139,7 +146,7 @@ def cut(
         own_cut = model.cuts_at(names) if isinstance(layer, list | tuple) else model.cut_at(layer)
         if image_shape is not None:
             _check_image(own_cut, image_struct(image_shape))
-        return own_cut
+        return _with_outputs(own_cut, image_shape or model.image_shape if strip_activation else None, strip_activation)
     if prefix and grid is None:
         raise ValueError(f"prefix={prefix} goes with grid=(h, w), the shape of the tokens that are left")
     params, spec, known = spec_of(
@@ -147,7 +154,8 @@ def cut(
     )
     if known is not None:
         _check_known(names, known)
-    return traced_cuts(spec, params) if isinstance(layer, list | tuple) else traced_cut(spec, params)
+    traced = traced_cuts(spec, params) if isinstance(layer, list | tuple) else traced_cut(spec, params)
+    return _with_outputs(traced, spec.image_shape, strip_activation)
 
 
 def layers(
@@ -190,6 +198,16 @@ def layers(
         return single and not mark.within and jnp.issubdtype(mark.aval.dtype, jnp.floating)
 
     return {mark.name: jax.eval_shape(spec.without_batch_axis, mark.aval).shape for mark in marks if can_be_cut(mark)}
+
+
+def _with_outputs(made: Any, image_shape: Sequence[int] | None, strip_activation: bool) -> Any:
+    """The cut, without its last activation if that is asked for, that says what its outputs are if the shape is known.
+
+    Raises:
+      ValueError: there is no such activation, and the shape of the image is known.
+    """
+    made = without_last_activation(made) if strip_activation else made
+    return made if image_shape is None else with_known_outputs(made, image_struct(image_shape))
 
 
 def _check_layer_names(names: tuple[str, ...]) -> None:

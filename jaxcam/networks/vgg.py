@@ -150,7 +150,7 @@ class VGG(nnx.Module, SelfCutting):
         features, head = _cut_functions.remembered(
             _features_and_head, (graphdef, layer), exact=(self.activation, self.preprocess)
         )
-        return Cut(params, features, head, layer, reads_input=False)
+        return Cut(params, features, head, layer, reads_input=False, outputs="logits")
 
     def cuts_at(self, layers: Sequence[str]) -> Cuts:
         """The cut at several layers, after the activation of each.
@@ -163,7 +163,7 @@ class VGG(nnx.Module, SelfCutting):
             self._check_layer(layer)
         graphdef, params = nnx.split(self)
         tapped = _cut_functions.remembered(_tapped, (graphdef, layers), exact=(self.activation, self.preprocess))
-        return Cuts(params, tapped, layers)
+        return Cuts(params, tapped, layers, outputs="logits")
 
     def _check_layer(self, layer: str) -> None:
         """Raises a ValueError that lists the layers if `layer` is not one of them."""

@@ -11,6 +11,7 @@ A map in a folder is a file that is written under another name and renamed, so t
 whole maps only. The same call goes on with the missing ones.
 """
 
+import functools
 import os
 import pathlib
 from collections import Counter
@@ -23,12 +24,15 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxcam._base import checks
+from jaxcam._base.targets import with_static_leaves, without_static_leaves
 from jaxcam._base.types import Method
 from jaxcam.cutting import Cut, check_cut, check_target
+from jaxcam.methods import score_of
 from jaxcam.runtime._driver import for_each
 from jaxcam.runtime._fingerprint import describe_batch, recorded_sample
 from jaxcam.runtime._runner import Runner
 from jaxcam.runtime._store import MapFolder
+from jaxcam.runtime._targets import checked_targets, target_as_arrays
 
 Images = Sequence[Any] | np.ndarray | jax.Array
 Map = TypeVar("Map", np.ndarray, pathlib.Path)
@@ -56,6 +60,7 @@ def explain_batch(
     targets: Any = None,
     key: jax.Array | None = None,
     *,
+    target: Any = None,
     load: Callable[[Any], Any] | None = None,
     names: Sequence[str] | None = None,
     out: None = None,
@@ -73,6 +78,7 @@ def explain_batch(
     targets: Any = None,
     key: jax.Array | None = None,
     *,
+    target: Any = None,
     load: Callable[[Any], Any] | None = None,
     names: Sequence[str] | None = None,
     out: str | os.PathLike,
@@ -89,6 +95,7 @@ def explain_batch(
     targets: Any = None,
     key: jax.Array | None = None,
     *,
+    target: Any = None,
     load: Callable[[Any], Any] | None = None,
     names: Sequence[str] | None = None,
     out: str | os.PathLike | None = None,
@@ -107,8 +114,11 @@ def explain_batch(
         `functools.partial`.
       cut: a `Cut`.
       images: `[n *image]`, or a sequence of images, of paths of picture files, or of anything that `load` takes.
-      targets: None for the class of each image's largest output, one class for all images, or one for each, `[n]`.
+      targets: one for each image: a sequence of anything that the method's score takes, such as a list of classes, or
+        a pytree of arrays `[n ...]`. One integer is a class for all images.
       key: a `jax.random.key` for methods that take one; image i gets `jax.random.fold_in(key, i)`.
+      target: one for all images: anything that the score takes. Without it and `targets`, an image is explained by the
+        class of its largest output, or by None if the outputs are not `[classes]`.
       load: from an element of `images` to the image, floats. By default, paths are read with
         `jaxcam.datasets.images.read`, and anything else is taken to be an image.
       names: of the maps, one for each image. Defaults to the files' stems (the whole file names if two stems are
@@ -146,25 +156,31 @@ def explain_batch(
     """
     check_cut(cut)
     images = _checked_images(images)
-    targets = _checked_targets(targets, len(images))
+    given = checked_targets(target, targets, len(images), score_of(method))
     names = _checked_names(names, images)
     _check_options(key, batch_size, memory)
     folder = None if out is None else MapFolder(pathlib.Path(out))
     finished: dict[str, pathlib.Path] = {}
     if folder is not None:
         sample = recorded_sample(folder.out) or _first_sample(images, load)
-        folder.open(describe_batch(method, cut, images, targets, key, load, names, sample))
+        folder.open(describe_batch(method, cut, images, given.as_json(), key, load, names, sample))
         finished = {name: folder.path(name) for name in names if folder.path(name).exists()}
     count = len(images) - len(finished)
+    shared = cut, key, with_static_leaves(given.shared)
     runner = Runner(
-        _map_of_example(method, targets), (cut, key), count=count, batch_size=batch_size, memory=memory, mesh=mesh
+        functools.partial(_map_of_example, method, given.own is None),
+        shared,
+        count=count,
+        batch_size=batch_size,
+        memory=memory,
+        mesh=mesh,
     )
 
     def load_example(i):
         image = np.asarray(_load_image(images[i], load))
-        check_target(cut, checks.checked_image(image), None if targets is None else targets[i], None)
+        check_target(cut, checks.checked_image(image), given.of_image(i))
         image = image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
-        return image, np.int32(0) if targets is None else targets[i], np.int32(i)
+        return image, None if given.own is None else target_as_arrays(given.own[i]), np.int32(i)
 
     outcome = for_each(
         # Finished maps go first, so that the number of finished maps in a message counts them.
@@ -182,19 +198,15 @@ def explain_batch(
     return Explained({name: outcome.results[name] for name in names if name in outcome.results}, outcome.failed)
 
 
-def _map_of_example(method, targets):
-    """The function that the runner compiles: from an image, its target and its number to its map."""
-
-    def compute(shared, example):
-        cut, key = shared
-        image, target, i = example
-        keys = () if key is None else (jax.random.fold_in(key, i),)
-        saliency = method(cut, image, None if targets is None else target, *keys)
-        if not isinstance(saliency, jax.Array):
-            raise TypeError(f"expected a method that returns one map, an array, got {type(saliency).__name__}")
-        return saliency
-
-    return compute
+def _map_of_example(method, is_shared, shared, example):
+    """What the runner compiles: from an image, its own target and its number to its map."""
+    cut, key, target = shared
+    image, own_target, i = example
+    keys = () if key is None else (jax.random.fold_in(key, i),)
+    saliency = method(cut, image, without_static_leaves(target if is_shared else own_target), *keys)
+    if not isinstance(saliency, jax.Array):
+        raise TypeError(f"expected a method that returns one map, an array, got {type(saliency).__name__}")
+    return saliency
 
 
 def _finite_maps(maps) -> Iterator[np.ndarray | ValueError]:
@@ -245,20 +257,6 @@ def _checked_images(images):
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(f"expected images of floats in the model's range, got {images.dtype}: images / 255 gives 0..1")
     return images
-
-
-def _checked_targets(targets, count):
-    """None, or a class for each image, int32."""
-    if targets is None:
-        return None
-    classes = np.asarray(targets) if np.size(targets) else np.zeros(0, np.int32)
-    if classes.dtype.kind not in "iu":
-        raise TypeError(f"expected targets that are None, one class or one for each image, got {classes.dtype}")
-    if classes.shape not in ((), (count,)):
-        raise ValueError(f"expected one target, or one for each of {count} images, got shape {classes.shape}")
-    # A class that int32 cannot hold is out of range, and stays out of range.
-    classes = np.clip(classes, -1, np.iinfo(np.int32).max)
-    return np.broadcast_to(classes.astype(np.int32), (count,))
 
 
 def _check_options(key, batch_size, memory):

@@ -95,3 +95,10 @@ KEEPS_GUARDING = PASSING_ON | AFFINE_ELEMENTWISE | _names("max min clamp select_
 # Read by `tracing/_marks.py`: a value that one of these makes is computed by the model, such as a batch's statistics,
 # and not a value that the model was given. A new primitive belongs here if it takes part in a normalization.
 ARITHMETIC = _names("add sub mul div max min select_n dot_general reduce_sum sqrt rsqrt stop_gradient")
+# Read by `tracing/_intervals.py`: each element of the result is one of the first operand, or one of all operands.
+PICKING = REARRANGEMENTS | IDENTITIES | STOP_GRADIENT | _names("reduce_max reduce_min dynamic_slice cummax cummin sort")
+PICKING_FROM_ALL = SELECTIONS | _names("concatenate pad")
+# Read by `tracing/_intervals.py`: steps between a sum and a product that it divides, such as adding epsilon,
+# and steps around the logarithm of a logsumexp.
+INSIDE_DENOMINATORS = _names("add max div integer_pow")
+INSIDE_LOGSUMEXP = _names("add max abs reduce_sum select_n")

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -285,3 +286,35 @@ def test_batch_resumes_a_folder_of_the_flat_layout(capsys):
 def test_batch_without_pictures(capsys):
     pathlib.Path("pictures").mkdir()
     fails(capsys, "batch", "pictures", "--out", "maps", says="pictures has no pictures")
+
+
+def test_a_network_that_ends_in_a_softmax_is_explained_by_its_logits(capsys, monkeypatch, picture):
+    class Probabilities(jaxcam.cutting.SelfCutting):
+        """The embedded network with a softmax at its end."""
+
+        def __init__(self):
+            self.model = jaxcam.digits()
+            self.layers, self.image_shape = self.model.layers, self.model.image_shape
+            self.class_names = self.model.class_names
+
+        def cut_at(self, layer):
+            cut = self.model.cut_at(layer)
+
+            def head(params, A, x):
+                return jax.nn.softmax(cut.head(params, A, x))
+
+            return jaxcam.Cut(cut.params, cut.features, head, layer)
+
+    def explained():
+        assert main(["explain", picture, "--json", "--force"]) == 0
+        captured = capsys.readouterr()
+        return json.loads(captured.out), captured.err
+
+    expected, errors = explained()
+    assert "softmax" not in errors
+    monkeypatch.setattr("jaxcam.cli._model.build_model", lambda options, **_: Probabilities())
+    monkeypatch.setattr("jaxcam.cli._model.class_names", lambda model: jaxcam.pretrained.DIGITS_CLASSES)
+    found, errors = explained()
+    assert errors == "jaxcam: the network ends in a softmax: the logits in front of it are explained\n"
+    assert found[0]["target"] == expected[0]["target"]
+    assert found[0]["probability"] == pytest.approx(expected[0]["probability"], rel=1e-5)
