@@ -14,7 +14,7 @@ whole maps only. The same call goes on with the missing ones.
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import jax
@@ -25,12 +25,13 @@ from jax.sharding import Mesh
 from jaxcam._base import checks
 from jaxcam._base.types import Method
 from jaxcam.cutting import Cut, check_cut, check_target
+from jaxcam.runtime._containers import as_sequence, check_axes, check_element, is_path
 from jaxcam.runtime._driver import for_each
 from jaxcam.runtime._fingerprint import describe_batch, recorded_sample
 from jaxcam.runtime._runner import Runner
 from jaxcam.runtime._store import MapFolder
 
-Images = Sequence[Any] | np.ndarray | jax.Array
+Images = Sequence[Any] | Mapping[str, Any] | np.ndarray | jax.Array
 Map = TypeVar("Map", np.ndarray, pathlib.Path)
 LONGEST_NAME = 160  # bytes; file systems take 255, and a file has a longer name while it is written
 IMAGES_SAMPLED = 8
@@ -106,7 +107,8 @@ def explain_batch(
       method: a named method, or any function of this form that `jax.jit` can trace; bind its options with
         `functools.partial`.
       cut: a `Cut`.
-      images: `[n *image]`, or a sequence of images, of paths of picture files, or of anything that `load` takes.
+      images: `[n *image]`, or a sequence of images, of paths of picture files, or of anything that `load` takes; or a
+        dictionary of these, whose keys are the names.
       targets: None for the class of each image's largest output, one class for all images, or one for each, `[n]`.
       key: a `jax.random.key` for methods that take one; image i gets `jax.random.fold_in(key, i)`.
       load: from an element of `images` to the image, floats. By default, paths are read with
@@ -145,7 +147,10 @@ def explain_batch(
       ['five', 'three']
     """
     check_cut(cut)
-    images = _checked_images(images)
+    sequence, names = as_sequence(images, names, load=load)
+    images = _checked_images(sequence)
+    if load is None:
+        check_axes(cut, images)
     targets = _checked_targets(targets, len(images))
     names = _checked_names(names, images)
     _check_options(key, batch_size, memory)
@@ -206,18 +211,14 @@ def _finite_maps(maps) -> Iterator[np.ndarray | ValueError]:
             yield ValueError("the map is not finite: the method is not defined for this image, layer and target")
 
 
-def _is_path(element):
-    return isinstance(element, str | os.PathLike)
-
-
 def _load_image(element, load):
-    if load is not None:
-        return load(element)
-    if _is_path(element):
+    if load is None and is_path(element):
         from jaxcam.datasets import images  # imports Pillow, which only picture files need
 
         return images.read(element)
-    return element
+    image = element if load is None else load(element)
+    check_element(image)
+    return image
 
 
 def _first_sample(images, load):
@@ -233,12 +234,6 @@ def _first_sample(images, load):
 
 def _checked_images(images):
     """A NumPy array of floats, or a sequence as it is."""
-    if _is_path(images):
-        raise TypeError(
-            f"expected a sequence of images, such as sorted(pathlib.Path(...).iterdir()), got {str(images)!r}"
-        )
-    if not hasattr(images, "__len__"):
-        raise TypeError(f"expected a sequence of images, such as list(images), got a {type(images).__name__}")
     if not hasattr(images, "ndim"):
         return images
     images = np.asarray(images)
@@ -276,7 +271,7 @@ def _checked_names(names, images):
     """A name for each image, no two the same, each fit for a file."""
     if names is None:
         count = len(images)
-        if not count or hasattr(images, "ndim") or not all(map(_is_path, images)):
+        if not count or hasattr(images, "ndim") or not all(map(is_path, images)):
             return [str(i).zfill(len(str(count - 1))) for i in range(count)]
         paths = [pathlib.Path(element) for element in images]
         names = [path.stem for path in paths]
