@@ -125,7 +125,7 @@ def read_fitted(path: str, *, shape: tuple[int, int]) -> np.ndarray:
     """A picture file, resized to the network's input. A folder of `jaxcam batch` records this function by its name."""
     from jaxcam.datasets import images  # loads Pillow
 
-    return images.fit(images.read(path), shape)
+    return images.fit(images.read(path, at_least=shape), shape)
 
 
 def cut_and_image(options: argparse.Namespace) -> CutAndImage:

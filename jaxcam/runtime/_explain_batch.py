@@ -15,7 +15,7 @@ import functools
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import jax
@@ -28,13 +28,14 @@ from jaxcam._base.targets import with_static_leaves, without_static_leaves
 from jaxcam._base.types import Method
 from jaxcam.cutting import Cut, check_cut, check_target
 from jaxcam.methods import score_of
+from jaxcam.runtime._containers import as_sequence, check_axes, check_element, is_path
 from jaxcam.runtime._driver import for_each
 from jaxcam.runtime._fingerprint import describe_batch, recorded_sample
 from jaxcam.runtime._runner import Runner
 from jaxcam.runtime._store import MapFolder
 from jaxcam.runtime._targets import checked_targets, target_as_arrays
 
-Images = Sequence[Any] | np.ndarray | jax.Array
+Images = Sequence[Any] | Mapping[str, Any] | np.ndarray | jax.Array
 Map = TypeVar("Map", np.ndarray, pathlib.Path)
 LONGEST_NAME = 160  # bytes; file systems take 255, and a file has a longer name while it is written
 IMAGES_SAMPLED = 8
@@ -113,7 +114,8 @@ def explain_batch(
       method: a named method, or any function of this form that `jax.jit` can trace; bind its options with
         `functools.partial`.
       cut: a `Cut`.
-      images: `[n *image]`, or a sequence of images, of paths of picture files, or of anything that `load` takes.
+      images: `[n *image]`, or a sequence of images, of paths of picture files, or of anything that `load` takes; or a
+        dictionary of these, whose keys are the names.
       targets: one for each image: a sequence of anything that the method's score takes, such as a list of classes, or
         a pytree of arrays `[n ...]`. One integer is a class for all images.
       key: a `jax.random.key` for methods that take one; image i gets `jax.random.fold_in(key, i)`.
@@ -155,7 +157,10 @@ def explain_batch(
       ['five', 'three']
     """
     check_cut(cut)
+    images, names = as_sequence(images, names, load=load)
     images = _checked_images(images)
+    if load is None:
+        check_axes(cut, images)
     given = checked_targets(target, targets, len(images), score_of(method))
     names = _checked_names(names, images)
     _check_options(key, batch_size, memory)
@@ -165,16 +170,10 @@ def explain_batch(
         sample = recorded_sample(folder.out) or _first_sample(images, load)
         folder.open(describe_batch(method, cut, images, given.as_json(), key, load, names, sample))
         finished = {name: folder.path(name) for name in names if folder.path(name).exists()}
-    count = len(images) - len(finished)
-    shared = cut, key, with_static_leaves(given.shared)
     runner = Runner(
-        functools.partial(_map_of_example, method, given.own is None),
-        shared,
-        count=count,
-        batch_size=batch_size,
-        memory=memory,
-        mesh=mesh,
-    )
+        functools.partial(_map_of_example, method, given.own is None), (cut, key, with_static_leaves(given.shared)),
+        count=len(images) - len(finished), batch_size=batch_size, memory=memory, mesh=mesh,
+    )  # fmt: skip
 
     def load_example(i):
         image = np.asarray(_load_image(images[i], load))
@@ -185,16 +184,12 @@ def explain_batch(
     outcome = for_each(
         # Finished maps go first, so that the number of finished maps in a message counts them.
         sorted(zip(names, range(len(names)), strict=True), key=lambda item: item[0] not in finished),
-        load=load_example,
-        chunk_size=runner.chunk_size,
-        compute=lambda examples, _: runner(examples),
-        collect=_finite_maps,
+        load=load_example, chunk_size=runner.chunk_size,
+        compute=lambda examples, _: runner(examples), collect=_finite_maps,
         store=lambda name, _, saliency, count: saliency if folder is None else folder.write(name, saliency, count),
         recorded=lambda name, _: finished.get(name),
-        label="explaining",
-        total=len(names),
-        recoverable=(TypeError, ValueError),
-    )
+        label="explaining", total=len(names), recoverable=(TypeError, ValueError),
+    )  # fmt: skip
     return Explained({name: outcome.results[name] for name in names if name in outcome.results}, outcome.failed)
 
 
@@ -218,18 +213,14 @@ def _finite_maps(maps) -> Iterator[np.ndarray | ValueError]:
             yield ValueError("the map is not finite: the method is not defined for this image, layer and target")
 
 
-def _is_path(element):
-    return isinstance(element, str | os.PathLike)
-
-
 def _load_image(element, load):
-    if load is not None:
-        return load(element)
-    if _is_path(element):
+    if load is None and is_path(element):
         from jaxcam.datasets import images  # imports Pillow, which only picture files need
 
         return images.read(element)
-    return element
+    image = element if load is None else load(element)
+    check_element(image)
+    return image
 
 
 def _first_sample(images, load):
@@ -245,12 +236,6 @@ def _first_sample(images, load):
 
 def _checked_images(images):
     """A NumPy array of floats, or a sequence as it is."""
-    if _is_path(images):
-        raise TypeError(
-            f"expected a sequence of images, such as sorted(pathlib.Path(...).iterdir()), got {str(images)!r}"
-        )
-    if not hasattr(images, "__len__"):
-        raise TypeError(f"expected a sequence of images, such as list(images), got a {type(images).__name__}")
     if not hasattr(images, "ndim"):
         return images
     images = np.asarray(images)
@@ -274,7 +259,7 @@ def _checked_names(names, images):
     """A name for each image, no two the same, each fit for a file."""
     if names is None:
         count = len(images)
-        if not count or hasattr(images, "ndim") or not all(map(_is_path, images)):
+        if not count or hasattr(images, "ndim") or not all(map(is_path, images)):
             return [str(i).zfill(len(str(count - 1))) for i in range(count)]
         paths = [pathlib.Path(element) for element in images]
         names = [path.stem for path in paths]

@@ -55,7 +55,7 @@ def _shorten(value):
 def describe_batch(
     method: Callable[..., jax.Array],
     cut: Cut,
-    images: Sequence[Any] | np.ndarray | jax.Array,
+    images: Any,  # a sequence or an array
     targets: Any,
     key: jax.Array | None,
     load: Callable[[Any], Any] | None,
