@@ -20,5 +20,6 @@ from jaxcam.cutting._self_cutting import SelfCutting as SelfCutting
 from jaxcam.cutting._targets import ResolvedTarget as ResolvedTarget
 from jaxcam.cutting._targets import check_target as check_target
 from jaxcam.cutting._targets import class_or_none as class_or_none
+from jaxcam.cutting._targets import means_class as means_class
 from jaxcam.cutting._targets import resolve_target as resolve_target
 from jaxcam.cutting._targets import score_or_nan as score_or_nan

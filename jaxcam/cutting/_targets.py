@@ -116,6 +116,16 @@ def resolve_target(outputs: Any, target: Target) -> ResolvedTarget:
     return ResolvedTarget(index.astype(jnp.int32), (index >= 0) & (index < outputs.shape[0]))
 
 
+def means_class(outputs: Any, target: Target) -> bool:
+    """Whether a target means one of the outputs, arrays or their shapes.
+
+    Example:
+      >>> [means_class(jnp.ones(3), target) for target in (None, 1, 1.0)], means_class({"logits": jnp.ones(3)}, 1)
+      ([True, True, False], False)
+    """
+    return _has_classes(outputs) and (target is None or is_integer(target))
+
+
 def class_or_none(outputs: Any, target: Target) -> Any:
     """The index of the class that a target means, not checked; None if it means no class.
 
@@ -123,8 +133,7 @@ def class_or_none(outputs: Any, target: Target) -> Any:
       >>> class_or_none(jnp.array([0.5, 2.0]), 0.7) is None, int(class_or_none(jnp.array([0.5, 2.0]), None))
       (True, 1)
     """
-    is_class = _has_classes(outputs) and (target is None or is_integer(target))
-    return resolve_target(outputs, target).target if is_class else None
+    return resolve_target(outputs, target).target if means_class(outputs, target) else None
 
 
 def score_or_nan(score: Score, outputs: Any, target: Target) -> jax.Array:

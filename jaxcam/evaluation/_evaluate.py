@@ -20,12 +20,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxcam._base import checks
 from jaxcam._base.types import Method, Score
-from jaxcam.cutting import Cut, check_cut
+from jaxcam.cutting import Cut, check_cut, check_target
 from jaxcam.datasets import Example
+from jaxcam.evaluation._explained import GIVEN
 from jaxcam.evaluation._loaded import Loaded, loaded
 from jaxcam.evaluation._result import Evaluation
 from jaxcam.evaluation._scorer import OF_THE_MAP, Scorer, join_columns
@@ -34,7 +36,7 @@ from jaxcam.evaluation._store import RecordFolder, example_digest, merge_rows
 from jaxcam.evaluation._stored import EARLIER_CONTROLS
 from jaxcam.formulas import scores
 from jaxcam.methods import controls, grad_cam_plus
-from jaxcam.runtime import check_name, for_each
+from jaxcam.runtime import Targets, check_name, checked_targets, content_digest, for_each, target_digest
 
 CONTROLS: dict[str, Method] = {
     "Grad-CAM+": grad_cam_plus,
@@ -56,7 +58,8 @@ def evaluate(
     metrics: Sequence[AnyMetric] | None = None,
     key: jax.Array | None = None,
     *,
-    target: str = "predicted",
+    target: Any = "predicted",
+    targets: Any = None,
     score: Score = scores.probability,
     reference: str | None = None,
     load: Callable[[Any], Example] | None = None,
@@ -72,7 +75,7 @@ def evaluate(
     and the others go on.
 
     Args:
-      cut: a `Cut` whose outputs are `[classes]`.
+      cut: a `Cut`. If its outputs are not `[classes]`, targets and a score have to be given.
       examples: `jaxcam.Example`s, such as `jaxcam.datasets` lists; any iterable, which is read once.
       methods: by name, functions `(cut, image, target, [key]) -> [h' w']`, options bound by `functools.partial`; or a
         sequence of functions, which go by their own names.
@@ -82,7 +85,9 @@ def evaluate(
         names. A metric that needs a mask or boxes is measured on images that have them.
       key: the source of all random numbers; defaults to `jax.random.key(0)`. The numbers for an image depend on its
         pixels, not on its place among the others.
-      target: the explained class: "predicted" or "label". Images whose label is not predicted are then counted apart.
+      target: the explained class, "predicted" or "label", or one target for all images, anything that `score` and the
+        methods' scores take. Images whose explained class is not predicted are counted apart.
+      targets: a target for each image instead, as in `jaxcam.explain_batch`. An `Example.target` is used as well.
       score: `(outputs, target) -> scalar`, of the whole and of the masked image; defaults to the probability, which is
         taken from logits, probabilities and sigmoids alike: see `jaxcam.scores`.
       reference: the method that the others are compared with; defaults to "Grad-CAM" if that is one of the names, and
@@ -118,7 +123,7 @@ def evaluate(
     measured = named_metrics(metrics)
     if reference is None:
         reference = "Grad-CAM" if "Grad-CAM" in methods else next(iter(methods))
-    _check_choice("target", target, TARGETS)
+    target, own_targets = _kind_and_targets(target, targets, examples, score)
     _check_choice("reference", reference, methods)
     key = jax.random.key(0) if key is None else key
     checks.check_key(key)
@@ -126,9 +131,10 @@ def evaluate(
     scorer = Scorer(
         cut, key, methods, measured, count=total or MANY, target=target, score=score, memory=memory, mesh=mesh
     )
-    settings = {"target": target, "score": score, "key": key, "load": load}
+    recorded_target = own_targets.as_json() if own_targets.own is None and target == GIVEN else target
+    settings = {"target": recorded_target, "score": score, "key": key, "load": load}
     folder = None if out is None else _folder_of(pathlib.Path(out), cut, settings, methods, measured)
-    steps = _Steps(scorer, load, folder)
+    steps = _Steps(scorer, load, folder, own_targets)
     outcome = for_each(
         steps.items(examples),
         load=steps.load,
@@ -145,6 +151,17 @@ def evaluate(
     if metrics is not None and outcome.results:
         _warn_of_missing(measured, [record["rows"][reference] for record in outcome.results.values()])
     return Evaluation(outcome.results, outcome.failed, reference, target, tuple(measured.values()))
+
+
+def _kind_and_targets(target, targets, examples, score):
+    """ "predicted", "label" or "given", and the given targets."""
+    if isinstance(target, str) and (target not in TARGETS or targets is None):
+        _check_choice("target", target, TARGETS)
+        return target, Targets()
+    if targets is not None and not isinstance(examples, Sized):
+        raise TypeError("expected examples with a length for targets=: give list(examples), or examples with a target")
+    one_for_all = None if isinstance(target, str) else target
+    return GIVEN, checked_targets(one_for_all, targets, len(examples) if isinstance(examples, Sized) else 0, score)
 
 
 def _check_choice(name, value, choices):
@@ -172,12 +189,16 @@ class _Item(NamedTuple):
     given: Any
     digest: str
     record: dict[str, Any] | None
+    target: Any
 
 
 class _Steps:
     """The steps of an evaluation as `for_each` calls them."""
 
-    def __init__(self, scorer: Scorer, load: Callable[[Any], Example] | None, folder: RecordFolder | None):
+    def __init__(
+        self, scorer: Scorer, load: Callable[[Any], Example] | None, folder: RecordFolder | None, targets: Targets
+    ):
+        self.targets = targets
         self.scorer, self.load_given, self.folder = scorer, load, folder
         self.methods, self.metrics = scorer.methods, scorer.metrics
         self.sample: jax.ShapeDtypeStruct | None = None  # of an image that the model takes
@@ -191,10 +212,13 @@ class _Steps:
             name = _name_of(given, number)
             _check_new(name, names)
             names.add(name)
-            item = _Item(given, "", None)
+            target = self.targets.of_image(number)
+            item = _Item(given, "", None, target)
             if self.folder is not None:
                 digest = example_digest(given)
-                item = _Item(given, digest, self.folder.read(name, digest))
+                if self.targets.own is not None:
+                    digest = content_digest(digest, target_digest(target))
+                item = _Item(given, digest, self.folder.read(name, digest), target)
             if self.load_given is None and self._lacking(item.record):
                 _check_example(given)
             yield name, item
@@ -215,7 +239,13 @@ class _Steps:
 
     def load(self, item: _Item) -> Loaded:
         """The example as the programs take it."""
-        return loaded(item.given if self.load_given is None else self.load_given(item.given))
+        example = item.given if self.load_given is None else self.load_given(item.given)
+        if example.target is None:
+            example = example._replace(target=item.target)
+        result = loaded(example)
+        if example.target is not None:
+            check_target(self.scorer.cut, jnp.asarray(result.image), example.target, self.scorer.score)
+        return result
 
     def compute(self, examples: list[Loaded], items: list[_Item]) -> list[Any]:
         """For each example a record of what any of their records lacks, or an exception."""

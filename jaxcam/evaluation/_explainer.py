@@ -1,6 +1,5 @@
 """A method as an evaluation calls it: from an image to its map at the image's resolution, the maximum 1."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,14 +11,14 @@ from jaxcam._base import checks
 from jaxcam._base.types import Method
 from jaxcam.cutting import Cut
 from jaxcam.formulas import maps
+from jaxcam.methods import takes_key
 
 SAME_MAP = 1e-6  # of the maximum, a few roundings: maps that differ by less are one map
 
 
 def key_of(method: Method, key: jax.Array) -> dict[str, jax.Array]:
-    """The key as a keyword argument; empty if the method takes none, or has one bound."""
-    takes_key = "key" in inspect.signature(method).parameters and "key" not in getattr(method, "keywords", {})
-    return {"key": key} if takes_key else {}
+    """The key as a keyword argument; empty if the method draws no noise with its options, or has a key bound."""
+    return {"key": key} if takes_key(method) else {}
 
 
 def explainer(method: Method, cut: Cut, target: Any, key: jax.Array) -> Callable[[jax.Array], jax.Array]:

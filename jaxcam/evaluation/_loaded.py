@@ -1,13 +1,14 @@
 """An example as the programs of an evaluation take it: arrays of few shapes, and a seed from the image's pixels."""
 
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxcam._base import checks
 from jaxcam.datasets import Example, checked_example
+from jaxcam.runtime import target_as_arrays
 
 FEWEST_BOXES = 4
 UNKNOWN = -1  # the label of an example without one
@@ -23,6 +24,7 @@ class Loaded(NamedTuple):
       mask: `[*spatial]` bool, the object; None if it is not known.
       ignore: `[*spatial]` bool, pixels that do not count; None if there is no mask.
       boxes: `[m 2 axes]`, padded by boxes without an area; None if there are none.
+      target: what is explained, as arrays and static leaves; None for the class that the evaluation explains.
     """
 
     image: np.ndarray
@@ -31,6 +33,7 @@ class Loaded(NamedTuple):
     mask: np.ndarray | None
     ignore: np.ndarray | None
     boxes: np.ndarray | None
+    target: Any = None
 
     def without_places(self) -> "Loaded":
         """The example without mask and boxes, whose shapes are many."""
@@ -42,13 +45,11 @@ def loaded(example: Example) -> Loaded:
 
     Raises:
       TypeError, ValueError: an image that is not finite floats `[*spatial c]`; a mask of another size; boxes or a label
-        of another form; inputs besides the image, or a target.
+        of another form; inputs besides the image; a target with integers that are too large.
     """
     example = checked_example(example)
     if len(example.inputs) > 0:
         raise ValueError("the example has inputs besides its image, but evaluate gives the model only the image")
-    if example.target is not None:
-        raise ValueError("the example has a target, but evaluate explains the predicted class or the label")
     image = np.asarray(checks.checked_image(example.image))
     mask = ignore = boxes = None
     if example.mask is not None:
@@ -56,7 +57,8 @@ def loaded(example: Example) -> Loaded:
     if example.boxes is not None:
         boxes = _padded_boxes(example.boxes)
     label = np.int32(UNKNOWN if example.label is None else min(example.label, np.iinfo(np.int32).max))
-    return Loaded(image, label, np.uint32(zlib.crc32(image.tobytes())), mask, ignore, boxes)
+    seed = np.uint32(zlib.crc32(image.tobytes()))
+    return Loaded(image, label, seed, mask, ignore, boxes, target_as_arrays(example.target))
 
 
 def _padded_boxes(boxes):

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxcam._base.targets import is_integer
 from jaxcam.evaluation._bootstrap import FEWEST, LEVEL, ROUNDING, Estimate, paired_estimates
 from jaxcam.evaluation._format import (
     ZERO,
@@ -53,11 +54,12 @@ class Evaluation(NamedTuple):
     `estimates()["random"]["pointing, tolerance 15"]`. In `as_dict()` they are texts.
 
     Attributes:
-      images: by name the record of each image: `label`, `target`, `predicted`, `probability` of the target, `rank` of
-        the label among the outputs (0 for the largest), and `rows`, for each method its values by column.
+      images: by name the record of each image: `label`, `target` (a text if it is no number), `predicted`,
+        `probability` of the target, `rank` of the label among the outputs (0 for the largest), and `rows`, for each
+        method its values by column.
       failed: by name why an image has no record.
       reference: the method that the others are compared with, also by Win %.
-      target: which class was explained, "predicted" or "label".
+      target: what was explained: the class "predicted", the "label", or the "given" target.
       metrics: the records of the metrics that were measured; they say how columns are shown. The records of
         `jaxcam.evaluation.METRICS` are always known.
     """
@@ -76,12 +78,16 @@ class Evaluation(NamedTuple):
     @property
     def accuracy(self) -> float | None:
         """The share of the labeled images that the model classifies correctly; None if no image has a label."""
-        is_right = [r["predicted"] == r["label"] for r in self.images.values() if r["label"] is not None]
+        known = [r for r in self.images.values() if r["label"] is not None and r["predicted"] is not None]
+        is_right = [record["predicted"] == record["label"] for record in known]
         return float(np.mean(is_right)) if is_right else None
 
     def apart(self) -> list[str]:
         """The images whose explained class is not the predicted one; they are counted apart."""
-        return [name for name, record in self.images.items() if record["predicted"] != record["target"]]
+        of_classes = {
+            name: r for name, r in self.images.items() if r["predicted"] is not None and is_integer(r["target"])
+        }
+        return [name for name, record in of_classes.items() if record["predicted"] != record["target"]]
 
     def estimates(self, names: Sequence[str] | None = None) -> dict[str, dict[ColumnKey | str, Estimate]]:
         """For each method and column of numbers its `Estimate`.

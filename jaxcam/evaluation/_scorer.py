@@ -22,10 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxcam._base import checks
 from jaxcam._base.numerics import on_cpu
+from jaxcam._base.targets import target_as_json, with_static_leaves, without_static_leaves
 from jaxcam._base.types import Method, Score
-from jaxcam.cutting import Cut, activations, for_score, output_kind
+from jaxcam.cutting import Cut, activations, for_score
+from jaxcam.evaluation._explained import check_one_output, classes_of, explained_target, with_own_score
 from jaxcam.evaluation._explainer import explainer, first_methods
 from jaxcam.evaluation._format import ZERO
 from jaxcam.evaluation._loaded import UNKNOWN, Loaded, own_key
@@ -46,8 +47,8 @@ class Record(TypedDict):
     """What is measured of an image."""
 
     label: int | None
-    target: int
-    predicted: int
+    target: Any
+    predicted: int | None
     probability: float
     rank: int | None
     rows: Rows
@@ -57,7 +58,7 @@ class _MeasuredMap(NamedTuple):
     """A map as the programs that measure take it."""
 
     example: Loaded
-    target: np.ndarray
+    target: Any
     probability: np.ndarray
     ends: dict[str, np.ndarray]
     saliency: np.ndarray
@@ -81,7 +82,7 @@ class Scorer:
       methods: by name, `(cut, image, target, [key]) -> [*spatial]`.
       metrics: by label, as `named_metrics` returns them.
       count: the number of examples.
-      target: "predicted" or "label".
+      target: "predicted", "label", or "given" for the targets of the examples.
       score: `(outputs, target) -> scalar`, of the whole and of the masked image.
       memory: as in `jaxcam.explain_batch`.
       mesh: as in `jaxcam.explain_batch`.
@@ -103,7 +104,7 @@ class Scorer:
         memory: float | None = None,
         mesh: Mesh | None = None,
     ):
-        self.methods, self.metrics, self.target, self.score = methods, metrics, target, score
+        self.cut, self.methods, self.metrics, self.target, self.score = cut, methods, metrics, target, score
         self._image_of_end = _images_of_ends(metrics.values())
         make_runner = functools.partial(Runner, shared=(cut, key), memory=memory, mesh=mesh)
         self._runner_of_images = functools.partial(
@@ -212,18 +213,17 @@ class Scorer:
     def _explain_program(self, names, ends):
         def explain(cut_and_key, example):
             cut, key = cut_and_key
-            scored, score = self._scored(cut, example.image)
+            check_one_output(cut, example.image, self.score)
+            scored, score = for_score(cut, example.image, self.score)
             outputs = activations(scored, example.image)[1]
-            predicted = outputs.argmax().astype(jnp.int32)
-            target = predicted if self.target == "predicted" else example.label
-            explainers = [explainer(self.methods[name], cut, target, own_key(key, example)) for name in names]
+            target = explained_target(outputs, example, self.target, self.score)
+            methods = [with_own_score(self.methods[name], outputs, target, self.score) for name in names]
+            explainers = [explainer(method, cut, target, own_key(key, example)) for method in methods]
             images_of_ends = {end: self._image_of_end[end](example.image) for end in ends}
             return {
-                "classes": jnp.int32(outputs.size),
-                "target": target,
-                "predicted": predicted,
+                **classes_of(outputs, example.label),
+                "target": with_static_leaves(target),
                 "probability": score(outputs, target),
-                "rank": (outputs > outputs[jnp.maximum(example.label, 0)]).sum(),
                 "ends": {end: score(activations(scored, x)[1], target) for end, x in images_of_ends.items()},
                 "maps": jnp.stack([explainer(example.image) for explainer in explainers]),
             }
@@ -243,8 +243,10 @@ class Scorer:
     def _again_program(self, name, labels):
         def explain_again(cut_and_key, measured):
             cut, key = cut_and_key
-            again = explainer(self.methods[name], cut, measured.target, own_key(key, measured.example))
             case = _case(key, measured)
+            outputs = jax.eval_shape(lambda: activations(cut, case.image)[1])
+            method = with_own_score(self.methods[name], outputs, case.target, self.score)
+            again = explainer(method, cut, case.target, own_key(key, measured.example))
             return {label: self._compute(label, measured, cut, case, measured.saliency, again) for label in labels}
 
         return explain_again
@@ -256,7 +258,7 @@ class Scorer:
             return {}
         score = {}
         if metric.takes_score:
-            cut, score["score"] = self._scored(cut, measured.example.image)
+            cut, score["score"] = for_score(cut, measured.example.image, self.score)
         try:
             columns = metric.compute(cut, *arguments, **score)
         except (TypeError, ValueError) as error:
@@ -275,20 +277,11 @@ class Scorer:
         """The ends that some metrics need, each once."""
         return tuple(dict.fromkeys(end for label in labels for end in self.metrics[label].ends))
 
-    def _scored(self, cut, image) -> tuple[Cut, Score]:
-        """The cut and the score as `for_score` returns them, after a check of the outputs."""
-        outputs = jax.eval_shape(lambda: activations(cut, image)[1])
-        if not hasattr(outputs, "ndim") or outputs.ndim != 1:
-            raise ValueError(f"expected outputs [classes] of the model, got {checks.describe_shapes(outputs)}")
-        if self.score is scores.probability and outputs.shape == (1,) and output_kind(cut, image) == "probabilities":
-            raise ValueError("the model has one output, whose softmax is 1 whatever the image is: give score=")
-        return for_score(cut, image, self.score)
-
     def _problem(self, label, classes, saliency) -> str | None:
         """Why an example has no record, None if it has one."""
         if label == UNKNOWN and self.target == "label":
             return "target is 'label', and the example has none"
-        if label != UNKNOWN and not 0 <= label < classes:
+        if label != UNKNOWN and classes is not None and not 0 <= label < classes:
             return f"label {label} is no class of the model: it has {classes}, 0..{classes - 1}"
         for name, saliency_map in saliency.items():
             if not np.isfinite(saliency_map).all():
@@ -345,7 +338,7 @@ def _case(key, measured):
     example = measured.example
     return Case(
         example.image,
-        measured.target,
+        without_static_leaves(measured.target),
         measured.probability,
         example.mask,
         example.ignore,
@@ -369,10 +362,10 @@ def _record_of_maps(example, explained, saliency) -> Record:
     label = None if example.label == UNKNOWN else int(example.label)
     return {
         "label": label,
-        "target": int(explained["target"]),
-        "predicted": int(explained["predicted"]),
+        "target": target_as_json(without_static_leaves(explained["target"])),
+        "predicted": None if explained["predicted"] is None else int(explained["predicted"]),
         "probability": float(explained["probability"]),
-        "rank": None if label is None else int(explained["rank"]),
+        "rank": None if label is None or explained["rank"] is None else int(explained["rank"]),
         "rows": {
             name: {OF_THE_MAP: {ColumnKey(ZERO): float(not saliency_map.any())}}
             for name, saliency_map in saliency.items()

@@ -16,7 +16,6 @@ Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018.
 """
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ from jax.typing import ArrayLike
 from jaxcam._base.numerics import safe_divide
 from jaxcam._base.types import Image, Method, Target
 from jaxcam.cutting import Cut, activations, check_cut, resolve_target
+from jaxcam.methods import takes_key
 from jaxcam.tracing import CALLS, CUSTOM_RULES, entering, flatten
 
 ORDERS = ("cascading", "independent")
@@ -195,12 +195,12 @@ def model_randomization(
     layers = layers_from_the_top(cut, image)
     target, _ = resolve_target(activations(cut, image)[1] if target is None else None, target)
     shuffle_key, noise_key = jax.random.split(key)
-    method_keys = (noise_key,) if "key" in inspect.signature(method).parameters else ()
-    map_of_model = method(cut, image, target, *method_keys)
+    method_keys = {"key": noise_key} if takes_key(method) else {}
+    map_of_model = method(cut, image, target, **method_keys)
     similarities, changed = {}, cut
     for layer in layers:
         changed = randomized(changed if order == "cascading" else cut, [layer], shuffle_key)
-        similarities[layer] = similarity(map_of_model, method(changed, image, target, *method_keys))
+        similarities[layer] = similarity(map_of_model, method(changed, image, target, **method_keys))
     return similarities
 
 

@@ -175,22 +175,24 @@ def explain_batch(
         count=len(images) - len(finished), batch_size=batch_size, memory=memory, mesh=mesh,
     )  # fmt: skip
 
-    def load_example(i):
-        image = np.asarray(_load_image(images[i], load))
-        check_target(cut, checks.checked_image(image), given.of_image(i))
-        image = image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
-        return image, None if given.own is None else target_as_arrays(given.own[i]), np.int32(i)
-
     outcome = for_each(
         # Finished maps go first, so that the number of finished maps in a message counts them.
         sorted(zip(names, range(len(names)), strict=True), key=lambda item: item[0] not in finished),
-        load=load_example, chunk_size=runner.chunk_size,
+        load=functools.partial(_load_example, cut, images, given, load), chunk_size=runner.chunk_size,
         compute=lambda examples, _: runner(examples), collect=_finite_maps,
         store=lambda name, _, saliency, count: saliency if folder is None else folder.write(name, saliency, count),
         recorded=lambda name, _: finished.get(name),
         label="explaining", total=len(names), recoverable=(TypeError, ValueError),
     )  # fmt: skip
     return Explained({name: outcome.results[name] for name in names if name in outcome.results}, outcome.failed)
+
+
+def _load_example(cut, images, given, load, i):
+    """An image as floats of JAX's type, its own target, and its number."""
+    image = np.asarray(_load_image(images[i], load))
+    check_target(cut, checks.checked_image(image), given.of_image(i))
+    image = image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
+    return image, None if given.own is None else target_as_arrays(given.own[i]), np.int32(i)
 
 
 def _map_of_example(method, is_shared, shared, example):

@@ -61,7 +61,8 @@ def test_any_number_of_spatial_axes(spatial):
     [
         ({"inputs": (np.ones(3),)}, "the example has inputs besides its image, but evaluate gives the model only"),
         ({"inputs": {"question": np.ones(3)}}, "the example has inputs besides its image"),
-        ({"target": 0}, "the example has a target, but evaluate explains the predicted class or the label"),
+        ({"target": 3}, "target 3 is out of range: the model has 3 classes"),
+        ({"target": 0.7}, "expected one class, an integer, for target, got 0.7"),
     ],
 )
 def test_an_example_that_is_not_taken_is_one_line(tiny, given, message):
