@@ -34,6 +34,7 @@ from jaxcam.tracing._primitives import PLAIN_CALLS as PLAIN_CALLS
 from jaxcam.tracing._primitives import REDUCTIONS as REDUCTIONS
 from jaxcam.tracing._primitives import STOP_GRADIENT as STOP_GRADIENT
 from jaxcam.tracing._primitives import WINDOW_REDUCTIONS as WINDOW_REDUCTIONS
+from jaxcam.tracing._shifted_products import as_shifted_products as as_shifted_products
 from jaxcam.tracing._split import Split as Split
 from jaxcam.tracing._split import Tap as Tap
 from jaxcam.tracing._split import split_at as split_at

@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 import jaxcam
-from jaxcam.tracing import flatten
-from jaxcam.tracing._shifted_products import as_shifted_products, rewritten_convolution
+from jaxcam.tracing import as_shifted_products, evaluate, flatten
+from jaxcam.tracing._shifted_products import rewritten_convolution
 
 LETTERS = "HWD"
 # (spatial, kernel, strides, lhs_dilation, rhs_dilation, padding, channels in a group, groups, multiplier)
@@ -102,7 +102,6 @@ def rewritten_names(f, *operands):
     program = flatten(jax.make_jaxpr(f)(*operands), lambda *_: None)
 
     def run(*values):
-        from jaxcam.tracing import evaluate
 
         made = evaluate(program.steps, program.given(values), rule=rewritten_convolution)
         return [made[v] for v in program.outputs]
