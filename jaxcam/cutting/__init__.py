@@ -14,5 +14,9 @@ from jaxcam.cutting._checks import resolve_target as resolve_target
 from jaxcam.cutting._cut import Cut as Cut
 from jaxcam.cutting._cut import Cuts as Cuts
 from jaxcam.cutting._cut import activations as activations
+from jaxcam.cutting._image_layout import image_axis as image_axis
+from jaxcam.cutting._image_layout import image_spatial as image_spatial
 from jaxcam.cutting._memo import Memo as Memo
+from jaxcam.cutting._pickled import MadeFunction as MadeFunction
+from jaxcam.cutting._pickled import Recipe as Recipe
 from jaxcam.cutting._self_cutting import SelfCutting as SelfCutting

@@ -9,7 +9,9 @@ import jax
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["features", "head", "layer", "reads_input"]
+    jax.tree_util.register_dataclass,
+    data_fields=["params"],
+    meta_fields=["features", "head", "layer", "reads_input", "image_channel_axis"],
 )
 @dataclass(frozen=True, eq=False)
 class Cut:
@@ -25,6 +27,8 @@ class Cut:
       layer: the layer's name, for messages and titles.
       reads_input: whether the head needs the input beside A, as it does where a connection goes round the layer; None
         where that is not known.
+      image_channel_axis: the axis of the image that holds its channels; None for an image without channels. A map
+        `[*spatial]` is laid over the other axes.
     """
 
     params: Any
@@ -32,13 +36,16 @@ class Cut:
     head: Callable[[Any, Any, Any], Any] = field(repr=False)
     layer: str = ""
     reads_input: bool | None = None
+    image_channel_axis: int | None = -1
 
     def __repr__(self) -> str:
         known = {None: "", True: ", the head reads the input", False: ", the head does not read the input"}
         return f"Cut(layer={self.layer!r}, {_parameter_count(self.params):,} parameters{known[self.reads_input]})"
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["tapped", "layers"])
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["tapped", "layers", "image_channel_axis"]
+)
 @dataclass(frozen=True, eq=False)
 class Cuts:
     """A model that can be added to at several layers, on one example: one backward pass reaches all of them.
@@ -53,6 +60,7 @@ class Cuts:
         nothing added to it, so `{}` gives the model as it is; an activation has its delta in it.
       layers: the layers' names, in the order that they were given in. The activations are in it too, but JAX sorts the
         keys of what goes through its transformations.
+      image_channel_axis: as in `Cut`.
 
     Example:
       >>> import jax, jaxcam
@@ -68,6 +76,7 @@ class Cuts:
     params: Any
     tapped: Callable[[Any, Mapping[str, jax.Array], Any], tuple[dict[str, jax.Array], Any]] = field(repr=False)
     layers: tuple[str, ...] = ()
+    image_channel_axis: int | None = -1
 
     def __repr__(self) -> str:
         return f"Cuts(layers={self.layers!r}, {_parameter_count(self.params):,} parameters)"

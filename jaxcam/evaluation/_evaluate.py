@@ -214,7 +214,8 @@ class _Steps:
 
     def load(self, item: _Item) -> Loaded:
         """The example as the programs take it."""
-        return loaded(item.given if self.load_given is None else self.load_given(item.given))
+        example = item.given if self.load_given is None else self.load_given(item.given)
+        return loaded(example, channel_axis=self.scorer.image_channel_axis)
 
     def compute(self, examples: list[Loaded], items: list[_Item]) -> list[Any]:
         """For each example a record of what any of their records lacks, or an exception."""

@@ -14,6 +14,7 @@ run the method again, on the masked image; every method has its own.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
@@ -25,7 +26,7 @@ from jax.sharding import Mesh
 from jaxcam._base import checks
 from jaxcam._base.numerics import on_cpu
 from jaxcam._base.types import Method, Score
-from jaxcam.cutting import Cut, activations
+from jaxcam.cutting import Cut, activations, image_axis
 from jaxcam.evaluation._explainer import explainer, first_methods
 from jaxcam.evaluation._format import ZERO
 from jaxcam.evaluation._loaded import UNKNOWN, Loaded, own_key
@@ -104,6 +105,7 @@ class Scorer:
         mesh: Mesh | None = None,
     ):
         self.methods, self.metrics, self.target, self.score = methods, metrics, target, score
+        self.image_channel_axis = cut.image_channel_axis
         self._image_of_end = _images_of_ends(metrics.values())
         make_runner = functools.partial(Runner, shared=(cut, key), memory=memory, mesh=mesh)
         self._runner_of_images = functools.partial(
@@ -217,7 +219,7 @@ class Scorer:
             predicted = outputs.argmax().astype(jnp.int32)
             target = predicted if self.target == "predicted" else example.label
             explainers = [explainer(self.methods[name], cut, target, own_key(key, example)) for name in names]
-            images_of_ends = {end: self._image_of_end[end](example.image) for end in ends}
+            images_of_ends = {end: _image_of_end(self._image_of_end[end], cut, example.image) for end in ends}
             return {
                 "classes": jnp.int32(outputs.size),
                 "target": target,
@@ -327,6 +329,12 @@ def _images_of_ends(metrics: Iterable[Metric]) -> dict[str, Callable[[jax.Array]
             if images.setdefault(end, image_of) is not image_of:
                 raise ValueError(f"two metrics have different images for the end {end!r}: give one another name")
     return images
+
+
+def _image_of_end(image_of, cut, image):
+    """The image of an end, whose function may take the channel axis."""
+    takes_axis = "channel_axis" in inspect.signature(image_of).parameters
+    return image_of(image, **({"channel_axis": image_axis(cut, image)} if takes_axis else {}))
 
 
 def _has_what_it_needs(metric, example):

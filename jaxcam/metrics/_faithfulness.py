@@ -27,7 +27,7 @@ from jax.typing import ArrayLike
 from jaxcam._base import checks
 from jaxcam._base.numerics import as_floats, safe_divide
 from jaxcam._base.types import Baseline, Image, Score, Target
-from jaxcam.cutting import Cut, activations, check_cut, check_target
+from jaxcam.cutting import Cut, activations, check_cut, check_target, image_axis, image_spatial
 from jaxcam.formulas import scores
 from jaxcam.perturbations import as_mask, masked
 
@@ -74,8 +74,9 @@ def masked_score(
         raise TypeError("expected a target, got None: give the class of the whole image, the masked one may differ")
     image = checks.checked_image(image)
     check_target(cut, image, target, score)
-    _, outputs = activations(cut, masked(image, as_mask(jnp.asarray(saliency), image.shape[:-1]), baseline=baseline))
-    return score(outputs, target)
+    mask = as_mask(jnp.asarray(saliency), image_spatial(cut, image))
+    masked_image = masked(image, mask, baseline=baseline, channel_axis=image_axis(cut, image))
+    return score(activations(cut, masked_image)[1], target)
 
 
 def average_drop(Y: ArrayLike, O: ArrayLike) -> jax.Array:

@@ -48,7 +48,7 @@ def overlay(
     Returns:
       The drawn map, for `figure.colorbar`.
     """
-    picture = np.clip(np.asarray(image), 0, 1)
+    picture = np.clip(as_picture(image), 0, 1)
     resized = maps.normalize(maps.resize(jnp.asarray(saliency_map), picture.shape[:2]))
     axes.imshow(picture)
     axes.set_axis_off()
@@ -154,7 +154,7 @@ def neurons(
     if whole is not None:
         panels.insert(1, ("all neurons", whole))
     figure = panel_grid([image], [panels], alpha)
-    height, width = np.shape(image)[:2]
+    height, width = as_picture(image).shape[:2]
     rows, columns = np.shape(saliency_map)[-2:]
     pixels_down, pixels_across = height / rows, width / columns  # of one neuron
     points = np.array(subset)
@@ -214,13 +214,26 @@ def panel_grid(
         for axes, (title, saliency_map) in zip(axes_of_row, panels, strict=False):
             axes.set_title(plain_text(title), fontsize=9)
             if saliency_map is None:
-                axes.imshow(np.clip(np.asarray(image), 0, 1))
+                axes.imshow(np.clip(as_picture(image), 0, 1))
                 axes.set_axis_off()
             else:
                 drawn_map = overlay(axes, image, saliency_map, alpha=alpha)
     if drawn_map is not None:
         figure.colorbar(drawn_map, ax=grid, label="saliency, normalized", pad=0.01, fraction=0.03, aspect=20 * rows)
     return figure
+
+
+def as_picture(image: jax.typing.ArrayLike) -> np.ndarray:
+    """An image `[h w 3]`, or `[3 h w]`, as matplotlib takes it.
+
+    Example:
+      >>> as_picture(np.ones([3, 8, 9])).shape
+      (8, 9, 3)
+    """
+    picture = np.asarray(image)
+    first, *_, last = picture.shape
+    is_channels_first = picture.ndim == 3 and first in (1, 3, 4) and last not in (1, 3, 4)
+    return np.moveaxis(picture, 0, -1) if is_channels_first else picture
 
 
 def plain_text(text: str) -> str:

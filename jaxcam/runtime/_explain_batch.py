@@ -110,7 +110,7 @@ def explain_batch(
       targets: None for the class of each image's largest output, one class for all images, or one for each, `[n]`.
       key: a `jax.random.key` for methods that take one; image i gets `jax.random.fold_in(key, i)`.
       load: from an element of `images` to the image, floats. By default, paths are read with
-        `jaxcam.datasets.images.read`, and anything else is taken to be an image.
+        `jaxcam.datasets.images.read` and have the cut's channel axis, and anything else is taken to be an image.
       names: of the maps, one for each image. Defaults to the files' stems (the whole file names if two stems are
         equal), or to the images' numbers, padded with zeros.
       out: a folder for the maps, `NAME.npy` each, and for `run.json`, which describes the run. If it holds maps of the
@@ -152,7 +152,7 @@ def explain_batch(
     folder = None if out is None else MapFolder(pathlib.Path(out))
     finished: dict[str, pathlib.Path] = {}
     if folder is not None:
-        sample = recorded_sample(folder.out) or _first_sample(images, load)
+        sample = recorded_sample(folder.out) or _first_sample(images, load, cut.image_channel_axis)
         folder.open(describe_batch(method, cut, images, targets, key, load, names, sample))
         finished = {name: folder.path(name) for name in names if folder.path(name).exists()}
     count = len(images) - len(finished)
@@ -161,7 +161,7 @@ def explain_batch(
     )
 
     def load_example(i):
-        image = np.asarray(_load_image(images[i], load))
+        image = np.asarray(_load_image(images[i], load, cut.image_channel_axis))
         check_target(cut, checks.checked_image(image), None if targets is None else targets[i], None)
         image = image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
         return image, np.int32(0) if targets is None else targets[i], np.int32(i)
@@ -210,21 +210,23 @@ def _is_path(element):
     return isinstance(element, str | os.PathLike)
 
 
-def _load_image(element, load):
+def _load_image(element, load, channel_axis):
     if load is not None:
         return load(element)
     if _is_path(element):
         from jaxcam.datasets import images  # imports Pillow, which only picture files need
 
-        return images.read(element)
+        if channel_axis is None:
+            raise ValueError(f"{os.fspath(element)} has channels, and the cut's images have none: give load=")
+        return np.moveaxis(images.read(element), -1, channel_axis)
     return element
 
 
-def _first_sample(images, load):
+def _first_sample(images, load, channel_axis):
     """The shape and type of the first image that can be loaded, among the first few."""
     for i in range(min(IMAGES_SAMPLED, len(images))):
         try:
-            image = checks.checked_image(_load_image(images[i], load))
+            image = checks.checked_image(_load_image(images[i], load, channel_axis))
         except Exception:  # reported when the turn of that image comes
             continue
         return jax.ShapeDtypeStruct(image.shape, image.dtype)
