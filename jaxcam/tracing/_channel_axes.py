@@ -57,7 +57,7 @@ def channel_axes(closed: ClosedJaxpr) -> ChannelAxes:
             label = read[0][step.params["dimension_numbers"].lhs_spec[1]]
             of_input = label if isinstance(label, int) else None
             # A model may reduce the channels itself. The image has none only if all of its axes are convolved over.
-            is_known = of_input is not None or labels[image] == tuple(sorted(set(read[0]) - {None, CHANNELS}))
+            is_known = of_input is not None or set(labels[image]) <= set(read[0])
         for number, shape in zip(step.outputs, out_shapes, strict=True):
             labels[number] = _labels_of(step, read, in_shapes, shape)
         if step.name == MARK:
