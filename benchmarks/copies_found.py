@@ -78,7 +78,7 @@ def methods(cut, pooled):
         "Smooth Grad-CAM++, n = 50, std 0.15": smooth("second", 50, 0.15),
         "Smooth Grad-CAM++ as printed, n = 5, std 0.15": smooth("first", 5, 0.15),
         "random": lambda image, target, key: fine(jax.random.uniform(key, (16, 16))),
-        "centre Gaussian": lambda image, target, key: gaussian,
+        "center Gaussian": lambda image, target, key: gaussian,
     }
 
 

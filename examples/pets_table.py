@@ -46,12 +46,12 @@ from jaxcam.runtime import replace
 SHAPE = (224, 224)
 ANIMAL, BORDER = 1, 3
 MEASURES = ("pointing", "energy", "IoU")
-ROWS = ("CAM", "Grad-CAM", "Grad-CAM++", "Smooth Grad-CAM++", "mean activation", "centre Gaussian", "random")
+ROWS = ("CAM", "Grad-CAM", "Grad-CAM++", "Smooth Grad-CAM++", "mean activation", "center Gaussian", "random")
 README = {
     "Grad-CAM": (0.960, 0.741, 0.670),
     "Grad-CAM++": (0.940, 0.645, 0.708),
     "mean activation": (0.920, 0.569, 0.689),
-    "centre Gaussian": (0.820, 0.492, 0.534),
+    "center Gaussian": (0.820, 0.492, 0.534),
     "random": (0.333, 0.308, 0.195),
 }
 
@@ -69,7 +69,7 @@ def explain(cut, image, target, key) -> jax.Array:
         "Grad-CAM++": resized(jaxcam.grad_cam_pp(known, A, target)),
         "Smooth Grad-CAM++": resized(jaxcam.smooth_grad_cam_pp(cut, image, target, noise_key, n_samples=5, std=0.3)),
         "mean activation": resized(A.mean(-1)),
-        "centre Gaussian": gaussian(),
+        "center Gaussian": gaussian(),
         "random": jax.random.uniform(random_key, SHAPE),
     }
     return jnp.stack([maps[name] for name in ROWS])

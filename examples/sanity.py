@@ -25,7 +25,7 @@ METHODS: dict[str, Callable[..., jax.Array]] = {
     "HiResCAM": jaxcam.hires_cam,
     "LayerCAM": jaxcam.layer_cam,
     "mean activation": jaxcam.controls.mean_activation,
-    "centre Gaussian": jaxcam.controls.center_gaussian,
+    "center Gaussian": jaxcam.controls.center_gaussian,
 }
 
 

@@ -10,12 +10,16 @@ from typing import Any as _Any
 
 # Networks that come apart at their layers, and trained parameters.
 from jaxcam.networks import vgg as vgg
+from jaxcam.networks import EfficientNetLite as EfficientNetLite
 from jaxcam.networks import VGG as VGG
 from jaxcam.networks import vgg_digits as vgg_digits
 from jaxcam import pretrained as pretrained
 from jaxcam.pretrained import checkpoints as checkpoints
 from jaxcam.pretrained import layouts as layouts
 from jaxcam.pretrained import digits as digits
+from jaxcam.pretrained import efficientnet_lite0 as efficientnet_lite0
+from jaxcam.pretrained import efficientnet_lite1 as efficientnet_lite1
+from jaxcam.pretrained import efficientnet_lite2 as efficientnet_lite2
 from jaxcam.pretrained import vgg11 as vgg11
 from jaxcam.pretrained import vgg13 as vgg13
 from jaxcam.pretrained import vgg16 as vgg16

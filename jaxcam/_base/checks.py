@@ -113,5 +113,16 @@ def broadcast_baseline(baseline: Any, image: jax.Array, channel_axis: int | None
 
 
 def describe_shapes(tree: Any) -> str:
-    """The shapes of a pytree's leaves, as text."""
-    return str(jax.tree.map(lambda leaf: list(leaf.shape), tree))
+    """The shapes of a pytree's leaves by path, as text; the pytree is not rebuilt, because its class may check leaves.
+
+    Example:
+      >>> describe_shapes(jnp.ones([2, 3])), describe_shapes({"logits": jnp.ones(5), "boxes": [jnp.ones([9, 4])]})
+      ('[2, 3]', "['boxes'][0]: [9, 4], ['logits']: [5]")
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    texts = [f"{jax.tree_util.keystr(path)}: {_shape_or_type(leaf)}".lstrip(": ") for path, leaf in leaves]
+    return ", ".join(texts) or f"no arrays ({type(tree).__name__})"
+
+
+def _shape_or_type(leaf):
+    return list(leaf.shape) if hasattr(leaf, "shape") else type(leaf).__name__

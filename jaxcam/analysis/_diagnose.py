@@ -5,6 +5,7 @@
 >>> image, _ = jaxcam.pretrained.digits_canvas(1)
 >>> print(diagnose(cut, image))
 block3_conv2, class 3: score 10.5, probability 0.8...
+the outputs are logits
 the head is locally affine in A [16 16 64]: the closed form is exact
 Y2 is zero at 75.0% of A, alpha's denominator negative at 0...%
 relu cuts off 15...% of Grad-CAM's map and 0.0% of Grad-CAM++'s
@@ -19,14 +20,34 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._base import checks
-from jaxcam._base.types import Image, Score
-from jaxcam.cutting import Cut, activations, check_cut, check_spatial, check_target, resolve_target
+from jaxcam._base.targets import describe_target, jit_with_target, target_as_json
+from jaxcam._base.types import Image, Score, Target
+from jaxcam.cutting import (
+    Cut,
+    activations,
+    check_cut,
+    check_spatial,
+    check_target,
+    class_or_none,
+    class_probabilities,
+    for_score,
+    output_kind,
+    resolve_target,
+)
 from jaxcam.derivatives import Certificate, certify
 from jaxcam.formulas import scores, weights
 from jaxcam.methods import METHOD_TITLES, derivatives_at_layers
 
 # The methods whose maps are looked at.
 METHODS = ("grad_cam", "grad_cam_pp")
+# What is printed of the outputs.
+OUTPUTS_TEXT = {
+    "logits": "the outputs are logits",
+    "sigmoid logits": "the outputs are logits of independent sigmoids",
+    "probabilities": "the outputs are probabilities, a softmax: strip_activation=True explains the logit",
+    "sigmoids": "the outputs are sigmoids: strip_activation=True explains the logit",
+    "unknown": "it is not known what the outputs are, so there is no probability: give score=",
+}
 
 
 class Diagnosis(NamedTuple):
@@ -34,10 +55,11 @@ class Diagnosis(NamedTuple):
 
     Attributes:
       layer: where the model is cut; None if the cut has no layer.
-      target: the class that is explained.
+      target: the class that is explained, or the target as it was given if it is no class.
       predicted: the class of the largest output; None if the outputs are not `[classes]`.
       score: u.
-      probability: the softmax probability of the target; None if the outputs are not `[classes]`.
+      probability: the model's probability of the target: the softmax of logits, or the output itself if the model ends
+        in a softmax or a sigmoid. None if the target is no class, or it is not known what the outputs are.
       certificate: whether the head is locally affine in A, and what stops it; see `jaxcam.certify`.
       zero_second: the share of A's elements at which Y2 is zero. Alpha is zero there, too, or 0/0 taken as zero.
       negative_denominators: the share of A's elements at which alpha's denominator is negative. Alpha, which the paper
@@ -46,10 +68,11 @@ class Diagnosis(NamedTuple):
         for a map that is negative everywhere.
       zero_map: for both, whether the map is zero everywhere.
       not_finite: how many elements of A, Y1, Y2 and Y3 are NaN or infinite.
+      outputs: what the outputs are: "logits", "sigmoid logits", "probabilities", "sigmoids" or "unknown".
     """
 
     layer: str | None
-    target: int
+    target: Any
     predicted: int | None
     score: float
     probability: float | None
@@ -59,13 +82,16 @@ class Diagnosis(NamedTuple):
     cut_off: dict[str, float]
     zero_map: dict[str, bool]
     not_finite: int
+    outputs: str = "logits"
 
     def __str__(self) -> str:
         probability = "" if self.probability is None else f", probability {self.probability:.4f}"
         verdict = "exact" if self.certificate.affine else "an approximation"
-        lines = [f"{self.layer or 'the cut'}, class {self.target}: score {self.score:.4g}{probability}"]
-        if self.predicted not in (None, self.target):
+        lines = [f"{self.layer or 'the cut'}, {describe_target(self.target)}: score {self.score:.4g}{probability}"]
+        if self.probability is not None and self.predicted != self.target:
             lines.append(f"the model predicts class {self.predicted}: this is the map of another class")
+        if self.predicted is not None:
+            lines.append(OUTPUTS_TEXT[self.outputs])
         lines += [
             f"the head is {self.certificate}: the closed form is {verdict}",
             f"Y2 is zero at {self.zero_second:.1%} of A, alpha's denominator negative at "
@@ -85,7 +111,8 @@ class Diagnosis(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON. A number that is not finite is None."""
-        fields = {**self._asdict(), "certificate": self.certificate.as_dict()}
+        known = {"target": target_as_json(self.target), "certificate": self.certificate.as_dict()}
+        fields = {**self._asdict(), **known}
         not_finite = [name for name, value in fields.items() if isinstance(value, float) and not math.isfinite(value)]
         return {**fields, **dict.fromkeys(not_finite)}
 
@@ -93,7 +120,7 @@ class Diagnosis(NamedTuple):
 def diagnose(
     cut: Cut,
     image: Image,
-    target: int | None = None,
+    target: Target = None,
     *,
     score: Score = scores.logit,
     link: str = "exp",
@@ -106,7 +133,7 @@ def diagnose(
     Args:
       cut: a `Cut`.
       image: one example, floats, without a batch axis.
-      target: the class; None for the one with the largest output.
+      target: what the score takes; None for the class of the largest output of `[classes]`.
       score: `(outputs, target) -> u`; see `jaxcam.scores`.
       link: of the derivatives of Grad-CAM++, "exp" or "identity". Grad-CAM is made of those of u.
       batch_size: the memory knob of `jaxcam.derivatives.exact`.
@@ -129,36 +156,42 @@ def diagnose(
     check_target(cut, image, target, score)
     if batch_size is not None:
         checks.check_count("batch_size", batch_size, at_least=1)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in (image, target, *jax.tree.leaves(cut))):
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((cut, image, target))):
         raise TypeError("diagnose looks at values: call it outside jit, vmap and grad")
+    kind, probabilities = output_kind(cut, image), _class_probabilities(cut, image)
+    cut, score = for_score(cut, image, score)
     figures = _figures(cut, image, target, score=score, link=link, batch_size=batch_size)
     figures = jax.tree.map(np.asarray, figures)
-    target = int(figures["target"])
-    probabilities = figures["probabilities"]
+    explained_class = None if figures["class"] is None else int(figures["class"])
     A = jax.eval_shape(lambda: activations(cut, image)[0])[cut.layer]
     return Diagnosis(
         layer=cut.layer,
-        target=target,
-        predicted=None if probabilities is None else int(probabilities.argmax()),
+        target=target if explained_class is None else explained_class,
+        predicted=None if figures["predicted"] is None else int(figures["predicted"]),
         score=float(figures["u"]),
-        probability=None if probabilities is None else float(probabilities[target]),
+        probability=None if explained_class is None or probabilities is None else float(probabilities[explained_class]),
         certificate=certify(lambda A: cut.head(cut.params, A, image), A),
         zero_second=float(figures["zero_second"]),
         negative_denominators=float(figures["negative_denominators"]),
         cut_off={name: float(figures["cut_off"][name]) for name in METHODS},
         zero_map={name: bool(figures["zero_map"][name]) for name in METHODS},
         not_finite=int(figures["not_finite"]),
+        outputs=kind,
     )
 
 
-@functools.partial(jax.jit, static_argnames=("score", "link", "batch_size"))
+_class_probabilities = jax.jit(class_probabilities)
+
+
+@functools.partial(jit_with_target, static_argnames=("score", "link", "batch_size"))
 def _figures(
     cut: Cut, image: jax.Array, target: Any, *, score: Score, link: str, batch_size: int | None
 ) -> dict[str, Any]:
-    """The numbers of a diagnosis, and the probabilities of all classes."""
+    """The numbers of a diagnosis."""
     A_by_layer, outputs = activations(cut, image)
     A = A_by_layer[cut.layer]
     check_spatial(cut.layer, A)
+    explained_class = class_or_none(outputs, target)
     target, _ = resolve_target(outputs, target)
 
     def head(A_by_layer):
@@ -175,8 +208,8 @@ def _figures(
     }
     return {
         "u": u,
-        "target": target,
-        "probabilities": jax.nn.softmax(outputs) if getattr(outputs, "ndim", None) == 1 else None,
+        "class": explained_class,
+        "predicted": outputs.argmax() if getattr(outputs, "ndim", None) == 1 else None,
         "zero_second": (Y2 == 0).mean(),
         "negative_denominators": (weights.denominator_grad_cam_pp(A, Y2, Y3) < 0).mean(),
         "cut_off": {name: (saliency < 0).mean() for name, saliency in before_relu.items()},

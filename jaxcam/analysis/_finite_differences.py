@@ -72,6 +72,7 @@ def walk_along(cut: Cut, image: Image, A: jax.Array, score: Score, target: Any, 
     """u and its gradient at points along each location, in float64."""
     with jax.enable_x64(True):
         params, wide_image, wide_A = jax.tree.map(_to_float64, (cut.params, np.asarray(image), np.asarray(A)))
+        target = jax.tree.map(_to_float64, target)
         step = RELATIVE_STEP * float(np.sqrt((np.asarray(A, np.float64) ** 2).mean())) or RELATIVE_STEP
 
         def walk(params, image, A, location):
@@ -112,4 +113,5 @@ def _through_exp(u1, u2, u3):
 
 
 def _to_float64(x):
-    return jnp.asarray(x, jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    is_float = hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+    return jnp.asarray(x, jnp.float64) if is_float else x

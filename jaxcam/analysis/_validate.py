@@ -22,9 +22,10 @@ import numpy as np
 
 from jaxcam import derivatives
 from jaxcam._base import checks, progress
-from jaxcam._base.types import Image, Score
+from jaxcam._base.targets import describe_target, jit_with_target, target_as_json
+from jaxcam._base.types import Image, Score, Target
 from jaxcam.analysis._finite_differences import Walk, estimate, sample_locations, walk_along
-from jaxcam.cutting import Cut, check_cut, check_spatial, check_target
+from jaxcam.cutting import Cut, check_cut, check_spatial, check_target, class_or_none, for_score
 from jaxcam.derivatives import Certificate, Derivatives, certify
 from jaxcam.formulas import maps, scores, weights
 
@@ -83,14 +84,14 @@ class Validation(NamedTuple):
 
     Attributes:
       layer: where the model is cut; None if the cut has no layer.
-      target: the class.
+      target: the class, or the target as it was given.
       certificate: whether the head is locally affine in A, and what stops it; see `jaxcam.certify`.
       comparisons: the closed form and other forms against the exact derivatives.
       differences: the exact derivatives against finite differences.
     """
 
     layer: str | None
-    target: int
+    target: Any
     certificate: Certificate
     comparisons: tuple[Comparison, ...]
     differences: tuple[Difference, ...]
@@ -98,7 +99,7 @@ class Validation(NamedTuple):
     def __str__(self) -> str:
         verdict = "exact" if self.certificate.affine else "an approximation"
         lines = [
-            f"{self.layer or 'the cut'}, class {self.target}: the head is {self.certificate}",
+            f"{self.layer or 'the cut'}, {describe_target(self.target)}: the head is {self.certificate}",
             f"so the closed form is {verdict} here",
             "",
             f"{'score':<13}{'link':<10}{'form':<14}" + "".join(f"{name:>10}" for name in QUANTITIES),
@@ -126,7 +127,7 @@ class Validation(NamedTuple):
 
         return {
             "layer": self.layer,
-            "target": self.target,
+            "target": target_as_json(self.target),
             "certificate": self.certificate.as_dict(),
             "comparisons": [
                 {"score": row.score, "link": row.link, "form": row.form, "errors": finite_or_none(row.errors)}
@@ -139,7 +140,7 @@ class Validation(NamedTuple):
 def validate(
     cut: Cut,
     image: Image,
-    target: int | None = None,
+    target: Target = None,
     key: jax.Array | None = None,
     *,
     scores: Sequence[Score] = (scores.logit, scores.log_softmax),
@@ -154,7 +155,7 @@ def validate(
     Args:
       cut: a `Cut`.
       image: one example, floats, without a batch axis.
-      target: the class; None for the one with the largest output.
+      target: what the scores take; None for the class of the largest output of `[classes]`.
       key: a `jax.random.key` that chooses the locations of the finite differences. Defaults to `jax.random.key(0)`.
       scores: functions `(outputs, target) -> u`.
       links: "identity", "exp" or both.
@@ -182,24 +183,25 @@ def validate(
     image = _checked_arguments(cut, image, target, scores, links, locations)
     A, outputs = _activation_and_outputs(cut, image)
     _check_activation(cut, A, outputs)
-    target = int(outputs.argmax() if target is None else target)
+    explained_class = class_or_none(outputs, target)
+    target = target if explained_class is None else int(explained_class)
     key = jax.random.key(0) if key is None else key
 
-    def head(A):
-        return cut.head(cut.params, A, image)
-
     comparisons, differences = [], []
-    for score in scores:
+    for given in scores:
+        scored, score = for_score(cut, image, given)
+        head = functools.partial(_head_of, scored, image)
         exact = _exact_with_bar(functools.partial(_score_of, score, head, target), A, batch_size)
-        closed = _closed_form(cut, image, A, score, target)
+        closed = _closed_form(scored, image, A, score, target)
         is_affine = derivatives.score_is_affine(head, A, score, target)
         sample = sample_locations(A, exact.u1, CANDIDATES * locations, key)
-        walk = walk_along(cut, image, A, score, target, sample)
+        walk = walk_along(scored, image, A, score, target, sample)
         for link in links:
-            row = (_name_of(score), link)
+            row = (_name_of(given), link)
             comparisons += _compare_forms(row, A, exact, closed, is_affine)
             differences.append(_compare_with_walk(row, exact, walk, sample, locations))
-    return Validation(cut.layer, target, certify(head, A), tuple(comparisons), tuple(differences))
+    certificate = certify(functools.partial(_head_of, cut, image), A)
+    return Validation(cut.layer, target, certificate, tuple(comparisons), tuple(differences))
 
 
 def _checked_arguments(cut, image, target, scores, links, locations):
@@ -233,6 +235,10 @@ def _name_of(score):
     return str(getattr(getattr(score, "func", score), "__name__", "score"))
 
 
+def _head_of(cut, image, A):
+    return cut.head(cut.params, A, image)
+
+
 def _score_of(score, head, target, A):
     return score(head(A), target)
 
@@ -251,7 +257,7 @@ def _activation_and_outputs(cut, image):
     return A, cut.head(cut.params, A, image)
 
 
-@functools.partial(jax.jit, static_argnames="score")
+@functools.partial(jit_with_target, static_argnames="score")
 def _closed_form(cut, image, A, score, target):
     return derivatives.closed_form(lambda A: cut.head(cut.params, A, image), A, score, target)
 

@@ -8,6 +8,7 @@ import jaxcam
 from jaxcam.cli import _method, _model, _options, _output
 
 MEBIBYTE = 2**20
+NAMED = 3  # skipped files whose names are printed
 
 
 def add_parser(subparsers: _options.Subparsers) -> None:
@@ -15,8 +16,8 @@ def add_parser(subparsers: _options.Subparsers) -> None:
     parser = subparsers.add_parser(
         "batch",
         help="save the maps of all pictures in a folder as arrays",
-        description="Save one map for each picture, as NAME.npy in another folder. The same command resumes a run that "
-        "was stopped.",
+        description="Save one map for each picture, as NAME.npy in another folder. Hidden files and files of other "
+        "kinds are skipped. The same command resumes a run that was stopped.",
     )
     parser.set_defaults(command="batch", run=run)
     parser.add_argument("folder", type=pathlib.Path, metavar="FOLDER", help="folder of the pictures")
@@ -48,12 +49,15 @@ def run(options: argparse.Namespace) -> int:
     method = _method.chosen_method(options)
     _model.check_class_options(options)
     pictures = jaxcam.datasets.pictures_in(options.folder)
+    skipped = _describe_skipped(jaxcam.datasets.other_files_in(options.folder))
     if not pictures:
-        raise ValueError(f"{options.folder} has no pictures")
+        raise ValueError(f"{options.folder} has no pictures" + (f": {skipped}" if skipped else ""))
+    if skipped:
+        _output.print_error(f"{options.folder}: {skipped}")
     model = _model.build_model(options)
     explained = jaxcam.explain_batch(
         method,
-        jaxcam.cut(model, options.layer or _model.last_convolution(model)),
+        _model.cut_at(model, options.layer or _model.last_convolution(model)),
         pictures,
         _model.find_target(options.target, _model.class_names(model)),
         _method.key_of_method(options),
@@ -68,3 +72,17 @@ def run(options: argparse.Namespace) -> int:
         failures = f", {len(explained.failed)} failed: the same command tries them again" if explained.failed else ""
         print(f"{options.out}: {len(explained.maps)} maps{failures}")
     return _output.FAILURE if explained.failed else 0
+
+
+def _describe_skipped(files: list[pathlib.Path]) -> str:
+    """The files that are not pictures: how many they are, and the names of the first ones."""
+    hidden = [file for file in files if file.name.startswith(".")]
+    others = [file.name for file in files if file not in hidden]
+    names = ", ".join([*others[:NAMED], *(["..."] if len(others) > NAMED else [])])
+    parts = [f"{_count(others, 'file')} of other kinds ({names})"] if others else []
+    parts += [_count(hidden, "hidden file")] if hidden else []
+    return f"skipped {' and '.join(parts)}" if parts else ""
+
+
+def _count(things, name):
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"

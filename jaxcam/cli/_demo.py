@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         "grad_cam_pp": jaxcam.grad_cam_pp(cut, image),
         "smooth_grad_cam_pp": jaxcam.smooth_grad_cam_pp(cut, image, None, jax.random.key(0)),
     }
-    target, probability = _model.target_and_probability(model, image)
+    target, probability = _model.target_and_probability(cut, image)
     class_name = _model.class_names(model)[target]
     figure = jaxcam.plots.compare(
         [image],

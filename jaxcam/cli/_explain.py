@@ -15,6 +15,9 @@ from jaxcam._base import progress
 from jaxcam.cli import _method, _model, _options, _output
 from jaxcam.methods import METHOD_TITLES
 
+# The height and width, in pixels, that a panel of a figure has at most.
+DRAWN = 360
+
 
 def add_parser(subparsers: _options.Subparsers) -> None:
     """Add the command."""
@@ -48,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     outputs = _output.picture_paths(options)
     model = _model.build_model(options)
     layer = options.layer or _model.last_convolution(model)
-    cut = jaxcam.cut(model, layer)
+    cut = _model.cut_at(model, layer)
     target = _model.find_target(options.target, _model.class_names(model))
     records: list[_output.Record] = []
     answers: list[dict[str, Any]] = []  # of all pictures, also of those that failed
@@ -90,9 +93,10 @@ def _explain_picture(
     """Explains one picture and draws the map over it, at the picture's own resolution."""
     from jaxcam.datasets import images  # loads Pillow
 
-    image = images.read(path)
-    fitted = images.fit(image, _model.input_size(model))
-    target, probability = _model.target_and_probability(model, fitted, target)
+    shape = _model.input_size(model)
+    image = images.read(path, at_least=(max(DRAWN, shape[0]), max(DRAWN, shape[1])))
+    fitted = images.fit(image, shape)
+    target, probability = _model.target_and_probability(cut, fitted, target)
     saliency = np.asarray(method(cut, fitted, target))
     if not np.isfinite(saliency).all():
         raise ValueError(f"the map is not finite: {options.method} is not defined for this layer")

@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands. The parsed options hold the command's name, `command`, and its function, `run`."""
     parser = OneLineParser(prog="jaxcam", description="Class activation maps: what a network looks at.")
     _demo.add_options(parser)
-    subparsers = parser.add_subparsers(title="commands", metavar="")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(subparsers)
     return parser

@@ -1,6 +1,7 @@
 """The network that the options name, its classes, and the class to explain."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxcam
+from jaxcam.cutting import class_probabilities, output_kind
 
 # The sample canvas that is explained when no image is given.
 SAMPLE = 1
@@ -74,6 +76,20 @@ def class_names(model: jaxcam.VGG) -> tuple[str, ...]:
     return model.class_names or tuple(map(str, range(getattr(model, model.layers[-1]).out_features)))
 
 
+def cut_at(model: jaxcam.VGG, layer: str) -> jaxcam.Cut:
+    """The cut at a layer, of the logits: a softmax or sigmoid at the end of the network is taken off, and that is said.
+
+    The line goes to stderr, as stdout may be JSON.
+    """
+    cut = jaxcam.cut(model, layer)
+    kind = output_kind(cut, jax.ShapeDtypeStruct(tuple(model.image_shape), jnp.float32))
+    if kind not in ("probabilities", "sigmoids"):
+        return cut
+    activation = "softmax" if kind == "probabilities" else "sigmoid"
+    print(f"jaxcam: the network ends in a {activation}: the logits in front of it are explained", file=sys.stderr)
+    return jaxcam.cut(model, layer, strip_activation=True)
+
+
 def last_convolution(model: jaxcam.VGG) -> str:
     """The default layer."""
     return [name for name in model.layers if "_conv" in name][-1]
@@ -84,9 +100,17 @@ def find_target(text: str | None, names: Sequence[str]) -> int | None:
     return None if text is None else jaxcam.pretrained.find_class(text, names)
 
 
-def target_and_probability(model: jaxcam.VGG, image: np.ndarray, target: int | None = None) -> tuple[int, float]:
-    """The explained class and its probability; by default the most probable class."""
-    probabilities = np.asarray(jax.nn.softmax(model(jnp.asarray(image)[None])[0]))
+def target_and_probability(cut: jaxcam.Cut, image: np.ndarray, target: int | None = None) -> tuple[int, float]:
+    """The explained class and its probability; by default the most probable class.
+
+    Raises:
+      ValueError: it is not known what the network's outputs are.
+    """
+    probabilities = class_probabilities(cut, jnp.asarray(image))
+    if probabilities is None:
+        raise ValueError(
+            "expected a network that returns logits or probabilities of classes, got one of unknown outputs"
+        )
     target = int(probabilities.argmax()) if target is None else target
     return target, float(probabilities[target])
 
@@ -101,7 +125,7 @@ def read_fitted(path: str, *, shape: tuple[int, int]) -> np.ndarray:
     """A picture file, resized to the network's input. A folder of `jaxcam batch` records this function by its name."""
     from jaxcam.datasets import images  # loads Pillow
 
-    return images.fit(images.read(path), shape)
+    return images.fit(images.read(path, at_least=shape), shape)
 
 
 def cut_and_image(options: argparse.Namespace) -> CutAndImage:
@@ -121,4 +145,4 @@ def cut_and_image(options: argparse.Namespace) -> CutAndImage:
         image, _ = jaxcam.pretrained.digits_canvas(SAMPLE)
     else:
         raise ValueError("with --weights, give an IMAGE")
-    return CutAndImage(model, jaxcam.cut(model, layer), image)
+    return CutAndImage(model, cut_at(model, layer), image)

@@ -23,7 +23,7 @@ class Record(NamedTuple):
       output: the file that was written.
       class_name: of the explained class.
       target: its number.
-      probability: its softmax probability.
+      probability: its probability.
       layer: where the network was cut.
       method: the method's name, or the names of several.
       saliency: the map, or one of several of the same shape.

@@ -45,8 +45,10 @@ import jax.numpy as jnp
 from jaxcam.cutting._calls import parsed_name
 from jaxcam.cutting._checks import layer_choices
 from jaxcam.cutting._cut import Cut, Cuts
+from jaxcam.cutting._last_activation import without_last_activation
 from jaxcam.cutting._layouts import layout_of
 from jaxcam.cutting._options import CutOptions
+from jaxcam.cutting._outputs import with_known_outputs
 from jaxcam.cutting._program import traced_model
 from jaxcam.cutting._self_cutting import SelfCutting
 from jaxcam.cutting._spec import image_struct, spec_of
@@ -86,6 +88,7 @@ def cut(
     prefix: int = 0,
     suffix: int = 0,
     batched: bool = True,
+    strip_activation: bool = False,
 ) -> Cut | Cuts:
     """Cut a model at a named layer, so that `head(features(x))` is the model in eval mode, on one example.
 
@@ -121,6 +124,8 @@ def cut(
       suffix: the same for tokens after the grid.
       batched: whether the model takes a batch axis, which is added to the image and the arrays of `inputs`, and taken
         away from A and from every output that has one of length 1.
+      strip_activation: take the softmax or sigmoid at the end of the model off, so that the outputs are the logits in
+        front of it, which the papers differentiate.
 
     Returns:
       A `Cut`, or a `Cuts`. Cutting equal Flax models at one layer twice gives functions that are the same, so nothing
@@ -132,7 +137,7 @@ def cut(
         that cuts itself does not take.
       ValueError: no such layer, and which there are; a layer that is not called, or called more than once without a
         number, or inside a vmap; random numbers in eval mode; an `after` or a `grid` that does not fit; no layers at
-        all, or one of them twice.
+        all, or one of them twice; `strip_activation` for outputs that do not end in a softmax or a sigmoid.
 
     Example:
       >>> import jaxcam
@@ -153,7 +158,7 @@ def cut(
         own_cut = model.cuts_at(names) if isinstance(layer, list | tuple) else model.cut_at(layer)
         if image_shape is not None:
             _check_image(own_cut, image_struct(image_shape))
-        return own_cut
+        return _with_outputs(own_cut, image_shape or model.image_shape if strip_activation else None, strip_activation)
     for option, count in (("prefix", prefix), ("suffix", suffix)):
         if count and grid is None:
             raise ValueError(f"{option}={count} goes with grid=(h, w), the shape of the tokens that are left")
@@ -164,7 +169,8 @@ def cut(
     )  # fmt: skip
     if known is not None:
         _check_known(names, known)
-    return traced_cuts(spec, params) if isinstance(layer, list | tuple) else traced_cut(spec, params)
+    traced = traced_cuts(spec, params) if isinstance(layer, list | tuple) else traced_cut(spec, params)
+    return _with_outputs(traced, spec.image_shape, strip_activation)
 
 
 def layers(
@@ -212,6 +218,16 @@ def layers(
         for mark in marks
         if can_be_cut(mark)
     }
+
+
+def _with_outputs(made: Any, image_shape: Sequence[int] | None, strip_activation: bool) -> Any:
+    """The cut, without its last activation if that is asked for, that says what its outputs are if the shape is known.
+
+    Raises:
+      ValueError: there is no such activation, and the shape of the image is known.
+    """
+    made = without_last_activation(made) if strip_activation else made
+    return made if image_shape is None else with_known_outputs(made, image_struct(image_shape))
 
 
 def _check_layer_names(names: tuple[str, ...]) -> None:

@@ -7,11 +7,14 @@ from typing import Any
 
 import jax
 
+# What the outputs of a model may be; `jaxcam.cutting.output_kind` explains them.
+OUTPUTS = ("logits", "sigmoid logits", "probabilities", "sigmoids", "unknown")
+
 
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["params"],
-    meta_fields=["features", "head", "layer", "reads_input", "image_channel_axis"],
+    meta_fields=["features", "head", "layer", "reads_input", "outputs", "image_channel_axis"],
 )
 @dataclass(frozen=True, eq=False)
 class Cut:
@@ -27,6 +30,9 @@ class Cut:
       layer: the layer's name, for messages and titles.
       reads_input: whether the head needs the input beside A, as it does where a connection goes round the layer; None
         where that is not known.
+      outputs: what the outputs are: "logits", "sigmoid logits" (of independent classes), "probabilities", "sigmoids" or
+        "unknown". None reads it from the head's program when a score needs it; `jaxcam.cut` does so at once if it knows
+        the image's shape.
       image_channel_axis: the axis of the image that holds its channels; None for an image without channels. A map
         `[*spatial]` is laid over the other axes.
     """
@@ -36,15 +42,22 @@ class Cut:
     head: Callable[[Any, Any, Any], Any] = field(repr=False)
     layer: str = ""
     reads_input: bool | None = None
+    outputs: str | None = None
     image_channel_axis: int | None = -1
+
+    def __post_init__(self) -> None:
+        _check_outputs(self.outputs)
 
     def __repr__(self) -> str:
         known = {None: "", True: ", the head reads the input", False: ", the head does not read the input"}
-        return f"Cut(layer={self.layer!r}, {_parameter_count(self.params):,} parameters{known[self.reads_input]})"
+        reads = known[self.reads_input]
+        return f"Cut(layer={self.layer!r}, {_parameter_count(self.params):,} parameters{reads}{_outputs_text(self)})"
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["tapped", "layers", "image_channel_axis"]
+    jax.tree_util.register_dataclass,
+    data_fields=["params"],
+    meta_fields=["tapped", "layers", "outputs", "image_channel_axis"],
 )
 @dataclass(frozen=True, eq=False)
 class Cuts:
@@ -60,6 +73,7 @@ class Cuts:
         nothing added to it, so `{}` gives the model as it is; an activation has its delta in it.
       layers: the layers' names, in the order that they were given in. The activations are in it too, but JAX sorts the
         keys of what goes through its transformations.
+      outputs: as in `Cut`.
       image_channel_axis: as in `Cut`.
 
     Example:
@@ -76,10 +90,23 @@ class Cuts:
     params: Any
     tapped: Callable[[Any, Mapping[str, jax.Array], Any], tuple[dict[str, jax.Array], Any]] = field(repr=False)
     layers: tuple[str, ...] = ()
+    outputs: str | None = None
     image_channel_axis: int | None = -1
 
+    def __post_init__(self) -> None:
+        _check_outputs(self.outputs)
+
     def __repr__(self) -> str:
-        return f"Cuts(layers={self.layers!r}, {_parameter_count(self.params):,} parameters)"
+        return f"Cuts(layers={self.layers!r}, {_parameter_count(self.params):,} parameters{_outputs_text(self)})"
+
+
+def _check_outputs(outputs):
+    if outputs is not None and outputs not in OUTPUTS:
+        raise ValueError(f"outputs is {outputs!r}: choose one of {', '.join(OUTPUTS)}, or None")
+
+
+def _outputs_text(cut):
+    return "" if cut.outputs in (None, "logits") else f", outputs: {cut.outputs}"
 
 
 def _parameter_count(params):

@@ -21,3 +21,4 @@ class CutOptions(TypedDict, total=False):
     prefix: int
     suffix: int
     batched: bool
+    strip_activation: bool

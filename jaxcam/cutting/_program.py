@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr
 from jaxcam.cutting._arguments import place_image
 from jaxcam.cutting._calls import marks_of
 from jaxcam.cutting._functional_model import STATISTICS_MARK
-from jaxcam.cutting._outputs import select_output
+from jaxcam.cutting._output_path import select_output
 from jaxcam.cutting._spec import CutSpec
 from jaxcam.tracing import SCAN, Mark, computed, live, shapes_of, unrolled
 from jaxcam.tracing import marks as marks_in

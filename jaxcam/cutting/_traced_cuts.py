@@ -37,7 +37,7 @@ def traced_cut(spec: CutSpec, params: Any) -> Cut:
         split, program = _split_model(spec, params, image_struct(spec.image_shape))
         program.layouts[layer].shape(split.aval)
         reads_input = split.reads[-1] or spec.prefix + spec.suffix > 0
-    return Cut(params, features, head, layer, reads_input, spec.image_channel_axis)
+    return Cut(params, features, head, layer, reads_input, image_channel_axis=spec.image_channel_axis)
 
 
 def traced_cuts(spec: CutSpec, params: Any) -> Cuts:
@@ -49,7 +49,7 @@ def traced_cuts(spec: CutSpec, params: Any) -> Cuts:
         tap, program = _tap_model(spec, params, image_struct(spec.image_shape))
         for layer in spec.layers:
             program.layouts[layer].shape(tap.avals[layer])
-    return Cuts(params, tapped, spec.layers, spec.image_channel_axis)
+    return Cuts(params, tapped, spec.layers, image_channel_axis=spec.image_channel_axis)
 
 
 def remembered_functions(make, spec: CutSpec) -> tuple[Any, ...]:

@@ -22,6 +22,7 @@ from jaxcam.datasets._example import Example as Example
 from jaxcam.datasets._example import MaskFile as MaskFile
 from jaxcam.datasets._example import checked_example as checked_example
 from jaxcam.datasets._example import load as load
+from jaxcam.datasets._files import other_files_in as other_files_in
 from jaxcam.datasets._files import pictures_in as pictures_in
 
 # Class names and numbers.

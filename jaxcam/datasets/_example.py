@@ -99,13 +99,16 @@ def load(
     is_array = hasattr(image, "shape")
     what = _description(example)
     _check_label(label, what)
-    pixels = _as_hwc(image, channel_axis) if is_array else images.read(image)  # type: ignore[arg-type]
+    shape = (shape[0], shape[1])
+    if is_array:
+        pixels = _as_hwc(image, channel_axis)
+        upright = pixels.shape[:2]
+    else:
+        pixels, upright = images.read_with_size(image, lambda size: size_and_corner(size, shape, fit)[0])  # type: ignore[arg-type]
     if pixels.ndim != 3 or 0 in pixels.shape:
         raise ValueError(f"expected {what} to have shape [h w c], got {pixels.shape}")
     turn = TURNS[1] if is_array or (mask is None and boxes is None) else TURNS[images.orientation(image)]  # type: ignore[arg-type]
-    upright = pixels.shape[:2]
     stored = upright[::-1] if turn.exchanged else upright
-    shape = (shape[0], shape[1])
     resized, corner = size_and_corner(upright, shape, fit)
     if resized != upright:
         if is_array and not (0 <= pixels.min() and pixels.max() <= 1):

@@ -9,14 +9,32 @@ import numpy as np
 from jaxcam.datasets._example import Example
 
 Path = str | os.PathLike
+# Pillow also registers suffixes of other files: HDF5, PDF, MPEG, PostScript, GRIB, and formats that it only writes.
+PICTURE_SUFFIXES = set(
+    ".apng .avif .bmp .dib .gif .heic .heif .ico .j2c .j2k .jfif .jp2 .jpc .jpe .jpeg .jpf .jpg .jpx .mpo .pbm .pcx "
+    ".pfm .pgm .png .pnm .ppm .psd .qoi .sgi .tga .tif .tiff .webp".split()
+)
 
 
 def pictures_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The picture files of a folder, sorted, without hidden files."""
+    """The picture files of a folder, sorted, without hidden files. `other_files_in` lists the other files."""
+    return [file for file in _files_in(folder) if _is_picture(file)]
+
+
+def other_files_in(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of a folder that `pictures_in` leaves out, sorted: files of other kinds, and hidden files."""
+    return [file for file in _files_in(folder) if not _is_picture(file)]
+
+
+def _files_in(folder):
+    return sorted(file for file in folder.iterdir() if file.is_file())
+
+
+def _is_picture(file):
     from PIL import Image
 
-    known = Image.registered_extensions()
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in known and not file.name.startswith("."))
+    suffix = file.suffix.lower()
+    return suffix in PICTURE_SUFFIXES and suffix in Image.registered_extensions() and not file.name.startswith(".")
 
 
 def folders_in(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -1,38 +1,101 @@
 """Picture files as arrays: `[h w 3]` floats in 0..1, upright."""
 
 import contextlib
+import math
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from jaxcam.datasets._geometry import TURNS
+from jaxcam.datasets._pixels import colors_of, raw_mode_of
+
+# What Pillow raises for files that are broken, besides an OSError without a number.
+NOT_A_PICTURE = (UnidentifiedImageError, SyntaxError, EOFError, RuntimeError)
+LARGE = 2**24  # pixels of a picture that is reduced while it is read, if its reader says how many it needs
+ENOUGH = 4  # pixels that are kept for one of the resized picture, along each axis
 
 
-def read(path: str | os.PathLike) -> np.ndarray:
+def read(path: str | os.PathLike, *, at_least: tuple[int, int] | None = None) -> np.ndarray:
     """Reads a picture file as `[h w 3]` float32, RGB in 0..1, turned upright by its EXIF data.
 
-    Of a file with several frames it reads the first.
+    - What is transparent shows white: an alpha channel, a palette with transparency, a transparent color.
+    - Gray values of 16 bits are divided by the largest value that the file's bits hold, 65535 or 4095. Floats in 0..1
+      are taken as they are. Other floats, signed integers and integers of 32 bits need a TIFF file that says their
+      range in its tags SMinSampleValue and SMaxSampleValue, or MinSampleValue and MaxSampleValue.
+    - CMYK, YCbCr and Lab become RGB. An embedded color profile is not applied: networks are trained without it.
+    - Of a file with several frames the first is read.
+
+    Args:
+      path: the file.
+      at_least: the height and width that the picture is resized to afterwards. A picture of more than 16 megapixels is
+        then reduced while it is read, to no less than four times this height and width. This saves most of the time
+        and the memory, and changes the resized picture by less than 0.01. By default all pixels are read.
 
     Raises:
       FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
-      ValueError: the file is not a picture, or it is truncated.
+      ValueError: the file is not a picture, is truncated, or does not say the range of its values; or it has more
+        pixels than twice `PIL.Image.MAX_IMAGE_PIXELS`, which is 178 megapixels by default.
 
     Example:
       >>> import importlib.resources
       >>> read(importlib.resources.files("jaxcam.pretrained") / "digits" / "canvas0.png").shape
       (64, 64, 3)
     """
+    if at_least is None:
+        return _read(path, None)[0]
+    return _read(path, lambda size: at_least)[0]
+
+
+def read_with_size(
+    path: str | os.PathLike, at_least: Callable[[tuple[int, int]], tuple[int, int]]
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """As `read`, with the picture's height and width in the file, upright.
+
+    Args:
+      path: the file.
+      at_least: from the picture's height and width to those that it is resized to.
+
+    Example:
+      >>> import importlib.resources
+      >>> canvas = importlib.resources.files("jaxcam.pretrained") / "digits" / "canvas0.png"
+      >>> pixels, size = read_with_size(canvas, lambda size: (size[0] // 2, size[1] // 2))
+      >>> pixels.shape, size
+      ((64, 64, 3), (64, 64))
+    """
+    return _read(path, at_least)
+
+
+def _read(path, at_least):
     with _opened_picture(path) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        if picture.mode == "F":
-            gray: np.ndarray = np.asarray(picture, np.float32)
-            if not (np.isfinite(gray).all() and 0 <= gray.min() and gray.max() <= 1):
-                raise ValueError(f"{os.fspath(path)} holds floats outside 0..1, or NaN")
-            return np.repeat(gray[..., None], 3, axis=-1)
-        if picture.mode.startswith("I"):  # 16 bits per pixel, which convert("RGB") would clip to white
-            gray = np.asarray(picture, np.float32) / 65535
-            return np.repeat(np.clip(gray, 0, 1)[..., None], 3, axis=-1)
-        return np.asarray(picture.convert("RGB"), np.float32) / 255
+        raw_mode = raw_mode_of(opened)  # Pillow forgets it when it loads the picture
+        size = None
+        if at_least is not None and opened.format == "JPEG":  # it can be decoded at 1/2, 1/4 or 1/8 of its size
+            exchanged = TURNS[_orientation(opened)].exchanged
+            size = _upright(opened.size[::-1], exchanged)
+            if size[0] * size[1] > LARGE:
+                height, width = _upright(at_least(size), exchanged)
+                opened.draft(None, (ENOUGH * width, ENOUGH * height))
+        opened.load()
+        turn = TURNS[_orientation(opened)]  # after loading, which turns a TIFF file upright
+        loaded_size = _upright(opened.size[::-1], turn.exchanged)
+        size = size or loaded_size
+        shape = loaded_size
+        if at_least is not None and size[0] * size[1] > LARGE:
+            pairs = zip(loaded_size, at_least(size), strict=True)
+            reduction = min(side / (ENOUGH * needed) for side, needed in pairs)
+            if reduction >= 2:
+                shape = (math.ceil(shape[0] / reduction), math.ceil(shape[1] / reduction))
+        colors = colors_of(opened, path, raw_mode, _upright(shape, turn.exchanged))
+    colors = colors.swapaxes(0, 1) if turn.exchanged else colors
+    rows, columns = (slice(None, None, -1 if is_reversed else 1) for is_reversed in turn.reversed)
+    return np.ascontiguousarray(colors[rows, columns]), size
+
+
+def _upright(size, exchanged):
+    return (size[1], size[0]) if exchanged else (size[0], size[1])
 
 
 def values(path: str | os.PathLike) -> np.ndarray:
@@ -52,17 +115,29 @@ def values(path: str | os.PathLike) -> np.ndarray:
 def orientation(path: str | os.PathLike) -> int:
     """The EXIF orientation of a file, 1 (upright) to 8."""
     with _opened_picture(path) as opened:
-        orientation = opened.getexif().get(0x0112, 1)
-    return orientation if orientation in range(1, 9) else 1
+        return _orientation(opened)
+
+
+def _orientation(opened):
+    orientation = opened.getexif().get(0x0112, 1)
+    return orientation if orientation in TURNS else 1
 
 
 @contextlib.contextmanager
 def _opened_picture(path: str | os.PathLike) -> Iterator[Image.Image]:
-    """A picture opened by Pillow. Pillow's errors become one line that names the file."""
+    """A picture opened by Pillow. Its errors become one line that names the file, and its warnings are not shown."""
     try:
-        with open(path, "rb") as file, Image.open(file) as opened:
-            yield opened
-    except (UnidentifiedImageError, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings(), open(path, "rb") as file:
+            warnings.simplefilter("ignore")  # of metadata that is odd, and of sizes within the limit
+            with Image.open(file) as opened:
+                yield opened
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise ValueError(
+            f"{os.fspath(path)} has more than {limit:.0f} megapixels: make the picture smaller, or raise "
+            "PIL.Image.MAX_IMAGE_PIXELS, half of this limit"
+        ) from error
+    except NOT_A_PICTURE as error:
         raise ValueError(f"{os.fspath(path)} is not a picture that can be read") from error
     except OSError as error:
         if error.filename is not None or error.errno is not None:

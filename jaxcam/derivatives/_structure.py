@@ -165,6 +165,9 @@ def _position_after(program, step, positions):
         return params["broadcast_dimensions"][position]
     if name == "transpose":
         return params["permutation"].index(position)
+    if name == "slice":
+        is_whole = out_shape[position] == shape[position]  # other axes may be cut
+        return position if is_whole else None
     if name in ("squeeze", "expand_dims") or (name == "reshape" and params["dimensions"] is None):
         # The axis is kept if the output has one of its length with as many elements in front of it.
         in_front = math.prod(shape[:position])

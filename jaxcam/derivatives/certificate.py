@@ -9,6 +9,8 @@ or names the primitives that stop it. It traces the function and gives every val
 - `PIECEWISE`: affine near almost every A: relu, max pooling, abs, sort.
 - `SMOOTH`: anything else, and anything unknown.
 
+`_program.py` decides the level of each value; this file asks for it.
+
 The proof is sound before it is complete. A primitive that jaxcam does not know counts as smooth, so a smooth function
 is never certified, but a piecewise affine function that is written in an unusual way may be refused.
 

@@ -39,7 +39,7 @@ from jaxcam.runtime import check_name, for_each
 CONTROLS: dict[str, Method] = {
     "Grad-CAM+": grad_cam_plus,
     "mean activation": controls.mean_activation,
-    "center Gaussian": controls.centre_gaussian,
+    "center Gaussian": controls.center_gaussian,
     "random": controls.random,
     "all ones": controls.all_ones,
 }
@@ -83,7 +83,8 @@ def evaluate(
       key: the source of all random numbers; defaults to `jax.random.key(0)`. The numbers for an image depend on its
         pixels, not on its place among the others.
       target: the explained class: "predicted" or "label". Images whose label is not predicted are then counted apart.
-      score: `(outputs, target) -> scalar`, of the whole and of the masked image; defaults to softmax's probability.
+      score: `(outputs, target) -> scalar`, of the whole and of the masked image; defaults to the probability, which is
+        taken from logits, probabilities and sigmoids alike: see `jaxcam.scores`.
       reference: the method that the others are compared with; defaults to "Grad-CAM" if that is one of the names, and
         to the first method otherwise.
       load: from an element of `examples` to an `Example` of arrays of the model's size, such as

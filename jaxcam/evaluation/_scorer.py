@@ -26,7 +26,7 @@ from jax.sharding import Mesh
 from jaxcam._base import checks
 from jaxcam._base.numerics import on_cpu
 from jaxcam._base.types import Method, Score
-from jaxcam.cutting import Cut, activations, image_axis
+from jaxcam.cutting import Cut, activations, for_score, image_axis, output_kind
 from jaxcam.evaluation._explainer import explainer, first_methods
 from jaxcam.evaluation._format import ZERO
 from jaxcam.evaluation._loaded import UNKNOWN, Loaded, own_key
@@ -214,8 +214,8 @@ class Scorer:
     def _explain_program(self, names, ends):
         def explain(cut_and_key, example):
             cut, key = cut_and_key
-            outputs = activations(cut, example.image)[1]
-            self._check_outputs(outputs)
+            scored, score = self._scored(cut, example.image)
+            outputs = activations(scored, example.image)[1]
             predicted = outputs.argmax().astype(jnp.int32)
             target = predicted if self.target == "predicted" else example.label
             explainers = [explainer(self.methods[name], cut, target, own_key(key, example)) for name in names]
@@ -224,9 +224,9 @@ class Scorer:
                 "classes": jnp.int32(outputs.size),
                 "target": target,
                 "predicted": predicted,
-                "probability": self.score(outputs, target),
+                "probability": score(outputs, target),
                 "rank": (outputs > outputs[jnp.maximum(example.label, 0)]).sum(),
-                "ends": {end: self.score(activations(cut, x)[1], target) for end, x in images_of_ends.items()},
+                "ends": {end: score(activations(scored, x)[1], target) for end, x in images_of_ends.items()},
                 "maps": jnp.stack([explainer(example.image) for explainer in explainers]),
             }
 
@@ -251,14 +251,16 @@ class Scorer:
 
         return explain_again
 
-    def _compute(self, label, measured, *arguments):
+    def _compute(self, label, measured, cut, *arguments):
         """The columns of a metric; none if the example lacks what the metric needs."""
         metric = self.metrics[label]
         if not _has_what_it_needs(metric, measured.example):
             return {}
-        score = {"score": self.score} if metric.takes_score else {}
+        score = {}
+        if metric.takes_score:
+            cut, score["score"] = self._scored(cut, measured.example.image)
         try:
-            columns = metric.compute(*arguments, **score)
+            columns = metric.compute(cut, *arguments, **score)
         except (TypeError, ValueError) as error:
             raise (TypeError if isinstance(error, TypeError) else ValueError)(f"metric {label!r}: {error}") from error
         if not isinstance(columns, dict):
@@ -275,11 +277,14 @@ class Scorer:
         """The ends that some metrics need, each once."""
         return tuple(dict.fromkeys(end for label in labels for end in self.metrics[label].ends))
 
-    def _check_outputs(self, outputs):
-        if self.score is scores.probability and getattr(outputs, "shape", None) == (1,):
-            raise ValueError("the model has one output, whose softmax is 1 whatever the image is: give score=")
+    def _scored(self, cut, image) -> tuple[Cut, Score]:
+        """The cut and the score as `for_score` returns them, after a check of the outputs."""
+        outputs = jax.eval_shape(lambda: activations(cut, image)[1])
         if not hasattr(outputs, "ndim") or outputs.ndim != 1:
             raise ValueError(f"expected outputs [classes] of the model, got {checks.describe_shapes(outputs)}")
+        if self.score is scores.probability and outputs.shape == (1,) and output_kind(cut, image) == "probabilities":
+            raise ValueError("the model has one output, whose softmax is 1 whatever the image is: give score=")
+        return for_score(cut, image, self.score)
 
     def _problem(self, label, classes, saliency) -> str | None:
         """Why an example has no record, None if it has one."""

@@ -93,7 +93,8 @@ def grad_cam_pp(A: jax.Array, Y1: jax.Array, Y2: jax.Array, Y3: jax.Array, *, nu
 
     alpha is zero where its denominator is zero. A common factor of Y1, Y2 and Y3 only scales the weights.
 
-    Chattopadhay et al., "Grad-CAM++", WACV 2018, equations 5 and 10; with means over noisy inputs for the Y's, Omeiza
+    Chattopadhay et al., "Grad-CAM++", WACV 2018, equations 5 and 10 (equation 7 is what alpha must fulfill, and is
+    solved for alpha in equation 10); with means over noisy inputs for the Y's, Omeiza
     et al., "Smooth Grad-CAM++", 2019, equations 5 to 7.
 
     Example:

@@ -19,6 +19,8 @@ from jaxcam.methods._layer_derivatives import derivatives_at_layers as derivativ
 from jaxcam.methods._paper import grad_cam_plus_smooth as grad_cam_plus_smooth
 from jaxcam.methods._score_cam import score_cam as score_cam
 from jaxcam.methods._signature import option_names as option_names
+from jaxcam.methods._signature import score_of as score_of
+from jaxcam.methods._signature import takes_key as takes_key
 from jaxcam.methods.pixels import deconvnet as deconvnet
 from jaxcam.methods.pixels import guided_backprop as guided_backprop
 from jaxcam.methods.pixels import guided_grad_cam as guided_grad_cam

@@ -9,7 +9,7 @@ from jaxcam.cutting import Cut, activations, check_spatial, resolve_target
 
 
 def activation_and_target(cut: Cut, image: Image, target: Target) -> tuple[jax.Array, Any, Any]:
-    """The activation `[*spatial k]`, the target as an index, and whether it is in range."""
+    """The activation `[*spatial k]`, the target that the score gets, and whether it is in range."""
     A, outputs = activations(cut, image)
     check_spatial(cut.layer, A[cut.layer])
     return A[cut.layer], *resolve_target(outputs, target)

@@ -12,7 +12,6 @@ The gradient-weighted methods can also average their derivatives, as Smooth Grad
 """
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 from jaxcam._base.numerics import at_least_float32, batch_size_or_default
 from jaxcam.cutting import activations, resolve_target
 from jaxcam.methods._call import explanation_method
-from jaxcam.methods._signature import canonical_partial
+from jaxcam.methods._signature import canonical_partial, score_of, takes_key
 from jaxcam.methods._types import AverageMethod, GradientMethod, Maps
 from jaxcam.perturbations import Smoothed, map_over_noise, noise
 
@@ -114,9 +113,7 @@ def average_maps(method: Callable[..., Any], *, statistic: str = "mean") -> Grad
 
 @functools.lru_cache(maxsize=256)  # jit compares functions by identity
 def _cached_average(method, statistic):
-    takes_key = "key" in inspect.signature(method).parameters
-    if isinstance(method, functools.partial) and "key" in method.keywords:
-        takes_key = False
+    hands_key = takes_key(method)
 
     def average(
         cut,
@@ -131,9 +128,10 @@ def _cached_average(method, statistic):
         batch_size: int | None = None,
         mesh: jax.sharding.Mesh | None = None,
     ) -> Maps:
-        target = resolve_target(activations(cut, image)[1], None).target if target is None else target
+        if target is None:
+            target = resolve_target(activations(cut, image)[1], None).target
         # A method that draws noise has its own key, the same for every copy of the image.
-        keys = (jax.random.fold_in(key, METHODS_OWN_NOISE),) if takes_key and key is not None else ()
+        keys = (jax.random.fold_in(key, METHODS_OWN_NOISE),) if hands_key and key is not None else ()
 
         def map_of(x):
             return method(cut, x, target, *keys)
@@ -149,7 +147,7 @@ def _cached_average(method, statistic):
     average.__doc__ = f"The {statistic} over noise of the maps of {name}; see `jaxcam.average_maps`."
     # What a results folder records of this function.
     average.made_by = functools.partial(average_maps, method, statistic=statistic)  # type: ignore[attr-defined]
-    return explanation_method(several=True)(average)
+    return explanation_method(several=True, score=score_of(method))(average)
 
 
 def _statistic_over_noise(map_of, statistic, image, key, *, std, relative, **options):

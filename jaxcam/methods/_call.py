@@ -9,11 +9,10 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
-import jax
-
 from jaxcam._base import checks
-from jaxcam.cutting import Cuts, check_cut, check_target
-from jaxcam.formulas import scores
+from jaxcam._base.targets import jit_with_target
+from jaxcam._base.types import Score
+from jaxcam.cutting import Cuts, check_cut, check_target, for_score
 from jaxcam.methods._signature import canonical_partial, merged_signature
 from jaxcam.perturbations import Smoothed
 
@@ -44,7 +43,11 @@ OPTION_CHECKS: dict[str, Check] = {
 
 
 def explanation_method(
-    *, options_of: Callable[..., Any] | None = None, traced: Sequence[str] = ("std",), several: bool = False
+    *,
+    options_of: Callable[..., Any] | None = None,
+    traced: Sequence[str] = ("std",),
+    several: bool = False,
+    score: Score | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator that makes a method of a function: calls are checked, then passed to the jitted function.
 
@@ -52,6 +55,8 @@ def explanation_method(
       options_of: the function that takes the method's `**options`; its options become the method's own.
       traced: options that may be arrays, traced or not; all others are static.
       several: whether the method takes `Cuts` of several layers.
+      score: the score of a method that has no option for it, by which the target is checked. By default a class is
+        checked against the number of outputs, and every other target is passed on.
 
     Example:
       >>> import jax.numpy as jnp
@@ -71,12 +76,17 @@ def explanation_method(
     def decorate(compute: Callable[P, R]) -> Callable[P, R]:
         signature = merged_signature(compute, options_of)
         static = {name for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY and name not in traced}
-        compiled = jax.jit(compute, static_argnames=sorted(static))
+        compiled = jit_with_target(compute, place=2, static_argnames=sorted(static))
 
         @functools.wraps(compute)
         def checked_method(cut, image, target=None, *key, **options):
             _check_names(compute.__name__, signature, key, options)
-            image = _checked_call(signature, several, cut, image, target, *key, **options)
+            check_cut(cut, several=several)
+            image = checks.checked_image(image)
+            call = signature.bind(cut, image, target, *key, **options)
+            _check_call(call, score)
+            if "score" in signature.parameters:
+                cut, options["score"] = for_score(cut, image, call.arguments["score"])
             options = {name: canonical_partial(value) if name in static else value for name, value in options.items()}
             return _in_order_of_layers(cut, compiled(cut, image, target, *key, **options))
 
@@ -84,6 +94,10 @@ def explanation_method(
         return cast(Callable[P, R], checked_method)
 
     return decorate
+
+
+def _default(signature, option):
+    return signature.parameters[option].default
 
 
 def _check_names(method_name, signature, key, options):
@@ -95,20 +109,17 @@ def _check_names(method_name, signature, key, options):
         raise TypeError(f"{method_name} takes no key: it draws no noise; jaxcam.average_maps averages it")
 
 
-def _checked_call(signature, several, cut, image, target, *key, **options):
-    """The image as an array. Raises a TypeError or ValueError if an argument cannot be used."""
-    check_cut(cut, several=several)
-    image = checks.checked_image(image)
-    call = signature.bind(cut, image, target, *key, **options)
+def _check_call(call, own_score):
+    """Raises a TypeError or ValueError if an argument cannot be used."""
     call.apply_defaults()
     for name, check in OPTION_CHECKS.items():
         if name not in call.arguments:
             continue
         value = call.arguments[name]
-        if value is not None or signature.parameters[name].default is not None:
+        if value is not None or call.signature.parameters[name].default is not None:
             check(value, call.arguments)
-    check_target(cut, image, target, call.arguments.get("score", scores.logit))
-    return image
+    cut, image, target, *_ = call.args
+    check_target(cut, image, target, call.arguments.get("score", own_score))
 
 
 def _in_order_of_layers(cut, result):

@@ -59,7 +59,7 @@ METHOD_TITLES = {
 }
 
 
-@explanation_method()
+@explanation_method(score=scores.logit)
 def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | None = None) -> jax.Array:
     """CAM: relu(sum_k w_k A^k), w_k the weights of the linear layer after global average pooling.
 

@@ -62,7 +62,8 @@ def gradient_cam(
     Args:
       cut: a `Cut`; or `Cuts`, for a map at each of its layers from one backward pass.
       image: one example, floats, without a batch axis.
-      target: the class; None for the one with the largest output on the clean image.
+      target: what the score takes second, any pytree: for the scores of `jaxcam.scores` a class. For outputs
+        `[classes]`, None is the class of the largest output on the clean image.
       key: a `jax.random.key`; not needed for n_samples=0.
       weigh: the rule of the method, `(A, Y1) -> w` for order 1 and `(A, Y1, Y2, Y3) -> w` for order 3. A and each Y are
         `[*spatial k]`; w has a weight for each channel, `[k]`, or for each neuron, `[*spatial k]`. Define the function

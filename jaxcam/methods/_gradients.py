@@ -142,6 +142,6 @@ def gradient_of_score(model: Callable[[jax.Array], Any], image: Image, target: T
     outputs, vjp_of_model = jax.vjp(model, jnp.asarray(image))
     target, in_range = resolve_target(outputs, target)
     # The outputs may have integer leaves, which the score does not differentiate.
-    slope = jax.grad(score, allow_int=True)(outputs, target)
+    slope = jax.grad(lambda outputs: score(outputs, target), allow_int=True)(outputs)
     (gradient,) = vjp_of_model(slope)
     return jnp.where(in_range, gradient, jnp.nan)

@@ -15,6 +15,7 @@ from jaxcam.methods._average import average_maps
 from jaxcam.methods._call import explanation_method
 from jaxcam.methods._cam import grad_cam
 from jaxcam.methods._gradients import guided_backprop, model_of
+from jaxcam.methods._signature import takes_key
 from jaxcam.methods._smooth_grad import AVERAGE_OF_GRADIENTS
 
 
@@ -77,7 +78,7 @@ def guided_grad_cam(
     method = _with_score(method, score)
     if n_samples == 0:
         gradient = guided(cut, x, target)
-        saliency = method(cut, x, target, *([key] if key is not None and _takes(method, "key") else []))
+        saliency = method(cut, x, target, *([key] if key is not None and takes_key(method) else []))
     else:
         sampling = {"n_samples": n_samples, "std": std, **options}
         averages_derivatives = _takes(method, "n_samples")

@@ -40,6 +40,52 @@ def merged_signature(function: Callable[..., Any], options_of: Callable[..., Any
     return signature.replace(parameters=own + passed_on)
 
 
+def bound_value(function: Callable[..., Any], parameter: str) -> Any:
+    """What a call takes for a parameter that it does not name: bound by `functools.partial`, or the default; or None.
+
+    Example:
+      >>> bound_value(functools.partial(int, base=2), "base"), bound_value(lambda image, *, std=0.3: None, "std")
+      (2, 0.3)
+    """
+    inner = function
+    while isinstance(inner, functools.partial):
+        if parameter in inner.keywords:
+            return inner.keywords[parameter]
+        inner = inner.func
+    known = inspect.signature(function).parameters.get(parameter)
+    return None if known is None or known.default is known.empty else known.default
+
+
+def score_of(method: Callable[..., Any]) -> Any:
+    """The score of a method, bound to it or its default; None if the method does not have that option.
+
+    Example:
+      >>> score_of(functools.partial(lambda cut, image, *, score=max: None, score=min)) is min
+      True
+    """
+    return bound_value(method, "score")
+
+
+def takes_key(method: Callable[..., Any]) -> bool:
+    """Whether a method draws noise with the options that are bound to it, so that it should be given a key.
+
+    It does not if a key is bound, if `compat` is set, which allows no key, or if its `n_samples` are 0 and the method
+    that it may be made of draws none.
+
+    Example:
+      >>> smooth = lambda cut, image, target, key=None, *, n_samples=5: None
+      >>> takes_key(smooth), takes_key(functools.partial(smooth, n_samples=0)), takes_key(lambda cut, image: None)
+      (True, False, False)
+    """
+    parameters = inspect.signature(method).parameters
+    if "key" not in parameters or bound_value(method, "key") is not None or bound_value(method, "compat") is not None:
+        return False
+    if parameters["key"].default is inspect.Parameter.empty or "n_samples" not in parameters:
+        return True
+    part = bound_value(method, "method")
+    return bound_value(method, "n_samples") != 0 or (callable(part) and takes_key(part))
+
+
 def canonical_partial(value: Any) -> Any:
     """The first `functools.partial` that is equal to the value; any other value is returned as it is.
 

@@ -9,7 +9,8 @@
 >>> float(average_drop(Y, Y)), bool(0 <= average_drop(Y, O) <= 1)
 (0.0, True)
 
-Y is the probability of the class on the image, and O its probability on the image masked by the map; all ones masks
+Y is the probability of the class on the image, which `jaxcam.scores.probability` takes from logits and from
+probabilities alike, and O its probability on the image masked by the map; all ones masks
 nothing. The model was never trained on masked images, so these measures test the model on such images as much as they
 test the map. Each measure can be gamed, and its docstring says how: report controls together with the methods, among
 them all ones and a center Gaussian.
@@ -27,7 +28,7 @@ from jax.typing import ArrayLike
 from jaxcam._base import checks
 from jaxcam._base.numerics import as_floats, safe_divide
 from jaxcam._base.types import Baseline, Image, Score, Target
-from jaxcam.cutting import Cut, activations, check_cut, check_target, image_axis, image_spatial
+from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score, image_axis, image_spatial, score_or_nan
 from jaxcam.formulas import scores
 from jaxcam.perturbations import as_mask, masked
 
@@ -49,8 +50,8 @@ def masked_score(
       cut: a `Cut`, at any layer: the whole model is run.
       image: one example `[*spatial c]`, floats.
       saliency: map `[*spatial]`, at any resolution.
-      target: the class, or any target that the score takes. None is refused, because the model may predict another
-        class for the masked image.
+      target: the class, or any target that the score takes. None is refused for outputs `[classes]`, because the model
+        may predict another class for the masked image.
       score: `(outputs, target) -> scalar`; see `jaxcam.scores`.
       baseline: the value of a removed pixel, as in `masked`.
 
@@ -70,13 +71,12 @@ def masked_score(
       0.8...
     """
     check_cut(cut)
-    if target is None:
-        raise TypeError("expected a target, got None: give the class of the whole image, the masked one may differ")
     image = checks.checked_image(image)
-    check_target(cut, image, target, score)
+    check_target(cut, image, target, score, needs_class=True)
+    cut, score = for_score(cut, image, score)
     mask = as_mask(jnp.asarray(saliency), image_spatial(cut, image))
     masked_image = masked(image, mask, baseline=baseline, channel_axis=image_axis(cut, image))
-    return score(activations(cut, masked_image)[1], target)
+    return score_or_nan(score, activations(cut, masked_image)[1], target)
 
 
 def average_drop(Y: ArrayLike, O: ArrayLike) -> jax.Array:

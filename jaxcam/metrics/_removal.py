@@ -15,8 +15,9 @@ several images, maps or targets use `jax.vmap`; the steps then still run one aft
     >>> road(cut, image, saliency, 3, jax.random.key(0), shares=(0.2, 0.5)).shape
     (2,)
 
-The score defaults to the softmax probability. A removed pixel becomes the baseline, or in ROAD a mean of its neighbors.
-Compare a map with a constant map, which removes pixels in a random order, and with a bright spot in the center.
+The score defaults to the probability, whether the outputs are logits or probabilities. A removed pixel becomes the
+baseline, or in ROAD a mean of its neighbors. Compare a map with a constant map, which removes pixels in a random order,
+and with a bright spot in the center.
 """
 
 import functools
@@ -31,8 +32,9 @@ from jax.typing import ArrayLike
 from jaxcam._base import checks
 from jaxcam._base.axes import over_channels, spatial_shape
 from jaxcam._base.numerics import batch_size_or_default, safe_divide
+from jaxcam._base.targets import jit_with_target
 from jaxcam._base.types import Baseline, Image, Score, Target
-from jaxcam.cutting import Cut, activations, check_cut, check_target, image_axis
+from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score, image_axis, score_or_nan
 from jaxcam.formulas import scores
 from jaxcam.perturbations import blurred, impute, pixel_ranks
 
@@ -85,7 +87,7 @@ def deletion(
       >>> deletion(cut, jnp.ones([2, 2, 1]), jnp.array([[4.0, 3.0], [2.0, 1.0]]), 0, steps=2, score=output).tolist()
       [4.0, 2.0, 0.0]
     """
-    image = _checked_arguments(cut, image, saliency, target, score, batch_size)
+    image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
     checks.check_count("steps", steps, at_least=1)
     empty = checks.broadcast_baseline(baseline, image, image_axis(cut, image))
     return _replacement_curve(
@@ -131,7 +133,7 @@ def insertion(
       >>> insertion(cut, jnp.ones([2, 2, 1]), saliency, 0, steps=2, baseline=0.5, score=output).tolist()
       [2.0, 3.0, 4.0]
     """
-    image = _checked_arguments(cut, image, saliency, target, score, batch_size)
+    image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
     checks.check_count("steps", steps, at_least=1)
     if isinstance(baseline, str) and baseline != "blur":
         raise ValueError(f"expected a baseline that is 'blur', a number or an array, got {baseline!r}")
@@ -195,7 +197,7 @@ def confidence_curve(
       >>> confidence_curve(cut, jnp.ones([2, 2, 1]), jnp.arange(4.0).reshape(2, 2), 0, **options).tolist()
       [1.0, 0.75, 0.25]
     """
-    image = _checked_arguments(cut, image, saliency, target, score, batch_size)
+    image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
     removed_counts = _pixel_counts("quantiles", quantiles, saliency)
     empty = checks.broadcast_baseline(baseline, image, image_axis(cut, image))
     return _relative_confidence(
@@ -248,7 +250,7 @@ def road(
       >>> [round(float(value), 2) for value in curve]
       [1.05, 0.0]
     """
-    image = _checked_arguments(cut, image, saliency, target, score, batch_size)
+    image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
     if first not in FIRST:
         raise ValueError(f"expected first to be {' or '.join(map(repr, FIRST))}, got {first!r}")
     removed_counts = _pixel_counts("shares", shares, saliency)
@@ -278,8 +280,8 @@ def road_combined(most: jax.Array, least: jax.Array) -> jax.Array:
 
 def _checked_arguments(
     cut: Cut, image: Image, saliency: ArrayLike, target: Target, score: Score, batch_size: int | None
-) -> jax.Array:
-    """The image as an array, after all checks."""
+) -> tuple[jax.Array, Cut, Score]:
+    """The image as an array, and the cut and the score as `for_score` returns them, after all checks."""
     check_cut(cut)
     checks.check_functions({"score": score})
     image = checks.checked_image(image)
@@ -288,12 +290,10 @@ def _checked_arguments(
             f"expected an image [*spatial c] and a map [*spatial], got shapes {image.shape} and "
             f"{jnp.shape(saliency)}: jaxcam.resize brings a map to the image's resolution"
         )
-    if target is None:
-        raise TypeError("expected a target, got None: give the same class for all maps that are compared")
-    check_target(cut, image, target, score)
+    check_target(cut, image, target, score, needs_class=True)
     if batch_size is not None:
         checks.check_count("batch_size", batch_size, at_least=1)
-    return image
+    return image, *for_score(cut, image, score)
 
 
 def _pixel_counts(name: str, shares: Sequence[float], saliency: ArrayLike) -> tuple[int, ...]:
@@ -315,14 +315,14 @@ def _scores_of(
     """The score of the model on `image_of(step)`, for each step."""
 
     def step_score(step):
-        return score(activations(cut, image_of(step))[1], target)
+        return score_or_nan(score, activations(cut, image_of(step))[1], target)
 
     return jax.lax.map(
         step_score, steps, batch_size=batch_size_or_default(batch_size, cpu=None, accelerator=STEPS_AT_A_TIME)
     )
 
 
-@functools.partial(jax.jit, static_argnames=("steps", "score", "batch_size"))
+@functools.partial(jit_with_target, static_argnames=("steps", "score", "batch_size"))
 def _replacement_curve(
     cut: Cut,
     before: jax.Array,
@@ -347,7 +347,7 @@ def _replacement_curve(
     return jnp.concatenate([first, curve, last])
 
 
-@functools.partial(jax.jit, static_argnames=("removed_counts", "score", "batch_size"))
+@functools.partial(jit_with_target, static_argnames=("removed_counts", "score", "batch_size"))
 def _relative_confidence(
     cut: Cut,
     image: jax.Array,
@@ -374,7 +374,7 @@ def _relative_confidence(
     return safe_divide(jnp.stack([score_of_count[count] if count else Y for count in removed_counts]), Y)
 
 
-@functools.partial(jax.jit, static_argnames=("removed_counts", "first", "score", "batch_size"))
+@functools.partial(jit_with_target, static_argnames=("removed_counts", "first", "score", "batch_size"))
 def _imputation_curve(
     cut: Cut,
     image: jax.Array,

@@ -149,7 +149,7 @@ class VGG(nnx.Module, SelfCutting):
         self._check_layer(layer)
         graphdef, params = nnx.split(self)
         features, head = _functions(_features_and_head, (graphdef, layer), (self.activation, self.preprocess))
-        return Cut(params, features, head, layer, reads_input=False)
+        return Cut(params, features, head, layer, reads_input=False, outputs="logits")
 
     def cuts_at(self, layers: Sequence[str]) -> Cuts:
         """The cut at several layers, after the activation of each.
@@ -162,7 +162,7 @@ class VGG(nnx.Module, SelfCutting):
             self._check_layer(layer)
         graphdef, params = nnx.split(self)
         (tapped,) = _functions(_tapped, (graphdef, layers), (self.activation, self.preprocess))
-        return Cuts(params, tapped, layers)
+        return Cuts(params, tapped, layers, outputs="logits")
 
     def _check_layer(self, layer: str) -> None:
         """Raises a ValueError that lists the layers if `layer` is not one of them."""

@@ -8,4 +8,5 @@ from jaxcam.plots._maps import filters as filters
 from jaxcam.plots._maps import neurons as neurons
 from jaxcam.plots._maps import overlay as overlay
 from jaxcam.plots._maps import save as save
+from jaxcam.plots._picture import as_picture as as_picture
 from jaxcam.plots._validation import validation as validation

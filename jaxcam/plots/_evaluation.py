@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from jaxcam.evaluation import CONTROLS, Evaluation
+from jaxcam.plots._figure import new_figure
 from jaxcam.plots._maps import PANEL, Panel, panel_grid, plain_text
+from jaxcam.plots._picture import ValueRange
 
 # The number of letters that fit above a panel.
 TITLE_WIDTH = 26
@@ -39,10 +41,7 @@ def curves(evaluation: Evaluation, *, methods: Sequence[str] | None = None) -> F
     columns = min(len(curves_by_column), 3)
     rows = -(-len(curves_by_column) // columns)
     legend_height = 0.3 * -(-len(chosen) // METHODS_IN_A_LEGEND_ROW)
-    figure = Figure(
-        figsize=(1.5 * PANEL * columns, 1.3 * PANEL * rows + legend_height),
-        layout="constrained",
-    )
+    figure = new_figure(figsize=(1.5 * PANEL * columns, 1.3 * PANEL * rows + legend_height))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid[len(curves_by_column) :]:
         axes.set_axis_off()
@@ -68,11 +67,12 @@ def differences(
     boxes: Sequence[jax.typing.ArrayLike | None] | None = None,
     heading: str | None = None,
     alpha: float = 0.5,
+    value_range: ValueRange | None = None,
 ) -> Figure:
     """One row for each image, with its map by each method and a measured value above each map.
 
     Args:
-      images: `[h w 3]` each, in 0..1.
+      images: `[h w 3]`, `[h w 1]` or `[h w]` each, in any range that `as_picture` knows.
       maps_by_name: for each method's name, one map for each image.
       figures_by_name: for each method's name, one line of text for each image, such as "energy 0.41".
       titles: a title for each image. Defaults to "input".
@@ -80,6 +80,8 @@ def differences(
       boxes: `[m 4]` each, row0, column0, row1, column1, drawn if the image has no mask; None for one without boxes.
       heading: the title of the figure.
       alpha: opacity of the maps.
+      value_range: the values of the images that are drawn black and white, such as `(-1, 1)`. By default `as_picture`
+        says which.
     """
     rows: list[list[Panel]] = []
     for i in range(len(images)):
@@ -88,7 +90,7 @@ def differences(
             for name, maps_of_method in maps_by_name.items()
         ]
         rows.append([(titles[i] if titles else "input", None), *maps])
-    figure = panel_grid(images, rows, alpha)
+    figure = panel_grid(images, rows, alpha, value_range=value_range)
     for i in range(len(images)):
         axes = figure.axes[i * len(rows[0])]
         mask = None if masks is None else masks[i]

@@ -6,20 +6,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxcam.analysis import Validation
+from jaxcam.plots._figure import new_figure
 from jaxcam.plots._maps import PANEL, overlay
+from jaxcam.plots._picture import ValueRange
 
 # The number of locations in a scatter plot, those with the largest derivatives. The others are nearly zero.
 POINTS = 5000
 
 
-def validation(validation: Validation, image: jax.typing.ArrayLike, *, alpha: float = 0.5) -> Figure:
+def validation(
+    validation: Validation,
+    image: jax.typing.ArrayLike,
+    *,
+    alpha: float = 0.5,
+    value_range: ValueRange | None = None,
+) -> Figure:
     """For each score and form, the closed form against the exact derivatives, and both maps over the image.
 
     Args:
       validation: what `jaxcam.validate` returned. Rows in which all derivatives are zero are left out: those of
         link="identity" for an affine score of a piecewise affine head.
-      image: `[h w 3]` in 0..1.
+      image: `[h w 3]`, `[h w 1]` or `[h w]`, in any range that `as_picture` knows.
       alpha: opacity of the maps.
+      value_range: the values of the image that are drawn black and white, such as `(-1, 1)`. By default `as_picture`
+        says which.
 
     Raises:
       ValueError: no row is left, or the maps are not `[h w]`.
@@ -30,7 +40,7 @@ def validation(validation: Validation, image: jax.typing.ArrayLike, *, alpha: fl
     map_shape = rows[0].exact["map"].shape
     if len(map_shape) != 2:
         raise ValueError(f"expected maps [h w], got {list(map_shape)}: only maps of images are drawn")
-    figure = Figure(figsize=(4 * PANEL + 1, (PANEL + 0.35) * len(rows)), layout="constrained")
+    figure = new_figure(figsize=(4 * PANEL + 1, (PANEL + 0.35) * len(rows)))
     for axes_of_row, row in zip(figure.subplots(len(rows), 4, squeeze=False), rows, strict=True):
         *scatter_axes, exact_axes, approximate_axes = axes_of_row
         for axes, name in zip(scatter_axes, ("Y2", "Y3"), strict=True):
@@ -38,9 +48,9 @@ def validation(validation: Validation, image: jax.typing.ArrayLike, *, alpha: fl
             axes.set_title(f"{name}: error {row.errors[name]:.1e}", fontsize=9)
             axes.set_xlabel("exact", fontsize=8)
         scatter_axes[0].set_ylabel(f"{row.score}, {row.link}\n{row.form}", fontsize=8)
-        overlay(exact_axes, image, row.exact["map"], alpha=alpha)
+        overlay(exact_axes, image, row.exact["map"], alpha=alpha, value_range=value_range)
         exact_axes.set_title("exact map", fontsize=9)
-        overlay(approximate_axes, image, row.approximate["map"], alpha=alpha)
+        overlay(approximate_axes, image, row.approximate["map"], alpha=alpha, value_range=value_range)
         approximate_axes.set_title(f"{row.form} map: error {row.errors['map']:.1e}", fontsize=9)
     return figure
 

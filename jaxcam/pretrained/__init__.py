@@ -5,6 +5,9 @@ from jaxcam.datasets import find_class as find_class
 from jaxcam.datasets import imagenet_classes as imagenet_classes
 from jaxcam.pretrained._arrays import from_arrays as from_arrays
 from jaxcam.pretrained._arrays import to_arrays as to_arrays
+from jaxcam.pretrained._efficientnet import efficientnet_lite0 as efficientnet_lite0
+from jaxcam.pretrained._efficientnet import efficientnet_lite1 as efficientnet_lite1
+from jaxcam.pretrained._efficientnet import efficientnet_lite2 as efficientnet_lite2
 from jaxcam.pretrained._digits import DIGITS_CLASSES as DIGITS_CLASSES
 from jaxcam.pretrained._digits import digits as digits
 from jaxcam.pretrained._digits import digits_canvas as digits_canvas

@@ -33,7 +33,12 @@ def from_arrays(build: Callable[[], Model], arrays: Mapping[str, np.ndarray]) ->
         ...
       ValueError: expected shape (128,) for fc1/bias, got (3,)
     """
-    graphdef, state = nnx.split(nnx.eval_shape(build))
+    return with_arrays(nnx.eval_shape(build), arrays)
+
+
+def with_arrays(model: Model, arrays: Mapping[str, np.ndarray]) -> Model:
+    """The model with `arrays` in place of its parameters, which may be shapes; errors are those of `from_arrays`."""
+    graphdef, state = nnx.split(model)
     leaves, treedef = jax.tree.flatten_with_path(state)
     expected = {_parameter_name(path): leaf for path, leaf in leaves}
     for problem, names in (

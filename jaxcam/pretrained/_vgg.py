@@ -96,6 +96,8 @@ def load(path: str | os.PathLike, **options) -> VGG:
 
 def _load(path, options, *, depth: int | None) -> VGG:
     """The VGG in a file, which must be of the depth, if one is given."""
+    if depth is not None and not os.path.exists(path):
+        raise FileNotFoundError(f"expected 'imagenet' or the path of a file for weights, got {os.fspath(path)!r}")
     arrays = checkpoints.read(path)
     try:
         weights = layouts.vgg(arrays)

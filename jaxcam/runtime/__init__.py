@@ -17,3 +17,6 @@ from jaxcam.runtime._store import read_run as read_run
 from jaxcam.runtime._store import refuse_if_any as refuse_if_any
 from jaxcam.runtime._store import replace as replace
 from jaxcam.runtime._store import saying_how_many as saying_how_many
+from jaxcam.runtime._targets import checked_targets as checked_targets
+from jaxcam.runtime._targets import target_as_arrays as target_as_arrays
+from jaxcam.runtime._targets import target_digest as target_digest

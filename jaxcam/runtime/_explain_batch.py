@@ -11,10 +11,11 @@ A map in a folder is a file that is written under another name and renamed, so t
 whole maps only. The same call goes on with the missing ones.
 """
 
+import functools
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import jax
@@ -23,14 +24,18 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxcam._base import checks
+from jaxcam._base.targets import with_static_leaves, without_static_leaves
 from jaxcam._base.types import Method
 from jaxcam.cutting import Cut, check_cut, check_target
+from jaxcam.methods import score_of
+from jaxcam.runtime._containers import as_sequence, check_axes, check_element, is_path
 from jaxcam.runtime._driver import for_each
 from jaxcam.runtime._fingerprint import describe_batch, recorded_sample
 from jaxcam.runtime._runner import Runner
 from jaxcam.runtime._store import MapFolder
+from jaxcam.runtime._targets import checked_targets, target_as_arrays
 
-Images = Sequence[Any] | np.ndarray | jax.Array
+Images = Sequence[Any] | Mapping[str, Any] | np.ndarray | jax.Array
 Map = TypeVar("Map", np.ndarray, pathlib.Path)
 LONGEST_NAME = 160  # bytes; file systems take 255, and a file has a longer name while it is written
 IMAGES_SAMPLED = 8
@@ -56,6 +61,7 @@ def explain_batch(
     targets: Any = None,
     key: jax.Array | None = None,
     *,
+    target: Any = None,
     load: Callable[[Any], Any] | None = None,
     names: Sequence[str] | None = None,
     out: None = None,
@@ -73,6 +79,7 @@ def explain_batch(
     targets: Any = None,
     key: jax.Array | None = None,
     *,
+    target: Any = None,
     load: Callable[[Any], Any] | None = None,
     names: Sequence[str] | None = None,
     out: str | os.PathLike,
@@ -89,6 +96,7 @@ def explain_batch(
     targets: Any = None,
     key: jax.Array | None = None,
     *,
+    target: Any = None,
     load: Callable[[Any], Any] | None = None,
     names: Sequence[str] | None = None,
     out: str | os.PathLike | None = None,
@@ -106,9 +114,13 @@ def explain_batch(
       method: a named method, or any function of this form that `jax.jit` can trace; bind its options with
         `functools.partial`.
       cut: a `Cut`.
-      images: `[n *image]`, or a sequence of images, of paths of picture files, or of anything that `load` takes.
-      targets: None for the class of each image's largest output, one class for all images, or one for each, `[n]`.
+      images: `[n *image]`, or a sequence of images, of paths of picture files, or of anything that `load` takes; or a
+        dictionary of these, whose keys are the names.
+      targets: one for each image: a sequence of anything that the method's score takes, such as a list of classes, or
+        a pytree of arrays `[n ...]`. One integer is a class for all images.
       key: a `jax.random.key` for methods that take one; image i gets `jax.random.fold_in(key, i)`.
+      target: one for all images: anything that the score takes. Without it and `targets`, an image is explained by the
+        class of its largest output, or by None if the outputs are not `[classes]`.
       load: from an element of `images` to the image, floats. By default, paths are read with
         `jaxcam.datasets.images.read` and have the cut's channel axis, and anything else is taken to be an image.
       names: of the maps, one for each image. Defaults to the files' stems (the whole file names if two stems are
@@ -145,56 +157,51 @@ def explain_batch(
       ['five', 'three']
     """
     check_cut(cut)
+    images, names = as_sequence(images, names, load=load)
     images = _checked_images(images)
-    targets = _checked_targets(targets, len(images))
+    if load is None:
+        check_axes(cut, images)
+    given = checked_targets(target, targets, len(images), score_of(method))
     names = _checked_names(names, images)
     _check_options(key, batch_size, memory)
     folder = None if out is None else MapFolder(pathlib.Path(out))
     finished: dict[str, pathlib.Path] = {}
     if folder is not None:
         sample = recorded_sample(folder.out) or _first_sample(images, load, cut.image_channel_axis)
-        folder.open(describe_batch(method, cut, images, targets, key, load, names, sample))
+        folder.open(describe_batch(method, cut, images, given.as_json(), key, load, names, sample))
         finished = {name: folder.path(name) for name in names if folder.path(name).exists()}
-    count = len(images) - len(finished)
     runner = Runner(
-        _map_of_example(method, targets), (cut, key), count=count, batch_size=batch_size, memory=memory, mesh=mesh
-    )
+        functools.partial(_map_of_example, method, given.own is None), (cut, key, with_static_leaves(given.shared)),
+        count=len(images) - len(finished), batch_size=batch_size, memory=memory, mesh=mesh,
+    )  # fmt: skip
 
     def load_example(i):
         image = np.asarray(_load_image(images[i], load, cut.image_channel_axis))
-        check_target(cut, checks.checked_image(image), None if targets is None else targets[i], None)
+        check_target(cut, checks.checked_image(image), given.of_image(i))
         image = image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
-        return image, np.int32(0) if targets is None else targets[i], np.int32(i)
+        return image, None if given.own is None else target_as_arrays(given.own[i]), np.int32(i)
 
     outcome = for_each(
         # Finished maps go first, so that the number of finished maps in a message counts them.
         sorted(zip(names, range(len(names)), strict=True), key=lambda item: item[0] not in finished),
-        load=load_example,
-        chunk_size=runner.chunk_size,
-        compute=lambda examples, _: runner(examples),
-        collect=_finite_maps,
+        load=load_example, chunk_size=runner.chunk_size,
+        compute=lambda examples, _: runner(examples), collect=_finite_maps,
         store=lambda name, _, saliency, count: saliency if folder is None else folder.write(name, saliency, count),
         recorded=lambda name, _: finished.get(name),
-        label="explaining",
-        total=len(names),
-        recoverable=(TypeError, ValueError),
-    )
+        label="explaining", total=len(names), recoverable=(TypeError, ValueError),
+    )  # fmt: skip
     return Explained({name: outcome.results[name] for name in names if name in outcome.results}, outcome.failed)
 
 
-def _map_of_example(method, targets):
-    """The function that the runner compiles: from an image, its target and its number to its map."""
-
-    def compute(shared, example):
-        cut, key = shared
-        image, target, i = example
-        keys = () if key is None else (jax.random.fold_in(key, i),)
-        saliency = method(cut, image, None if targets is None else target, *keys)
-        if not isinstance(saliency, jax.Array):
-            raise TypeError(f"expected a method that returns one map, an array, got {type(saliency).__name__}")
-        return saliency
-
-    return compute
+def _map_of_example(method, is_shared, shared, example):
+    """What the runner compiles: from an image, its own target and its number to its map."""
+    cut, key, target = shared
+    image, own_target, i = example
+    keys = () if key is None else (jax.random.fold_in(key, i),)
+    saliency = method(cut, image, without_static_leaves(target if is_shared else own_target), *keys)
+    if not isinstance(saliency, jax.Array):
+        raise TypeError(f"expected a method that returns one map, an array, got {type(saliency).__name__}")
+    return saliency
 
 
 def _finite_maps(maps) -> Iterator[np.ndarray | ValueError]:
@@ -206,20 +213,16 @@ def _finite_maps(maps) -> Iterator[np.ndarray | ValueError]:
             yield ValueError("the map is not finite: the method is not defined for this image, layer and target")
 
 
-def _is_path(element):
-    return isinstance(element, str | os.PathLike)
-
-
 def _load_image(element, load, channel_axis):
-    if load is not None:
-        return load(element)
-    if _is_path(element):
+    if load is None and is_path(element):
         from jaxcam.datasets import images  # imports Pillow, which only picture files need
 
         if channel_axis is None:
             raise ValueError(f"{os.fspath(element)} has channels, and the cut's images have none: give load=")
         return np.moveaxis(images.read(element), -1, channel_axis)
-    return element
+    image = element if load is None else load(element)
+    check_element(image)
+    return image
 
 
 def _first_sample(images, load, channel_axis):
@@ -235,32 +238,12 @@ def _first_sample(images, load, channel_axis):
 
 def _checked_images(images):
     """A NumPy array of floats, or a sequence as it is."""
-    if _is_path(images):
-        raise TypeError(
-            f"expected a sequence of images, such as sorted(pathlib.Path(...).iterdir()), got {str(images)!r}"
-        )
-    if not hasattr(images, "__len__"):
-        raise TypeError(f"expected a sequence of images, such as list(images), got a {type(images).__name__}")
     if not hasattr(images, "ndim"):
         return images
     images = np.asarray(images)
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(f"expected images of floats in the model's range, got {images.dtype}: images / 255 gives 0..1")
     return images
-
-
-def _checked_targets(targets, count):
-    """None, or a class for each image, int32."""
-    if targets is None:
-        return None
-    classes = np.asarray(targets) if np.size(targets) else np.zeros(0, np.int32)
-    if classes.dtype.kind not in "iu":
-        raise TypeError(f"expected targets that are None, one class or one for each image, got {classes.dtype}")
-    if classes.shape not in ((), (count,)):
-        raise ValueError(f"expected one target, or one for each of {count} images, got shape {classes.shape}")
-    # A class that int32 cannot hold is out of range, and stays out of range.
-    classes = np.clip(classes, -1, np.iinfo(np.int32).max)
-    return np.broadcast_to(classes.astype(np.int32), (count,))
 
 
 def _check_options(key, batch_size, memory):
@@ -278,7 +261,7 @@ def _checked_names(names, images):
     """A name for each image, no two the same, each fit for a file."""
     if names is None:
         count = len(images)
-        if not count or hasattr(images, "ndim") or not all(map(_is_path, images)):
+        if not count or hasattr(images, "ndim") or not all(map(is_path, images)):
             return [str(i).zfill(len(str(count - 1))) for i in range(count)]
         paths = [pathlib.Path(element) for element in images]
         names = [path.stem for path in paths]

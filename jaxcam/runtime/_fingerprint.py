@@ -55,8 +55,8 @@ def _shorten(value):
 def describe_batch(
     method: Callable[..., jax.Array],
     cut: Cut,
-    images: Sequence[Any] | np.ndarray | jax.Array,
-    targets: np.ndarray | None,
+    images: Any,  # a sequence or an array
+    targets: Any,
     key: jax.Array | None,
     load: Callable[[Any], Any] | None,
     names: Sequence[str],
@@ -68,7 +68,7 @@ def describe_batch(
         "method": describe(method),
         "images": {name: content_digest(content_or_stamp(image)) for name, image in zip(names, images, strict=True)},
         "load": describe(load, with_state=False),
-        "targets": targets if targets is None else _one_target_or_digest(targets),
+        "targets": targets,
         "key": None if key is None else [str(jax.random.key_impl(key)), jax.random.key_data(key).tolist()],
     }
 
@@ -101,10 +101,6 @@ def _program_digest(cut, sample):
     except (TypeError, ValueError):  # reported when the turn of that image comes
         return None
     return content_digest(re.sub(f"{ADDRESS}[0-9a-f]+", "", str(closed.jaxpr)), *closed.consts)
-
-
-def _one_target_or_digest(targets):
-    return int(targets[0]) if targets.size and (targets == targets[0]).all() else content_digest(targets)
 
 
 def describe(value: Any, *, with_state: bool = True, enclosing: tuple[Any, ...] = ()) -> Any:

@@ -5,6 +5,9 @@ from jaxcam.tracing._channel_axes import channel_axes as channel_axes
 from jaxcam.tracing._channels_last import convolves as convolves
 from jaxcam.tracing._channels_last import for_loops as for_loops
 from jaxcam.tracing._channels_last import in_order as in_order
+from jaxcam.tracing._endings import LastActivation as LastActivation
+from jaxcam.tracing._endings import last_activation as last_activation
+from jaxcam.tracing._intervals import bounds_of_outputs as bounds_of_outputs
 from jaxcam.tracing._jaxpr import inner_jaxpr as inner_jaxpr
 from jaxcam.tracing._jaxpr import inner_jaxprs as inner_jaxprs
 from jaxcam.tracing._jaxpr import live as live
@@ -29,6 +32,7 @@ from jaxcam.tracing._primitives import LINEAR as LINEAR
 from jaxcam.tracing._primitives import LOCALLY_CONSTANT as LOCALLY_CONSTANT
 from jaxcam.tracing._primitives import MASKING as MASKING
 from jaxcam.tracing._primitives import PIECEWISE_LINEAR as PIECEWISE_LINEAR
+from jaxcam.tracing._primitives import PLAIN_CALLS as PLAIN_CALLS
 from jaxcam.tracing._primitives import REDUCTIONS as REDUCTIONS
 from jaxcam.tracing._primitives import STOP_GRADIENT as STOP_GRADIENT
 from jaxcam.tracing._primitives import WINDOW_REDUCTIONS as WINDOW_REDUCTIONS

@@ -97,3 +97,10 @@ KEEPS_GUARDING = PASSING_ON | AFFINE_ELEMENTWISE | _names("max min clamp select_
 ARITHMETIC = _names("add sub mul div max min select_n dot_general reduce_sum sqrt rsqrt stop_gradient")
 # Read by `tracing/_channel_axes.py`: may change the length of an axis, which stays in its place.
 RESIZING = WINDOW_REDUCTIONS | _names("concatenate pad slice dynamic_slice gather")
+# Read by `tracing/_intervals.py`: each element of the result is one of the first operand, or one of all operands.
+PICKING = REARRANGEMENTS | IDENTITIES | STOP_GRADIENT | _names("reduce_max reduce_min dynamic_slice cummax cummin sort")
+PICKING_FROM_ALL = SELECTIONS | _names("concatenate pad")
+# Read by `tracing/_intervals.py`: steps between a sum and a product that it divides, such as adding epsilon,
+# and steps around the logarithm of a logsumexp.
+INSIDE_DENOMINATORS = _names("add max div integer_pow")
+INSIDE_LOGSUMEXP = _names("add max abs reduce_sum select_n")

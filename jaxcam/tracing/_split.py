@@ -1,7 +1,8 @@
 """A traced program split at a marked value, or tapped at several.
 
 A value is marked while the program is traced. The program is then split there into the equations that make the value
-and those that make the outputs from it. Equations that neither needs are left out.
+and those that make the outputs from it. Equations that neither needs are left out. On a CPU the convolutions that XLA
+is slow at are rewritten (`_shifted_products.py`).
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxcam.tracing import mark
@@ -29,6 +30,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from jaxcam.tracing._jaxpr import inner_jaxpr, inner_jaxprs, live, title_of
 from jaxcam.tracing._marks import MARK, marks
+from jaxcam.tracing._shifted_products import rewritten_convolution
 from jaxcam.tracing._steps import FlatProgram, Step, evaluate, flatten, needed
 
 
@@ -93,10 +95,12 @@ def split_at(name: str | MarkedCall, closed: ClosedJaxpr, *, after: ClosedJaxpr 
     reads = tuple(need and next(inputs) in read for need in needs)
 
     def run_before(*values):
-        return [evaluate(steps_before, _given(program, needs, values))[marked.before]]
+        made = evaluate(steps_before, _given(program, needs, values), rule=rewritten_convolution)
+        return [made[marked.before]]
 
     def run_after(value, *values):
-        made = evaluate(steps_after, _given(program, needs, values) | {marked.behind: value})
+        given = _given(program, needs, values) | {marked.behind: value}
+        made = evaluate(steps_after, given, rule=rewritten_convolution)
         return [made[v] for v in program.outputs]
 
     return Split(run_before, run_after, marked.aval, reads, needs)
@@ -126,8 +130,9 @@ def tap(
     steps, _ = needed(program.steps, [*program.outputs, *(value.behind for value in marked.values())])
 
     def run(added, *values):
-        def add_deltas(step, inputs, _):
-            made = dict(zip(step.outputs, step.run(*inputs), strict=True))
+        def add_deltas(step, inputs, known):
+            outputs = rewritten_convolution(step, inputs, known) or step.run(*inputs)
+            made = dict(zip(step.outputs, outputs, strict=True))
             for name, value in marked.items():  # several names may be at one value
                 if name in added and value.behind in made:
                     made[value.behind] = made[value.behind] + added[name]

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -285,3 +286,86 @@ def test_batch_resumes_a_folder_of_the_flat_layout(capsys):
 def test_batch_without_pictures(capsys):
     pathlib.Path("pictures").mkdir()
     fails(capsys, "batch", "pictures", "--out", "maps", says="pictures has no pictures")
+    pathlib.Path("pictures/a.pdf").touch()
+    fails(
+        capsys,
+        "batch",
+        "pictures",
+        "--out",
+        "maps",
+        says="pictures has no pictures: skipped 1 file of other kinds (a.pd",
+    )
+
+
+def test_a_network_that_ends_in_a_softmax_is_explained_by_its_logits(capsys, monkeypatch, picture):
+    class Probabilities(jaxcam.cutting.SelfCutting):
+        """The embedded network with a softmax at its end."""
+
+        def __init__(self):
+            self.model = jaxcam.digits()
+            self.layers, self.image_shape = self.model.layers, self.model.image_shape
+            self.class_names = self.model.class_names
+
+        def cut_at(self, layer):
+            cut = self.model.cut_at(layer)
+
+            def head(params, A, x):
+                return jax.nn.softmax(cut.head(params, A, x))
+
+            return jaxcam.Cut(cut.params, cut.features, head, layer)
+
+    def explained():
+        assert main(["explain", picture, "--json", "--force"]) == 0
+        captured = capsys.readouterr()
+        return json.loads(captured.out), captured.err
+
+    expected, errors = explained()
+    assert "softmax" not in errors
+    monkeypatch.setattr("jaxcam.cli._model.build_model", lambda options, **_: Probabilities())
+    monkeypatch.setattr("jaxcam.cli._model.class_names", lambda model: jaxcam.pretrained.DIGITS_CLASSES)
+    found, errors = explained()
+    assert errors == "jaxcam: the network ends in a softmax: the logits in front of it are explained\n"
+    assert found[0]["target"] == expected[0]["target"]
+    assert found[0]["probability"] == pytest.approx(expected[0]["probability"], rel=1e-5)
+
+
+def test_batch_takes_the_pictures_of_a_mixed_folder(capsys):
+    folder = pathlib.Path("pictures")
+    folder.mkdir()
+    content = CANVASES[0].read_bytes()
+    for name in ("a.png", "B.PNG", ".hidden.png", "._a.png", ".DS_Store"):
+        (folder / name).write_bytes(content)
+    for name in ("weights.h5", "report.pdf", "clip.mpg", "page.ps", "notes.txt", "field.grib", "without"):
+        (folder / name).write_bytes(b"no picture")
+    (folder / "folder.png").mkdir()
+    assert main(["batch", "pictures", "--out", "maps", "--method", "grad_cam"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "maps: 2 maps\n"
+    assert captured.err == (
+        "jaxcam: pictures: skipped 7 files of other kinds (clip.mpg, field.grib, notes.txt, ...) and 3 hidden files\n"
+    )
+    assert sorted(path.name for path in pathlib.Path("maps").iterdir()) == ["B.npy", "a.npy", "run.json"]
+    (folder / "notes.txt").rename("notes.txt")
+    assert main(["batch", "pictures", "--out", "maps", "--method", "grad_cam", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"out": "maps", "maps": 2, "failed": {}} and "skipped 6 files" in captured.err
+
+
+def test_hidden_colors_do_not_change_the_class(capsys):
+    """Two pictures that look the same have the same answer."""
+    canvas = np.asarray(Image.open(CANVASES[0]).convert("RGB"))
+    answers = []
+    for name, hidden in (("a.png", (255, 0, 255)), ("b.png", (0, 0, 0))):
+        pixels = np.dstack([canvas, np.full(canvas.shape[:2], 255, np.uint8)])
+        pixels[:20] = (*hidden, 0)
+        Image.fromarray(pixels).save(name)
+        assert main(["explain", name, "--method", "grad_cam", "--json"]) == 0
+        answers += json.loads(capsys.readouterr().out)
+    assert answers[0]["probability"] == answers[1]["probability"] and answers[0]["target"] == answers[1]["target"]
+
+
+def test_a_picture_without_a_range_is_one_line(capsys):
+    Image.fromarray(np.array([[-5, 70000]], np.int32)).save("x.tif")
+    fails(
+        capsys, "explain", "x.tif", says="x.tif has integers from -5 to 70000: the file does not say their range; scale"
+    )

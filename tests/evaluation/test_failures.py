@@ -132,6 +132,6 @@ def test_methods_and_measures_as_people_bind_them(tiny, examples):
         jaxcam.evaluate(tiny, [(examples[0].image, 1)], METHODS)
     with pytest.raises(TypeError, match="got a file: give load="):
         jaxcam.evaluate(tiny, [jaxcam.Example("a.png")], METHODS)
-    one = jaxcam.Cut(tiny.params, features, lambda params, A, x: A.sum()[None])
+    one = jaxcam.Cut(tiny.params, features, lambda params, A, x: jax.nn.softmax(A.sum()[None]))
     with pytest.raises(ValueError, match="one output, whose softmax is 1"):
         jaxcam.evaluate(one, examples[:1], METHODS, ["pointing"])

@@ -74,12 +74,14 @@ def test_an_image_may_be_closed_over(cut, image):
 def test_outputs_that_need_a_score_of_ones_own(method):
     cut = jaxcam.Cut((), lambda p, x: x, lambda p, A, x: (A.mean((0, 1)), A))
     x = jax.random.uniform(KEY, (4, 5, 3))
-    with pytest.raises(ValueError, match=r"got \(\[3\], \[4, 5, 3\]\) for an image \[4, 5, 3\]; .* score="):
+    with pytest.raises(ValueError, match=r"got \[0\]: \[3\], \[1\]: \[4, 5, 3\] for an image \[4, 5, 3\]; .* score="):
         method(cut, x, 1)
     score = lambda outputs, target: outputs[0][target]
     assert jaxcam.grad_cam(cut, x, 1, score=score).shape == (4, 5)
-    with pytest.raises(ValueError, match=r"target=None needs outputs \[classes\]"):
-        jaxcam.grad_cam(cut, x, score=score)
+    np.testing.assert_array_equal(
+        jaxcam.grad_cam(cut, x, score=lambda outputs, target: outputs[0][2 if target is None else 1]),
+        jaxcam.grad_cam(cut, x, 2, score=score),
+    )
 
 
 def test_options_are_static(cut, image):

@@ -150,7 +150,7 @@ def test_under_jit_and_vmap():
             ValueError,
             r"\[\*spatial\], got shapes \(6, 5, 2\) and \(3, 5\): jaxcam.resize",
         ),
-        (deletion, {"target": None}, TypeError, "expected a target, got None: give the same class"),
+        (deletion, {"target": None}, TypeError, "expected a target, got None: give the class"),
         (deletion, {"target": 3}, ValueError, r"target 3 is out of range: the model has 3 classes"),
         (insertion, {"steps": 0}, ValueError, "expected an integer of at least 1 for steps, got 0"),
         (insertion, {"baseline": "gray"}, ValueError, "expected a baseline that is 'blur', .*, got 'gray'"),

@@ -1,11 +1,15 @@
 """Weights from the Hugging Face Hub, from a cache that the test fills."""
 
+import logging
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
+from huggingface_hub import constants
 
+from jaxcam import pretrained
 from tests.pretrained.weight_files import timm_names, weights, write_safetensors
 
 HUB = """
@@ -43,3 +47,16 @@ def test_without_network_and_cache_it_says_how_to_give_a_file(tmp_path):
     (line,) = hub(tmp_path)
     assert line.startswith("OSError the weights timm/vgg16.tv_in1k are not in the Hugging Face cache and cannot be")
     assert "give a file instead of 'imagenet'" in line
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_a_network_that_does_not_answer_is_one_line_at_once(monkeypatch, caplog, capfd, host):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://{host}:{port}")
+    sleeps = []
+    monkeypatch.setattr("time.sleep", sleeps.append)  # between the tries of the Hub's client
+    with caplog.at_level(logging.WARNING, "huggingface_hub"), pytest.raises(OSError, match="give a file instead of"):
+        pretrained.vgg16(weights="imagenet")
+    assert not sleeps and not caplog.records and capfd.readouterr() == ("", "")

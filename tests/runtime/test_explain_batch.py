@@ -76,7 +76,7 @@ def test_a_mistake_in_the_call_is_no_images_failure(tiny):
         jaxcam.explain_batch(jaxcam.grad_cam, jaxcam.digits(), SMALL)
     with pytest.raises(TypeError, match="floats in the model's range, got uint8"):
         jaxcam.explain_batch(jaxcam.grad_cam, tiny, SMALL.astype(np.uint8))
-    with pytest.raises(ValueError, match="one for each of 10 images, got shape"):
+    with pytest.raises(ValueError, match="one for each of 10 images, got 2"):
         jaxcam.explain_batch(jaxcam.grad_cam, tiny, SMALL, [1, 2])
     with pytest.raises(TypeError, match="jax.random.key"):
         jaxcam.explain_batch(weighted, tiny, SMALL, None, 0)
