@@ -22,7 +22,8 @@ BLOCKS = {title: re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for t
 def test_every_way_has_its_example():
     shown = [title for title, blocks in BLOCKS.items() if blocks]
     assert shown == [
-        "Flax NNX", "Flax Linen", "Keras 3", "Vision transformers", "More inputs, other outputs", "Anything else",
+        "Flax NNX", "Flax Linen", "Keras 3", "Vision transformers", "Channels that are not last",
+        "More inputs, other outputs", "Anything else",
     ]  # fmt: skip
 
 

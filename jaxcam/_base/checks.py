@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam._base.axes import channel_place
+
 # The options that are functions, with an example of each for the message.
 FUNCTIONS = {
     "score": "jaxcam.scores.logit",
@@ -94,18 +96,20 @@ def check_count(name: str, value: Any, *, at_least: int) -> None:
         raise ValueError(f"expected an integer of at least {at_least} for {name}, got {value!r}")
 
 
-def broadcast_baseline(baseline: Any, image: jax.Array) -> jax.Array:
+def broadcast_baseline(baseline: Any, image: jax.Array, channel_axis: int | None = -1) -> jax.Array:
     """The baseline in the image's shape and type.
 
     Raises:
       ValueError: the baseline is not one number, one number for each channel, or an image.
     """
-    array = jnp.asarray(baseline).astype(image.dtype)
-    if array.shape not in ((), image.shape[-1:], image.shape):
-        raise ValueError(
-            f"expected a baseline that is one number, {image.shape[-1:]} or {image.shape}, got shape {array.shape}"
-        )
-    return jnp.broadcast_to(array.reshape((1,) * (image.ndim - array.ndim) + array.shape), image.shape)
+    array, place = jnp.asarray(baseline).astype(image.dtype), channel_place(image.ndim, channel_axis)
+    channels = () if place is None else (image.shape[place],)
+    if array.shape not in ((), channels, image.shape):
+        choices = " or ".join(map(str, dict.fromkeys((channels or image.shape, image.shape))))
+        raise ValueError(f"expected a baseline that is one number, {choices}, got shape {array.shape}")
+    if array.shape == channels and place is not None:
+        array = array.reshape([-1 if axis == place else 1 for axis in range(image.ndim)])
+    return jnp.broadcast_to(array, image.shape)
 
 
 def describe_shapes(tree: Any) -> str:

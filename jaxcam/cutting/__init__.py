@@ -11,11 +11,15 @@ from jaxcam.cutting._checks import check_spatial as check_spatial
 from jaxcam.cutting._cut import Cut as Cut
 from jaxcam.cutting._cut import Cuts as Cuts
 from jaxcam.cutting._cut import activations as activations
+from jaxcam.cutting._image_layout import image_axis as image_axis
+from jaxcam.cutting._image_layout import image_spatial as image_spatial
 from jaxcam.cutting._last_activation import without_last_activation as without_last_activation
 from jaxcam.cutting._memo import Memo as Memo
 from jaxcam.cutting._outputs import class_probabilities as class_probabilities
 from jaxcam.cutting._outputs import for_score as for_score
 from jaxcam.cutting._outputs import output_kind as output_kind
+from jaxcam.cutting._pickled import MadeFunction as MadeFunction
+from jaxcam.cutting._pickled import Recipe as Recipe
 from jaxcam.cutting._self_cutting import SelfCutting as SelfCutting
 from jaxcam.cutting._targets import ResolvedTarget as ResolvedTarget
 from jaxcam.cutting._targets import check_target as check_target

@@ -34,35 +34,33 @@ Any two pure functions make a cut; neither Flax nor a layer is needed:
     (4, 4)
 """
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import jax
 import jax.numpy as jnp
 
+from jaxcam.cutting._calls import parsed_name
 from jaxcam.cutting._checks import layer_choices
 from jaxcam.cutting._cut import Cut, Cuts
 from jaxcam.cutting._last_activation import without_last_activation
+from jaxcam.cutting._layouts import layout_of
+from jaxcam.cutting._options import CutOptions
 from jaxcam.cutting._outputs import with_known_outputs
 from jaxcam.cutting._program import traced_model
 from jaxcam.cutting._self_cutting import SelfCutting
 from jaxcam.cutting._spec import image_struct, spec_of
 from jaxcam.cutting._traced_cuts import traced_cut, traced_cuts
+from jaxcam.tracing import channel_axes
 
 
 @overload
 def cut(
     model: Any,
     layer: str,
-    *,
-    image_shape: Sequence[int] | None = None,
-    inputs: Sequence[Any] | Mapping[str, Any] = (),
-    after: Callable[[jax.Array], jax.Array] | None = None,
-    grid: Sequence[int] | None = None,
-    prefix: int = 0,
-    batched: bool = True,
-    strip_activation: bool = False,
+    **options: Unpack[CutOptions],
 ) -> Cut: ...
 
 
@@ -70,14 +68,7 @@ def cut(
 def cut(
     model: Any,
     layer: list[str] | tuple[str, ...],
-    *,
-    image_shape: Sequence[int] | None = None,
-    inputs: Sequence[Any] | Mapping[str, Any] = (),
-    after: Callable[[jax.Array], jax.Array] | None = None,
-    grid: Sequence[int] | None = None,
-    prefix: int = 0,
-    batched: bool = True,
-    strip_activation: bool = False,
+    **options: Unpack[CutOptions],
 ) -> Cuts: ...
 
 
@@ -87,9 +78,15 @@ def cut(
     *,
     image_shape: Sequence[int] | None = None,
     inputs: Sequence[Any] | Mapping[str, Any] = (),
+    image: int | str = 0,
+    output: str | Callable[[Any], Any] | None = None,
+    method: str = "__call__",
     after: Callable[[jax.Array], jax.Array] | None = None,
+    channel_axis: int = -1,
+    image_channel_axis: int | None = -1,
     grid: Sequence[int] | None = None,
     prefix: int = 0,
+    suffix: int = 0,
     batched: bool = True,
     strip_activation: bool = False,
 ) -> Cut | Cuts:
@@ -105,16 +102,26 @@ def cut(
         inherits from `jaxcam.cutting.SelfCutting`, such as a `jaxcam.VGG`.
       layer: a name that `jaxcam.layers` lists, the path to the layer joined by "/": "stages/0/conv2". The activation is
         what the layer returns; for a `jaxcam.VGG` it is the value after the relu, as in the papers. A list or a tuple
-        of names gives a `Cuts`; the options are then those of each of its layers.
+        of names gives a `Cuts`; the options are then those of each of its layers. "encoder:1" is the second call of a
+        layer that is called several times, or in a scan; "block[0]" is the first of several arrays that it returns.
       image_shape: that of one image, `(h, w, channels)`, for the checks to be made now.
       inputs: what the model takes besides the image, for one example: a tuple of further arguments, or a dict of
         arguments by name. Arrays become part of `params`; anything else, such as a flag, is static. The usual flags of
         training (`train`, `deterministic`, ...) are set for eval mode where they are not given.
+      image: the name, or the position, of the argument that is the image, where it is not the first.
+      output: which part of the outputs is explained, as the model returns them: a path such as "logits", "0" or
+        "heads/cls", or a function. It is applied before everything else, so the rest of the outputs is not in the head.
+      method: the name of the method that is called, such as that of a Linen module's other forward pass.
       after: an activation that the model applies to the layer's output as a function, `jax.nn.relu` say: A is then the
         value after it.
+      channel_axis: the axis of the layer's output, for one example, that holds the channels; A has them last. A Keras
+        model says it where it is -1; for other models, a program that contradicts -1 is logged.
+      image_channel_axis: the axis of one image that holds its channels, likewise; None for an image without channels.
+        Results in the input's space keep the image's layout.
       grid: `(h, w)` to turn tokens `[tokens k]` into maps `[h w k]`, row by row; the class token is in `prefix`.
       prefix: how many tokens before the grid (a class token, registers) are no part of A. The head takes them from the
         input, as they were.
+      suffix: the same for tokens after the grid.
       batched: whether the model takes a batch axis, which is added to the image and the arrays of `inputs`, and taken
         away from A and from every output that has one of length 1.
       strip_activation: take the softmax or sigmoid at the end of the model off, so that the outputs are the logits in
@@ -126,10 +133,11 @@ def cut(
       "inputs".
 
     Raises:
-      TypeError: not a model of these kinds, or an option that a network that cuts itself does not take.
-      ValueError: no such layer, and which there are; a layer that is not called, or called more than once, or inside a
-        scan or a vmap; random numbers in eval mode; an `after` or a `grid` that does not fit; no layers at all, or one
-        of them twice; `strip_activation` for outputs that do not end in a softmax or a sigmoid.
+      TypeError: not a model of these kinds; `inputs` or `image` do not fit the model's call; an option that a network
+        that cuts itself does not take.
+      ValueError: no such layer, and which there are; a layer that is not called, or called more than once without a
+        number, or inside a vmap; random numbers in eval mode; an `after` or a `grid` that does not fit; no layers at
+        all, or one of them twice; `strip_activation` for outputs that do not end in a softmax or a sigmoid.
 
     Example:
       >>> import jaxcam
@@ -141,17 +149,24 @@ def cut(
     names = tuple(layer) if isinstance(layer, list | tuple) else (layer,)
     _check_layer_names(names)
     if isinstance(model, SelfCutting):
-        _check_no_options(model, inputs=inputs or None, after=after, grid=grid, prefix=prefix or None)
+        options = {
+            "inputs": inputs, "image": image, "output": output, "method": method, "after": after, "grid": grid,
+            "prefix": prefix, "suffix": suffix, "channel_axis": channel_axis, "image_channel_axis": image_channel_axis,
+        }  # fmt: skip
+        _check_no_options(model, options)
         _check_known(names, model.layers)
         own_cut = model.cuts_at(names) if isinstance(layer, list | tuple) else model.cut_at(layer)
         if image_shape is not None:
             _check_image(own_cut, image_struct(image_shape))
         return _with_outputs(own_cut, image_shape or model.image_shape if strip_activation else None, strip_activation)
-    if prefix and grid is None:
-        raise ValueError(f"prefix={prefix} goes with grid=(h, w), the shape of the tokens that are left")
+    for option, count in (("prefix", prefix), ("suffix", suffix)):
+        if count and grid is None:
+            raise ValueError(f"{option}={count} goes with grid=(h, w), the shape of the tokens that are left")
     params, spec, known = spec_of(
-        model, names, inputs, image_shape, after=after, grid=grid, prefix=prefix, batched=batched
-    )
+        model, names, inputs, image_shape, image=image, output=output, method=method, after=after,
+        channel_axis=channel_axis, image_channel_axis=image_channel_axis, grid=grid, prefix=prefix, suffix=suffix,
+        batched=batched,
+    )  # fmt: skip
     if known is not None:
         _check_known(names, known)
     traced = traced_cuts(spec, params) if isinstance(layer, list | tuple) else traced_cut(spec, params)
@@ -190,14 +205,19 @@ def layers(
     params, spec, _ = spec_of(model, None, inputs, image_shape, batched=batched)
     if spec.image_shape is None:
         raise ValueError("image_shape is needed: layers(model, (h, w, channels)), the shape of one image")
-    marks = traced_model(spec, params, image_struct(spec.image_shape)).marks
+    program, _, marks, _ = traced_model(spec, params, image_struct(spec.image_shape))
+    axes = channel_axes(program)
     count = Counter(mark.name for mark in marks)
 
     def can_be_cut(mark):
         single = count[mark.name] == 1 and "[" not in mark.name
         return single and not mark.within and jnp.issubdtype(mark.aval.dtype, jnp.floating)
 
-    return {mark.name: jax.eval_shape(spec.without_batch_axis, mark.aval).shape for mark in marks if can_be_cut(mark)}
+    return {
+        mark.name: layout_of(mark.name, spec, mark, axes, warn=False).shape(mark.aval)
+        for mark in marks
+        if can_be_cut(mark)
+    }
 
 
 def _with_outputs(made: Any, image_shape: Sequence[int] | None, strip_activation: bool) -> Any:
@@ -222,14 +242,15 @@ def _check_layer_names(names: tuple[str, ...]) -> None:
 def _check_known(names: tuple[str, ...], known: Sequence[str]) -> None:
     """Raises a ValueError if a layer is none of the model's."""
     for name in names:
-        if name not in known:
+        if name not in known and parsed_name(name).layer not in known:
             raise ValueError(f"no layer {name!r}: {layer_choices(name, known)}")
 
 
-def _check_no_options(model: SelfCutting, **options: Any) -> None:
+def _check_no_options(model: SelfCutting, options: Mapping[str, Any]) -> None:
     """Raises a TypeError if an option of traced models is given for a network that cuts itself."""
+    parameters = inspect.signature(cut).parameters
     for option, value in options.items():
-        if value is not None:
+        if value is not parameters[option].default and value != parameters[option].default:
             raise TypeError(
                 f"a {type(model).__name__} takes no {option}: it cuts itself at its layers, a jaxcam.VGG after their "
                 "activation"

@@ -14,7 +14,7 @@ OUTPUTS = ("logits", "sigmoid logits", "probabilities", "sigmoids", "unknown")
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["params"],
-    meta_fields=["features", "head", "layer", "reads_input", "outputs"],
+    meta_fields=["features", "head", "layer", "reads_input", "outputs", "image_channel_axis"],
 )
 @dataclass(frozen=True, eq=False)
 class Cut:
@@ -33,6 +33,8 @@ class Cut:
       outputs: what the outputs are: "logits", "sigmoid logits" (of independent classes), "probabilities", "sigmoids" or
         "unknown". None reads it from the head's program when a score needs it; `jaxcam.cut` does so at once if it knows
         the image's shape.
+      image_channel_axis: the axis of the image that holds its channels; None for an image without channels. A map
+        `[*spatial]` is laid over the other axes.
     """
 
     params: Any
@@ -41,6 +43,7 @@ class Cut:
     layer: str = ""
     reads_input: bool | None = None
     outputs: str | None = None
+    image_channel_axis: int | None = -1
 
     def __post_init__(self) -> None:
         _check_outputs(self.outputs)
@@ -52,7 +55,9 @@ class Cut:
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["params"], meta_fields=["tapped", "layers", "outputs"]
+    jax.tree_util.register_dataclass,
+    data_fields=["params"],
+    meta_fields=["tapped", "layers", "outputs", "image_channel_axis"],
 )
 @dataclass(frozen=True, eq=False)
 class Cuts:
@@ -69,6 +74,7 @@ class Cuts:
       layers: the layers' names, in the order that they were given in. The activations are in it too, but JAX sorts the
         keys of what goes through its transformations.
       outputs: as in `Cut`.
+      image_channel_axis: as in `Cut`.
 
     Example:
       >>> import jax, jaxcam
@@ -85,6 +91,7 @@ class Cuts:
     tapped: Callable[[Any, Mapping[str, jax.Array], Any], tuple[dict[str, jax.Array], Any]] = field(repr=False)
     layers: tuple[str, ...] = ()
     outputs: str | None = None
+    image_channel_axis: int | None = -1
 
     def __post_init__(self) -> None:
         _check_outputs(self.outputs)

@@ -28,28 +28,38 @@ from jaxcam.cutting._linen import from_linen
 from jaxcam.cutting._nnx import from_nnx
 
 
-def functional_model(model: Any) -> FunctionalModel:
+def functional_model(model: Any, method: str = "__call__") -> FunctionalModel:
     """The parameters of a model and the function that calls it.
 
     Args:
       model: a `flax.nnx.Module`, `(linen_module, variables)` or a bound Linen module, or a Keras 3 model.
+      method: the name of the model's method that is called.
 
     Raises:
-      TypeError: not a model of a kind that is known.
+      TypeError: not a model of a kind that is known, or it has no such method.
       ValueError: a Keras model that is not built, or on another backend than JAX.
     """
     if isinstance(model, nnx.Module):
-        return from_nnx(model)
+        _check_method(model, method)
+        return from_nnx(model, method)
     if isinstance(model, tuple | list) and len(model) == 2 and isinstance(model[0], nn.Module):
-        return from_linen(*model)
+        _check_method(model[0], method)
+        return from_linen(model[0], model[1], method)
     if isinstance(model, nn.Module):
         if model.scope is not None:
-            return functional_model(model.unbind())
+            return functional_model(model.unbind(), method)
         raise TypeError(f"a Linen module comes with its variables: give ({type(model).__name__}(...), variables)")
     keras = sys.modules.get("keras")
     if keras is not None and isinstance(model, keras.layers.Layer):
-        return from_keras(model, keras)
+        _check_method(model, method)
+        return from_keras(model, keras, method)
     raise TypeError(
         f"{type(model).__name__} is no model that jaxcam can cut: give a flax.nnx.Module, (linen_module, variables), "
         "a Keras 3 model, or the two halves of any other: jaxcam.Cut(params, features, head)"
     )
+
+
+def _check_method(model, method) -> None:
+    """Raises a TypeError if the model's class has no method of this name."""
+    if not isinstance(method, str) or not callable(getattr(type(model), method, None)):
+        raise TypeError(f"expected the name of a method of {type(model).__name__} for method, got {method!r}")

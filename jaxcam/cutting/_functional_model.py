@@ -1,16 +1,36 @@
 """A model as parameters and a pure function: what each framework gives, and all that tracing needs to know."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxcam.cutting._arguments import Arguments
 from jaxcam.cutting._memo import Memo
+from jaxcam.cutting._pickled import Recipe
 
 # The beginning of the marks on running statistics after the call. In eval mode the call does not change them.
 STATISTICS_MARK = "statistics of "
+
+
+class SaidAxes(NamedTuple):
+    """What a framework says of the channel axes of its layers, in one example.
+
+    Attributes:
+      by_layer: of the layers that say it.
+      default: of the others.
+      of_image: of the image.
+    """
+
+    by_layer: Mapping[str, int]
+    default: int
+    of_image: int
+
+    def of_layer(self, mark_name: str, ndim: int) -> int:
+        """The channel axis of a layer's output with `ndim` axes; tokens `[tokens k]` have no other layout."""
+        return self.by_layer.get(mark_name.split("[")[0], self.default if ndim > 2 else -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +41,16 @@ class ModelCall:
 
     Attributes:
       call: the function.
+      recipe: makes this call again, for pickle.
+      arguments: those of the call; None if they are not known.
+      channel_axes: what the framework says of its layers, if its layouts are several (Keras).
       memo: the functions that are made for this model. They live as long as the call, which holds a Keras model.
     """
 
     call: Callable[..., Any]
+    recipe: Recipe
+    arguments: Arguments | None = None
+    channel_axes: SaidAxes | None = None
     memo: Memo = field(default_factory=Memo, repr=False)
 
     def __call__(
@@ -39,6 +65,14 @@ class ModelCall:
                 f"jaxcam called the model with {', '.join(shapes)}; what it takes besides the image goes into inputs="
             )
             raise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The recipe."""
+        return _made_call, (self.recipe,)
+
+
+def _made_call(recipe: Recipe) -> ModelCall:
+    return recipe()
 
 
 class RandomStreams(NamedTuple):

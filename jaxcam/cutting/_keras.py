@@ -4,24 +4,28 @@ The layers are the user's own, so a mark is the identity in every other thread.
 """
 
 import inspect
+import sys
 import threading
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxcam.cutting._functional_model import FunctionalModel, ModelCall, RandomStreams
+from jaxcam.cutting._arguments import Arguments, arguments_of, keras_arguments
+from jaxcam.cutting._functional_model import FunctionalModel, ModelCall, RandomStreams, SaidAxes
 from jaxcam.cutting._marking import mark_with_names, marking_subclass, modules_to_mark
+from jaxcam.cutting._pickled import Recipe
 
 _lock = threading.RLock()
 
 
-def from_keras(model: Any, keras: Any) -> FunctionalModel:
+def from_keras(model: Any, keras: Any, method: str = "__call__") -> FunctionalModel:
     """The weights of a Keras model and the function that calls it.
 
     Args:
       model: the model.
       keras: the module, which whoever has a model has imported.
+      method: the model's method that is called.
 
     Raises:
       ValueError: Keras runs on another backend, or the model is not built.
@@ -35,15 +39,15 @@ def from_keras(model: Any, keras: Any) -> FunctionalModel:
     # Copies: Keras gives its own arrays away when it trains or predicts.
     params = [jnp.array(variable.value, copy=True) for variable in learned]
     layers_by_name = dict(_named_layers(model))
-    takes = inspect.signature(model.call).parameters
+    function = model.call if method == "__call__" else getattr(model, method)
+    is_functional = function == model.call and bool(getattr(model, "inputs", None))
+    takes = inspect.signature(function).parameters
     training = {"training": False} if "training" in takes else {}
 
     def call(params, random_streams, args, kwargs, layers):
         kwargs = {**training, **kwargs}
-        if len(getattr(model, "inputs", None) or ()) > 1:  # a functional model takes its inputs in one structure
-            unnamed = iter(args)
-            named = {t.name: kwargs.pop(t.name) if t.name in kwargs else next(unnamed) for t in model.inputs}
-            args = (named if isinstance(model.input, dict) else list(named.values()),)
+        if is_functional:
+            args = _in_one_structure(model, args, kwargs)
         values = [*zip(learned, params, strict=True), *zip(seeds, random_streams, strict=True)]
         with _lock, keras.StatelessScope(state_mapping=values):
             classes: list[tuple[Any, type]] = []
@@ -51,7 +55,7 @@ def from_keras(model: Any, keras: Any) -> FunctionalModel:
                 for layer, names in modules_to_mark(layers_by_name.items(), layers):
                     classes.append((layer, type(layer)))
                     object.__setattr__(layer, "__class__", _marking_class(type(layer), names))
-                return model(*args, **kwargs)
+                return getattr(model, method)(*args, **kwargs)
             finally:
                 for layer, cls in classes:
                     object.__setattr__(layer, "__class__", cls)
@@ -59,7 +63,41 @@ def from_keras(model: Any, keras: Any) -> FunctionalModel:
     streams = RandomStreams.of([jax.ShapeDtypeStruct(seed.shape, jnp.dtype(seed.dtype)) for seed in seeds])
     shape: Any = getattr(model, "input_shape", None)  # a subclassed model has none
     known = isinstance(shape, tuple) and len(shape) > 1 and all(isinstance(size, int) for size in shape[1:])
-    return FunctionalModel(params, streams, ModelCall(call), tuple(layers_by_name), shape[1:] if known else None)
+    model_call = ModelCall(
+        call,
+        Recipe(_call_again, model, method),
+        _functional_arguments(model) if is_functional else arguments_of(function),
+        _said_axes(layers_by_name, keras),
+    )
+    return FunctionalModel(params, streams, model_call, tuple(layers_by_name), shape[1:] if known else None)
+
+
+def _call_again(model, method) -> ModelCall:
+    return from_keras(model, sys.modules["keras"], method).call
+
+
+def _functional_arguments(model) -> Arguments:
+    inputs = [layer for layer in model.layers if type(layer).__name__ == "InputLayer"]
+    optional = [layer.name for layer in inputs if getattr(layer, "optional", False)]
+    return keras_arguments([tensor.name for tensor in model.inputs], optional)
+
+
+def _in_one_structure(model, args, kwargs) -> tuple[Any, ...]:
+    """The inputs of a functional model, which takes them in one structure; those by name are taken out of `kwargs`."""
+    unnamed = iter(args)
+    named = {t.name: kwargs.pop(t.name) if t.name in kwargs else next(unnamed, None) for t in model.inputs}
+    if len(named) == 1:
+        return tuple(named.values())
+    return (named if isinstance(model.input, dict) else list(named.values()),)
+
+
+def _said_axes(layers_by_name, keras) -> SaidAxes:
+    """The channel axes that layers say by their `data_format`; the configuration says that of the others."""
+    axis_of = {"channels_first": 0, "channels_last": -1}
+    formats = {name: getattr(layer, "data_format", None) for name, layer in layers_by_name.items()}
+    by_layer = {name: axis_of[data_format] for name, data_format in formats.items() if data_format in axis_of}
+    default = axis_of[keras.config.image_data_format()]
+    return SaidAxes(by_layer, default, next(iter(by_layer.values()), default))
 
 
 def _named_layers(layer, path=()):

@@ -6,22 +6,31 @@ from typing import Any
 from flax import linen as nn
 from flax import nnx
 
+from jaxcam.cutting._arguments import arguments_of
 from jaxcam.cutting._eval_mode import EVAL_FLAGS, with_eval_flags
 from jaxcam.cutting._functional_model import FunctionalModel, ModelCall, RandomStreams
 from jaxcam.cutting._memo import Memo
 from jaxcam.cutting._nnx import set_eval_mode
+from jaxcam.cutting._pickled import Recipe
 from jaxcam.tracing import mark
 
 _calls = Memo()
 
 
-def from_linen(module: nn.Module, variables: Any) -> FunctionalModel:
-    """The variables of a Linen module and the function that calls it."""
-    call = _calls.remembered(_model_call, module, exact=[module])
+def from_linen(module: nn.Module, variables: Any, method: str = "__call__") -> FunctionalModel:
+    """The variables of a Linen module and the function that calls one of its methods."""
+    call = _call_of(module, method)
     return FunctionalModel(variables, RandomStreams.of(()), call, layer_names=None)
 
 
-def _model_call(model) -> ModelCall:
+def _call_of(module, method) -> ModelCall:
+    return _calls.remembered(_model_call, (module, method), exact=[module])
+
+
+def _model_call(description) -> ModelCall:
+    model, method = description
+    function = getattr(type(model), method)
+
     def call(variables, random_streams, args, kwargs, layers):
         del random_streams
         active: list[nn.Module] = []
@@ -42,9 +51,9 @@ def _model_call(model) -> ModelCall:
             return mark(out, name) if outermost and name and (layers is None or name in layers) else out
 
         with nn.intercept_methods(marking):
-            return model.apply(variables, *args, **with_eval_flags(type(model).__call__, (None, *args), kwargs))
+            return model.apply(variables, *args, method=method, **with_eval_flags(function, (None, *args), kwargs))
 
-    return ModelCall(call)
+    return ModelCall(call, Recipe(_call_of, model, method), arguments_of(function, bound=False))
 
 
 def _in_eval_mode(module, method, args, kwargs):

@@ -6,19 +6,21 @@ from typing import Any
 
 from flax import nnx
 
+from jaxcam.cutting._arguments import arguments_of
 from jaxcam.cutting._eval_mode import EVAL_FLAGS, with_eval_flags
 from jaxcam.cutting._functional_model import STATISTICS_MARK, FunctionalModel, ModelCall, RandomStreams
 from jaxcam.cutting._marking import mark_with_names, marking_subclass, modules_to_mark
 from jaxcam.cutting._memo import Memo
+from jaxcam.cutting._pickled import Recipe
 from jaxcam.tracing import mark
 
 _calls = Memo()
 
 
-def from_nnx(model: nnx.Module) -> FunctionalModel:
-    """The parameters of an NNX module and the function that calls it."""
+def from_nnx(model: nnx.Module, method: str = "__call__") -> FunctionalModel:
+    """The parameters of an NNX module and the function that calls one of its methods."""
     graphdef, streams, params = nnx.split(model, nnx.RngState, ...)  # type: ignore[misc]
-    call = _calls.remembered(_model_call, graphdef, exact=_static_values(model))
+    call = _call_of(graphdef, method, arguments_of(getattr(model, method)), _static_values(model))
     return FunctionalModel(params, RandomStreams.of(streams), call, tuple(dict(_callable_modules(model))))
 
 
@@ -31,19 +33,39 @@ def set_eval_mode(model: Any) -> None:
                     object.__setattr__(node, name, value)
 
 
-def _model_call(graphdef) -> ModelCall:
+def _call_of(graphdef, method, arguments, static_values) -> ModelCall:
+    return _calls.remembered(_model_call, (graphdef, method, arguments, _Held(static_values)), exact=static_values)
+
+
+class _Held:
+    """Values that a description carries and is not compared by."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def _model_call(description) -> ModelCall:
+    graphdef, method, arguments, held = description
+
     def call(params, random_streams, args, kwargs, layers):
         model = nnx.merge(graphdef, random_streams, params, copy=True)
         set_eval_mode(model)
         for module, names in modules_to_mark(_callable_modules(model), layers):
             object.__setattr__(module, "__class__", _marking_class(type(module), names))
-        outputs = model(*args, **with_eval_flags(model.__call__, args, kwargs))
+        run = getattr(model, method)
+        outputs = run(*args, **with_eval_flags(run, args, kwargs))
         for path, variable in nnx.iter_graph(model):
             if isinstance(variable, nnx.BatchStat):
                 mark(variable.get_value(), f"{STATISTICS_MARK}{'/'.join(map(str, path))}")
         return outputs
 
-    return ModelCall(call)
+    return ModelCall(call, Recipe(_call_of, graphdef, method, arguments, held.value), arguments)
 
 
 def _static_values(model) -> list[Any]:

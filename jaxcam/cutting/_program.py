@@ -3,15 +3,18 @@
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import ClosedJaxpr
 
+from jaxcam.cutting._arguments import place_image
+from jaxcam.cutting._calls import marks_of
 from jaxcam.cutting._functional_model import STATISTICS_MARK
+from jaxcam.cutting._output_path import select_output
 from jaxcam.cutting._spec import CutSpec
-from jaxcam.tracing import Mark, computed, live, shapes_of
+from jaxcam.tracing import SCAN, Mark, computed, live, shapes_of, unrolled
 from jaxcam.tracing import marks as marks_in
 
 _axis_numbers = itertools.count()
@@ -45,7 +48,8 @@ def traced_model(spec: CutSpec, params: Any, x: Any) -> TracedModel:
       ValueError: the model closes over a traced value, or updates its statistics.
     """
     shapes = shapes_of((params, x))
-    traced = spec.call.memo.remembered(_model_function, spec).trace(shapes[0], spec.random_streams.leaves, shapes[1])
+    function = spec.call.memo.remembered(_model_function, spec.of_program())
+    traced = function.trace(shapes[0], spec.random_streams.leaves, shapes[1])
     if len(traced.jaxpr.jaxpr.invars) != len(jax.tree.leaves(shapes)) + len(spec.random_streams.leaves):
         raise ValueError(
             "the model closes over a traced value: hold it in the model's parameters, or pass it in inputs="
@@ -61,12 +65,11 @@ def traced_model(spec: CutSpec, params: Any, x: Any) -> TracedModel:
     if not spec.without_jit and _may_share_a_trace(spec.layers, marks):
         # Jitted blocks of Linen that are alike share one trace, with the names of the first: each gets its own.
         return traced_model(spec._replace(without_jit=True), params, x)
-    return TracedModel(traced.jaxpr, jax.tree.structure(traced.out_info), marks, spec.without_jit)
-
-
-def marks_of(layer: str, marks: Sequence[Mark]) -> list[Mark]:
-    """The marks of a layer. If it returns several arrays, each has its place behind the name."""
-    return [mark for mark in marks if mark.name == layer or mark.name.startswith(f"{layer}[")]
+    closed = traced.jaxpr
+    if spec.marked is not None and any(SCAN in mark.within for name in spec.marked for mark in marks_of(name, marks)):
+        closed = unrolled(closed, spec.marked)
+        marks = marks_in(live(closed)[0].jaxpr)
+    return TracedModel(closed, jax.tree.structure(traced.out_info), marks, spec.without_jit)
 
 
 def jit_or_not(without_jit: bool) -> contextlib.AbstractContextManager[Any]:
@@ -94,11 +97,12 @@ def _model_function(spec):
         for i, array in zip(inputs.array_places, arrays, strict=True):
             leaves[i] = spec.with_batch_axis(array)
         further = jax.tree.unflatten(inputs.structure, leaves)
-        args, kwargs = ((), further) if isinstance(further, dict) else (further, {})
-        args = (spec.with_batch_axis(x), *args)
+        args, kwargs = place_image(spec.with_batch_axis(x), further, spec.image, spec.call.arguments)
         streams = jax.tree.unflatten(spec.random_streams.structure, random_streams)
         with jit_or_not(spec.without_jit):
-            outputs = _traced_afresh(lambda: spec.call(model, streams, args, kwargs, spec.layers))
+            outputs = _traced_afresh(
+                lambda: select_output(spec.call(model, streams, args, kwargs, spec.layers), spec.output)
+            )
         return jax.tree.map(spec.without_batch_axis, outputs)
 
     return jax.jit(run)

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam.cutting._arguments import check_arguments
+from jaxcam.cutting._calls import parsed_name
 from jaxcam.cutting._frameworks import functional_model
 from jaxcam.cutting._functional_model import ModelCall, RandomStreams
 
@@ -34,10 +36,16 @@ class CutSpec(NamedTuple):
       call: how the model is called.
       random_streams: the model's random streams.
       further_inputs: what the model takes besides the image.
-      layers: the names of the layers; None for all of the model's.
+      layers: the names of the layers; None for all of the model's. A name may choose a call: "encoder:1".
       after: a function that the model applies to the layer's output; the cut is after it. None for the output itself.
       grid: the spatial shape of the tokens; None if the layer's output is taken as it is.
       prefix: how many tokens stand before the grid.
+      suffix: how many tokens stand behind the grid.
+      channel_axis: the axis of one example of the layer's output that holds the channels. -1 is also the default, which
+        a Keras model and its program replace.
+      image_channel_axis: that of the image; None for an image without channels.
+      image: the name, or the position, of the argument that is the image.
+      output: what is taken of the model's outputs; see `select_output`.
       batched: whether the model takes a batch axis.
       image_shape: the shape of one image; None if it is not known before the cut sees one.
       without_jit: whether jitted blocks in the model are traced as if they were written out.
@@ -53,6 +61,23 @@ class CutSpec(NamedTuple):
     batched: bool = True
     image_shape: tuple[int, ...] | None = None
     without_jit: bool = False
+    suffix: int = 0
+    channel_axis: int = -1
+    image_channel_axis: int | None = -1
+    image: int | str = 0
+    output: str | Callable[[Any], Any] | None = None
+
+    @property
+    def marked(self) -> tuple[str, ...] | None:
+        """The names of the layers without the numbers of calls; None for all layers."""
+        return None if self.layers is None else tuple(dict.fromkeys(parsed_name(name).layer for name in self.layers))
+
+    def of_program(self) -> "CutSpec":
+        """The spec without what the model's program does not depend on."""
+        return self._replace(
+            layers=self.marked, after=None, grid=None, prefix=0, suffix=0, image_shape=None, channel_axis=-1,
+            image_channel_axis=-1,
+        )  # fmt: skip
 
     def with_batch_axis(self, array: jax.Array) -> jax.Array:
         """One example's array as the model takes it."""
@@ -73,6 +98,12 @@ def spec_of(
     after: Callable[[jax.Array], jax.Array] | None = None,
     grid: Sequence[int] | None = None,
     prefix: int = 0,
+    suffix: int = 0,
+    channel_axis: int = -1,
+    image_channel_axis: int | None = -1,
+    image: int | str = 0,
+    output: str | Callable[[Any], Any] | None = None,
+    method: str = "__call__",
     batched: bool = True,
 ) -> tuple[Any, CutSpec, tuple[str, ...] | None]:
     """The parameters of a cut, its spec, and the names of the model's layers if they are known without a call.
@@ -81,9 +112,13 @@ def spec_of(
     and "inputs".
 
     Raises:
-      TypeError: not a model that can be cut, or `inputs` is neither a tuple nor a dict.
+      TypeError: not a model that can be cut; `inputs` is neither a tuple nor a dict, or does not fit the model's call.
     """
-    functional = functional_model(model)
+    functional = functional_model(model, method)
+    check_arguments(functional.call.arguments, _checked_inputs(inputs), image)
+    said = functional.call.channel_axes
+    if said is not None and image_channel_axis == -1:
+        image_channel_axis = said.of_image
     arrays, further_inputs = _split_inputs(inputs)
     params = {"model": functional.params, "inputs": arrays} if arrays else functional.params
     spec = CutSpec(
@@ -96,14 +131,23 @@ def spec_of(
         prefix,
         bool(batched),
         functional.image_shape if image_shape is None else tuple(image_shape),
+        suffix=suffix,
+        channel_axis=channel_axis,
+        image_channel_axis=image_channel_axis,
+        image=image,
+        output=output,
     )
     return params, spec, functional.layer_names
 
 
-def _split_inputs(inputs) -> tuple[tuple[jax.Array, ...], FurtherInputs]:
-    """The arrays among a model's further inputs, and the rest."""
+def _checked_inputs(inputs: Any) -> Sequence[Any] | Mapping[str, Any]:
     if not isinstance(inputs, Mapping | tuple | list):
         raise TypeError(f"expected a tuple (array,) or a dict of arguments for inputs, got {type(inputs).__name__}")
+    return inputs
+
+
+def _split_inputs(inputs) -> tuple[tuple[jax.Array, ...], FurtherInputs]:
+    """The arrays among a model's further inputs, and the rest."""
     leaves, structure = jax.tree.flatten(dict(inputs) if isinstance(inputs, Mapping) else tuple(inputs))
     places = tuple(i for i, leaf in enumerate(leaves) if hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
     static = tuple(None if i in places else leaf for i, leaf in enumerate(leaves))

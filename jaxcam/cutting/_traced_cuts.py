@@ -4,19 +4,21 @@ They are jitted for the cache of traces, and inlined: a function that uses them 
 """
 
 import functools
-import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
+from jaxcam._base.axes import channel_place
+from jaxcam.cutting._calls import marked_call, marks_of
 from jaxcam.cutting._checks import layer_choices
 from jaxcam.cutting._cut import Cut, Cuts
-from jaxcam.cutting._program import jit_or_not, marks_of, traced_model
+from jaxcam.cutting._layouts import Layout, image_axis_of, layout_of
+from jaxcam.cutting._pickled import MadeFunction, Recipe
+from jaxcam.cutting._program import jit_or_not, traced_model
 from jaxcam.cutting._spec import CutSpec, image_struct
-from jaxcam.tracing import Mark, Split, Tap, shapes_of, split_at
+from jaxcam.tracing import MarkedCall, Split, Tap, channel_axes, shapes_of, split_at
 from jaxcam.tracing import tap as tap_program
 
 
@@ -24,60 +26,75 @@ def traced_cut(spec: CutSpec, params: Any) -> Cut:
     """The `Cut` at the one layer of the spec. If the spec has an image's shape, the cut is checked for it.
 
     Raises:
-      ValueError: what `_checked_program` and `_activation` raise, now or when the functions are called.
+      ValueError: what `_checked_program` and `Layout` raise, now or when the functions are called.
     """
     assert spec.layers is not None
     (layer,) = spec.layers
-    features, head = spec.call.memo.remembered(_features_and_head, spec)
+    spec = _with_image_axis(spec, params)
+    features, head = remembered_functions(_features_and_head, spec)
     reads_input = None
     if spec.image_shape is not None:
-        split, _, _ = _split_model(spec, params, image_struct(spec.image_shape))
-        _activation_shape(split.aval, spec, layer)
-        reads_input = split.reads[-1] or spec.prefix > 0
-    return Cut(params, features, head, layer, reads_input)
+        split, program = _split_model(spec, params, image_struct(spec.image_shape))
+        program.layouts[layer].shape(split.aval)
+        reads_input = split.reads[-1] or spec.prefix + spec.suffix > 0
+    return Cut(params, features, head, layer, reads_input, image_channel_axis=spec.image_channel_axis)
 
 
 def traced_cuts(spec: CutSpec, params: Any) -> Cuts:
     """The `Cuts` at all layers of the spec; otherwise as `traced_cut`."""
+    spec = _with_image_axis(spec, params)
     assert spec.layers is not None
-    tapped = spec.call.memo.remembered(_tapped, spec)
+    (tapped,) = remembered_functions(_tapped, spec)
     if spec.image_shape is not None:
-        tap, _, _ = _tap_model(spec, params, image_struct(spec.image_shape))
+        tap, program = _tap_model(spec, params, image_struct(spec.image_shape))
         for layer in spec.layers:
-            _activation_shape(tap.avals[layer], spec, layer)
-    return Cuts(params, tapped, spec.layers)
+            program.layouts[layer].shape(tap.avals[layer])
+    return Cuts(params, tapped, spec.layers, image_channel_axis=spec.image_channel_axis)
 
 
-def _features_and_head(spec) -> tuple[Callable[[Any, Any], jax.Array], Callable[[Any, Any, Any], Any]]:
+def remembered_functions(make, spec: CutSpec) -> tuple[Any, ...]:
+    """The functions that `make` makes of a spec, the same ones for equal specs; they pickle as the spec."""
+    return spec.call.memo.remembered(make, spec)
+
+
+def _with_image_axis(spec, params) -> CutSpec:
+    """The spec with the image's channel axis that the program shows, where the framework has several layouts."""
+    if spec.image_shape is None:
+        return spec
+    axes = channel_axes(traced_model(spec, params, image_struct(spec.image_shape)).program)
+    return spec._replace(image_channel_axis=image_axis_of(spec, axes))
+
+
+def _features_and_head(spec) -> tuple[MadeFunction, MadeFunction]:
     (layer,) = spec.layers
 
     @functools.partial(jax.jit, inline=True)
     def features(params, x):
-        split, inputs, _ = _split_model(spec, params, x)
-        return _activation(split.before(*inputs)[0], spec, layer)
+        split, program = _split_model(spec, params, x)
+        return program.layouts[layer].activation(split.before(*program.inputs)[0])
 
     @functools.partial(jax.jit, inline=True)
     def head(params, A, x):
-        split, inputs, outputs = _split_model(spec, params, x)
-        shape = _activation_shape(split.aval, spec, layer)
+        split, program = _split_model(spec, params, x)
+        layout = program.layouts[layer]
+        shape = layout.shape(split.aval)
         if A.shape != shape:
             raise ValueError(f"expected A of shape {shape}, which layer {layer!r} gives, got {A.shape}")
-        if spec.prefix:
-            tokens = spec.without_batch_axis(split.before(*inputs)[0])
-            A = jnp.concatenate([tokens[: spec.prefix], A.reshape(-1, A.shape[-1])])
-        A = A.reshape(split.aval.shape).astype(split.aval.dtype)
-        return jax.tree.unflatten(outputs, split.after(A, *inputs))
+        like = split.before(*program.inputs)[0] if layout.has_tokens else split.aval
+        return jax.tree.unflatten(program.outputs, split.after(layout.output(A, like), *program.inputs))
 
-    return features, head
+    recipe = Recipe(remembered_functions, _features_and_head, spec)
+    return MadeFunction(features, recipe, 0), MadeFunction(head, recipe, 1)
 
 
-def _tapped(spec) -> Callable[[Any, Any, Any], tuple[dict[str, jax.Array], Any]]:
+def _tapped(spec) -> tuple[MadeFunction]:
     @functools.partial(jax.jit, inline=True)
     def run(params, deltas, x):
-        tap, inputs, outputs = _tap_model(spec, params, x)
-        added = {layer: _as_added(delta, tap.avals[layer], spec, layer) for layer, delta in deltas.items()}
-        values, out = tap.run(added, *inputs)
-        return [_activation(values[layer], spec, layer) for layer in spec.layers], jax.tree.unflatten(outputs, out)
+        tap, program = _tap_model(spec, params, x)
+        added = {layer: _as_added(delta, tap.avals[layer], program.layouts[layer]) for layer, delta in deltas.items()}
+        values, out = tap.run(added, *program.inputs)
+        activations = [program.layouts[layer].activation(values[layer]) for layer in spec.layers]
+        return activations, jax.tree.unflatten(program.outputs, out)
 
     def tapped(params, deltas, x):
         for layer in deltas:
@@ -86,104 +103,91 @@ def _tapped(spec) -> Callable[[Any, Any, Any], tuple[dict[str, jax.Array], Any]]
         values, outputs = run(params, dict(deltas), x)
         return dict(zip(spec.layers, values, strict=True)), outputs  # in the user's order, which jit would sort
 
-    return tapped
+    return (MadeFunction(tapped, Recipe(remembered_functions, _tapped, spec), 0),)
 
 
-def _as_added(delta, aval, spec, layer) -> jax.Array:
+def _as_added(delta, aval, layout: Layout) -> jax.Array:
     """What is added to an activation, in the shape and type of the layer's output."""
-    shape, expected = jnp.shape(delta), _activation_shape(aval, spec, layer)
+    shape, expected = jnp.shape(delta), layout.shape(aval)
     if shape != expected:
-        raise ValueError(f"expected shape {expected} for deltas[{layer!r}], got {shape}")
-    delta = jnp.asarray(delta, aval.dtype)
-    if spec.prefix:
-        delta = jnp.pad(delta.reshape(-1, shape[-1]), ((spec.prefix, 0), (0, 0)))
-    return delta.reshape(aval.shape)
+        raise ValueError(f"expected shape {expected} for deltas[{layout.layer!r}], got {shape}")
+    like = jnp.zeros(aval.shape, aval.dtype) if layout.has_tokens else aval
+    return layout.output(jnp.asarray(delta, aval.dtype), like)
 
 
-def _activation(output, spec, layer) -> jax.Array:
-    """A layer's output as the activation of one example, its tokens in their grid."""
-    output = spec.without_batch_axis(output)
-    if spec.grid is None:
-        return output
-    tokens = spec.prefix + math.prod(spec.grid)
-    if output.ndim != 2 or output.shape[0] != tokens:
-        raise ValueError(
-            f"expected ({tokens}, k) of layer {layer!r} for grid={spec.grid} with prefix={spec.prefix}, got "
-            f"{output.shape}"
-        )
-    return output[spec.prefix :].reshape(*spec.grid, output.shape[-1])
+class _Program(NamedTuple):
+    """A model's program that can be cut at the layers of a spec.
+
+    Attributes:
+      closed: the program.
+      inputs: the values of its inputs.
+      outputs: the tree of its outputs.
+      calls: by layer, the marked value.
+      layouts: by layer, how that value is an activation.
+      after: by layer, `after` as a program.
+    """
+
+    closed: ClosedJaxpr
+    inputs: list[Any]
+    outputs: Any
+    calls: dict[str, MarkedCall]
+    layouts: dict[str, Layout]
+    after: dict[str, ClosedJaxpr]
 
 
-def _activation_shape(aval, spec, layer) -> tuple[int, ...]:
-    return jax.eval_shape(lambda output: _activation(output, spec, layer), aval).shape
-
-
-def _split_model(spec, params, x) -> tuple[Split, list[Any], Any]:
-    """The model's program in two parts at the layer, the values of its inputs, and the tree of its outputs."""
+def _split_model(spec, params, x) -> tuple[Split, _Program]:
+    """The model's program in two parts at the layer."""
     (layer,) = spec.layers
-    program, inputs, outputs, after = _checked_program(spec, params, x)
-    split = split_at(layer, program, after=after.get(layer))
+    program = _checked_program(spec, params, x)
+    split = split_at(program.calls[layer], program.closed, after=program.after.get(layer))
     _check_deterministic(split.needs, params)
-    return split, inputs, outputs
+    return split, program
 
 
-def _tap_model(spec, params, x) -> tuple[Tap, list[Any], Any]:
-    """The model's program, to be added to at its layers, the values of its inputs, and the tree of its outputs."""
-    program, inputs, outputs, after = _checked_program(spec, params, x)
-    tap = tap_program(spec.layers, program, after=after)
+def _tap_model(spec, params, x) -> tuple[Tap, _Program]:
+    """The model's program, to be added to at its layers."""
+    program = _checked_program(spec, params, x)
+    tap = tap_program(program.calls, program.closed, after=program.after)
     _check_deterministic(tap.needs, params)
-    return tap, inputs, outputs
+    return tap, program
 
 
-def _checked_program(spec, params, x) -> tuple[ClosedJaxpr, list[Any], Any, dict[str, ClosedJaxpr]]:
-    """The model's program, the values of its inputs, the tree of its outputs, and `after` as a program for each layer.
+def _checked_program(spec, params, x) -> _Program:
+    """The model's program, with the marked values of the layers.
 
     Raises:
       ValueError: the image has a batch axis, or a layer cannot be cut at.
     """
-    known = spec.image_shape
-    if known is not None and (len(x.shape), x.shape[-1:]) != (len(known), known[-1:]):
-        expected = " ".join(map(str, known))
-        raise ValueError(
-            f"expected an image [{expected}] without a batch axis, got shape {x.shape}: use jax.vmap for many"
-        )
+    _check_image_shape(spec, x)
     traced = traced_model(spec, params, x)
-    after = {}
+    axes = channel_axes(traced.program)
+    calls, layouts, after = {}, {}, {}
     for layer in spec.layers:
-        marks = marks_of(layer, traced.marks)
-        if not marks:
+        if not marks_of(layer, traced.marks):
             called = [mark.name for mark in traced_model(spec._replace(layers=None), params, x).marks]
             raise ValueError(
                 f"layer {layer!r} is not called in eval mode, or not for the outputs: {layer_choices(layer, called)}"
             )
-        _check_called_once(layer, marks)
+        calls[layer], mark = marked_call(layer, traced.marks)
+        layouts[layer] = layout_of(layer, spec, mark, axes)
         if spec.after is not None:
             with jit_or_not(traced.without_jit):
-                after[layer] = jax.make_jaxpr(spec.after)(shapes_of(marks[0].aval))
-    return traced.program, [*jax.tree.leaves(params), *spec.random_streams.leaves, x], traced.outputs, after
+                after[layer] = jax.make_jaxpr(spec.after)(shapes_of(mark.aval))
+    inputs = [*jax.tree.leaves(params), *spec.random_streams.leaves, x]
+    return _Program(traced.program, inputs, traced.outputs, calls, layouts, after)
 
 
-def _check_called_once(layer: str, marks: list[Mark]) -> None:
-    """Raises a ValueError if a layer's marks are not those of one call that returns one array of floats."""
-    around = "Cut at a layer around it"
-    if marks[0].within:
-        transformation = marks[0].within[0]
-        reasons = {
-            "vmap": f"called under vmap: it is many layers in one. {around}",
-            "jvp": f"differentiated inside the model. {around}",
-        }
-        default = f"called inside {transformation}, which jaxcam does not take apart. {around}, or write the loop out"
-        raise ValueError(f"layer {layer!r} is {reasons.get(transformation, default)}")
-    if marks[0].name != layer:
-        count = len({mark.name for mark in marks})
-        raise ValueError(f"layer {layer!r} returns {count} arrays: a cut needs one. {around}, or inside it")
-    if len(marks) > 1:
+def _check_image_shape(spec, x) -> None:
+    """Raises a ValueError if the image has other axes, or another number of channels, than the known shape."""
+    known, shape = spec.image_shape, tuple(x.shape)
+    if known is None:
+        return
+    place = channel_place(len(known), spec.image_channel_axis)
+    if len(shape) != len(known) or (place is not None and shape[place] != known[place]):
+        expected = " ".join(map(str, known))
         raise ValueError(
-            f"layer {layer!r} is called {len(marks)} times: a cut needs one call. {around}, or give each call a "
-            "layer of its own"
+            f"expected an image [{expected}] without a batch axis, got shape {shape}: use jax.vmap for many"
         )
-    if not jnp.issubdtype(marks[0].aval.dtype, jnp.floating):
-        raise ValueError(f"expected floats of layer {layer!r}, got {marks[0].aval.dtype}")
 
 
 def _check_deterministic(needs, params) -> None:

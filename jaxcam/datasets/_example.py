@@ -9,10 +9,11 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from jaxcam._base.axes import spatial_shape
 from jaxcam.datasets._geometry import TURNS, resized_boxes, resized_mask, size_and_corner, turned_boxes, turned_mask
 
 FITS = ("stretch", "crop")
@@ -58,7 +59,9 @@ class Example(NamedTuple):
     target: Any = None
 
 
-def load(example: Example, shape: tuple[int, int], *, fit: str = "stretch") -> Example:
+def load(
+    example: Example, shape: tuple[int, int], *, fit: str = "stretch", channel_axis: Literal[-1, 0, 2] = -1
+) -> Example:
     """Reads an example as arrays of one height and width: its picture, with its mask and its boxes.
 
     A picture whose EXIF data turn it is turned upright. Its mask and its boxes refer to the stored pixels and are
@@ -70,10 +73,12 @@ def load(example: Example, shape: tuple[int, int], *, fit: str = "stretch") -> E
       fit: "stretch" resizes both sides to the shape. "crop" keeps the aspect: the picture is resized so that 256/224 of
         the shape just fits into it, and the center is cropped, as networks are usually evaluated on ImageNet (the short
         side is resized to 256, and the central 224 x 224 is cropped).
+      channel_axis: where the model takes the channels: 0 for `[c h w]`. An image that is an array has them there, too.
 
     Returns:
-      The example with `image` `[*shape c]` float32, antialiased; `mask` `[*shape]` int8, by nearest neighbors, which
-      may contain no object after a crop; `boxes` `[m 4]` float32, clipped, without boxes outside the crop.
+      The example with `image` `[*shape c]` float32, or `[c *shape]`, antialiased; `mask` `[*shape]` int8, by nearest
+      neighbors, which may contain no object after a crop; `boxes` `[m 4]` float32, clipped, without boxes outside the
+      crop.
 
     Raises:
       FileNotFoundError: a file does not exist.
@@ -96,7 +101,7 @@ def load(example: Example, shape: tuple[int, int], *, fit: str = "stretch") -> E
     _check_label(label, what)
     shape = (shape[0], shape[1])
     if is_array:
-        pixels = np.asarray(image, np.float32)
+        pixels = _as_hwc(image, channel_axis)
         upright = pixels.shape[:2]
     else:
         pixels, upright = images.read_with_size(image, lambda size: size_and_corner(size, shape, fit)[0])  # type: ignore[arg-type]
@@ -115,11 +120,22 @@ def load(example: Example, shape: tuple[int, int], *, fit: str = "stretch") -> E
     if boxes is not None:
         boxes = turned_boxes(_clipped_boxes(boxes, stored, what), stored, turn)
         boxes = resized_boxes(boxes, upright, resized, corner, shape)
+    pixels = np.ascontiguousarray(np.moveaxis(pixels, -1, channel_axis))
     return example._replace(image=pixels, label=label if label is None else int(label), mask=mask, boxes=boxes)
 
 
-def checked_example(example: Example) -> Example:
+def _as_hwc(image, channel_axis):
+    """An array with its channels last; one with another number of axes than three stays as it is."""
+    pixels = np.asarray(image, np.float32)
+    return np.moveaxis(pixels, channel_axis, -1) if pixels.ndim == 3 else pixels
+
+
+def checked_example(example: Example, *, channel_axis: int | None = -1) -> Example:
     """An example of arrays with its mask as int8 and its boxes as float32; None for a mask or boxes without an object.
+
+    Args:
+      example: of arrays.
+      channel_axis: of the image; None for an image without channels.
 
     Raises:
       TypeError: an image is a file; a label is not an integer.
@@ -135,10 +151,11 @@ def checked_example(example: Example) -> Example:
     what = _description(example)
     if not hasattr(example.image, "shape"):
         raise TypeError(f"{what} is a file: give load=functools.partial(jaxcam.datasets.load, shape=(224, 224))")
-    if len(example.image.shape) < 2:
-        raise ValueError(f"expected {what} to have shape [*spatial c], got {tuple(example.image.shape)}")
+    shape = tuple(example.image.shape)
+    if len(shape) < (1 if channel_axis is None else 2):
+        raise ValueError(f"expected {what} to have shape [*spatial c], got {shape}")
     _check_label(example.label, what)
-    mask, boxes, spatial = example.mask, example.boxes, tuple(example.image.shape[:-1])
+    mask, boxes, spatial = example.mask, example.boxes, spatial_shape(shape, channel_axis)
     if mask is not None:
         values = np.asarray(mask)
         has_no_object = values.shape == spatial and np.isin(values, (-1, 0)).all()

@@ -242,7 +242,7 @@ class _Steps:
         example = item.given if self.load_given is None else self.load_given(item.given)
         if example.target is None:
             example = example._replace(target=item.target)
-        result = loaded(example)
+        result = loaded(example, channel_axis=self.scorer.image_channel_axis)
         if example.target is not None:
             check_target(self.scorer.cut, jnp.asarray(result.image), example.target, self.scorer.score)
         return result

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxcam._base import checks
 from jaxcam._base.types import Method
-from jaxcam.cutting import Cut
+from jaxcam.cutting import Cut, image_spatial
 from jaxcam.formulas import maps
 from jaxcam.methods import takes_key
 
@@ -25,7 +25,7 @@ def explainer(method: Method, cut: Cut, target: Any, key: jax.Array) -> Callable
     """From an image to its map at the image's resolution, the maximum 1."""
 
     def explain(image):
-        spatial = image.shape[:-1]
+        spatial = image_spatial(cut, image)
         saliency = method(cut, image, target, **key_of(method, key))
         if not isinstance(saliency, jax.Array) or saliency.ndim != len(spatial):
             name, shapes = getattr(method, "__name__", method), checks.describe_shapes(saliency)

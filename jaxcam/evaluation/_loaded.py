@@ -40,14 +40,18 @@ class Loaded(NamedTuple):
         return self._replace(mask=None, ignore=None, boxes=None)
 
 
-def loaded(example: Example) -> Loaded:
+def loaded(example: Example, *, channel_axis: int | None = -1) -> Loaded:
     """An example of arrays, as the programs take it.
+
+    Args:
+      example: of arrays.
+      channel_axis: of its image; None for an image without channels.
 
     Raises:
       TypeError, ValueError: an image that is not finite floats `[*spatial c]`; a mask of another size; boxes or a label
         of another form; inputs besides the image; a target with integers that are too large.
     """
-    example = checked_example(example)
+    example = checked_example(example, channel_axis=channel_axis)
     if len(example.inputs) > 0:
         raise ValueError("the example has inputs besides its image, but evaluate gives the model only the image")
     image = np.asarray(checks.checked_image(example.image))

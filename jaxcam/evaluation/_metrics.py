@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from jaxcam import metrics
 from jaxcam._base.types import Baseline, Score
-from jaxcam.cutting import Cut, activations
+from jaxcam.cutting import Cut, activations, image_axis
 from jaxcam.evaluation._record import Case, Column, Columns, Curve, Metric
 from jaxcam.formulas import scores
 from jaxcam.perturbations import blurred
@@ -202,19 +202,25 @@ def confidence(
 @_recorded(columns={"pointing": Column("pointing game", "up")}, group=WHERE, needs="mask", of_label=True)
 def pointing(cut: Cut, case: Case, saliency: Array, *, tolerance: float = 0) -> Columns:
     """The pointing game, on the mask, or on the boxes if there is no mask."""
-    return {"pointing": metrics.pointing_game(saliency, _mask_of(case), ignore=case.ignore, tolerance=tolerance)}
+    return {
+        "pointing": metrics.pointing_game(
+            saliency, _mask_of(case, saliency.shape), ignore=case.ignore, tolerance=tolerance
+        )
+    }
 
 
 @_recorded(columns={"energy": Column("energy inside", "up", decides=3)}, group=WHERE, needs="mask", of_label=True)
 def energy(cut: Cut, case: Case, saliency: Array) -> Columns:
     """The share of the map's energy in the mask, or in the boxes if there is no mask."""
-    return {"energy": metrics.energy(saliency, _mask_of(case), ignore=case.ignore)}
+    return {"energy": metrics.energy(saliency, _mask_of(case, saliency.shape), ignore=case.ignore)}
 
 
 @_recorded(columns={"mask_iou": Column("mask IoU", "up", decides=4)}, group=WHERE, needs="mask", of_label=True)
 def mask_iou(cut: Cut, case: Case, saliency: Array, *, threshold: float | None = None) -> Columns:
     """IoU with the mask, at the mask's own area or at a threshold."""
-    return {"mask_iou": metrics.mask_iou(saliency, _mask_of(case), ignore=case.ignore, threshold=threshold)}
+    return {
+        "mask_iou": metrics.mask_iou(saliency, _mask_of(case, saliency.shape), ignore=case.ignore, threshold=threshold)
+    }
 
 
 @_recorded(
@@ -248,7 +254,7 @@ def found(cut: Cut, case: Case, saliency: Array, *, threshold: float = 0.5) -> C
 
 def _masked_image_and_outputs(cut, case, saliency, baseline):
     mask = metrics.as_mask(saliency, saliency.shape)
-    masked = metrics.masked(case.image, mask, baseline=baseline)
+    masked = metrics.masked(case.image, mask, baseline=baseline, channel_axis=image_axis(cut, case.image))
     return masked, activations(cut, masked)[1]
 
 
@@ -268,11 +274,11 @@ def _over_even_shares(curve):
     return jnp.stack([jnp.linspace(0, 1, len(curve), dtype=curve.dtype), curve])
 
 
-def _mask_of(case):
-    """The mask, or the inside of the boxes if there is none."""
+def _mask_of(case, spatial):
+    """The mask, or the inside of the boxes if there is none, of the shape of a map."""
     if case.mask is not None:
         return case.mask
-    return metrics.inside(_boxes_of(case), case.image.shape[:-1]).any(0)
+    return metrics.inside(_boxes_of(case), spatial).any(0)
 
 
 def _boxes_of(case):

@@ -74,7 +74,7 @@ class Case(NamedTuple):
     """One image to be explained, and what is known of it.
 
     Attributes:
-      image: `[*spatial c]`, floats.
+      image: `[*spatial c]`, floats, or in the layout that the cut says.
       target: the class that is explained.
       probability: the target's score on the whole image.
       mask: `[*spatial]` bool, the pixels of that class; None if they are not known.
@@ -119,7 +119,8 @@ class Metric:
       group: the title of the table that the columns stand in.
       needs: "boxes" for images with boxes only, "mask" for images with a mask or boxes, None for all images.
       of_label: whether mask and boxes are those of the label, so that a map of another class is not measured.
-      ends: by name, functions from the image to another image. The score of each is computed once for an image and all
+      ends: by name, functions from the image to another image; one with the parameter `channel_axis` is given the axis
+        of the image's channels. The score of each is computed once for an image and all
         its maps: `case.ends[name]`.
       includes: functions of other metrics whose columns this metric gives too. With the same options, those metrics are
         left out.

@@ -14,6 +14,7 @@ run the method again, on the masked image; every method has its own.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
@@ -25,7 +26,7 @@ from jax.sharding import Mesh
 from jaxcam._base.numerics import on_cpu
 from jaxcam._base.targets import target_as_json, with_static_leaves, without_static_leaves
 from jaxcam._base.types import Method, Score
-from jaxcam.cutting import Cut, activations, for_score
+from jaxcam.cutting import Cut, activations, for_score, image_axis
 from jaxcam.evaluation._explained import check_one_output, classes_of, explained_target, with_own_score
 from jaxcam.evaluation._explainer import explainer, first_methods
 from jaxcam.evaluation._format import ZERO
@@ -105,6 +106,7 @@ class Scorer:
         mesh: Mesh | None = None,
     ):
         self.cut, self.methods, self.metrics, self.target, self.score = cut, methods, metrics, target, score
+        self.image_channel_axis = cut.image_channel_axis
         self._image_of_end = _images_of_ends(metrics.values())
         make_runner = functools.partial(Runner, shared=(cut, key), memory=memory, mesh=mesh)
         self._runner_of_images = functools.partial(
@@ -219,7 +221,7 @@ class Scorer:
             target = explained_target(outputs, example, self.target, self.score)
             methods = [with_own_score(self.methods[name], outputs, target, self.score) for name in names]
             explainers = [explainer(method, cut, target, own_key(key, example)) for method in methods]
-            images_of_ends = {end: self._image_of_end[end](example.image) for end in ends}
+            images_of_ends = {end: _image_of_end(self._image_of_end[end], cut, example.image) for end in ends}
             return {
                 **classes_of(outputs, example.label),
                 "target": with_static_leaves(target),
@@ -325,6 +327,12 @@ def _images_of_ends(metrics: Iterable[Metric]) -> dict[str, Callable[[jax.Array]
             if images.setdefault(end, image_of) is not image_of:
                 raise ValueError(f"two metrics have different images for the end {end!r}: give one another name")
     return images
+
+
+def _image_of_end(image_of, cut, image):
+    """The image of an end, whose function may take the channel axis."""
+    takes_axis = "channel_axis" in inspect.signature(image_of).parameters
+    return image_of(image, **({"channel_axis": image_axis(cut, image)} if takes_axis else {}))
 
 
 def _has_what_it_needs(metric, example):

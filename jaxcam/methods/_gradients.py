@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxcam._base.types import Image, Score, Target
-from jaxcam.cutting import Cut, resolve_target
+from jaxcam.cutting import Cut, image_axis, resolve_target
 from jaxcam.formulas import scores
 from jaxcam.methods._call import explanation_method
 from jaxcam.tracing import rules
@@ -24,7 +24,7 @@ def input_gradient(cut: Cut, image: Image, target: Target = None, *, score: Scor
       score: `(outputs, target) -> u`; see `jaxcam.scores`.
 
     Returns:
-      `[*spatial c]`, signed.
+      An array of the image's shape, `[*spatial c]`, signed.
 
     Raises:
       TypeError: the image is not floats, or an option is not known.
@@ -67,7 +67,8 @@ def saliency(cut: Cut, image: Image, target: Target = None, *, score: Score = sc
       (64, 64)
     """
     gradient = gradient_of_score(model_of(cut), image, target, score)
-    return jnp.abs(gradient).max(-1)
+    channels = image_axis(cut, image)
+    return jnp.abs(gradient) if channels is None else jnp.abs(gradient).max(channels)
 
 
 @explanation_method()

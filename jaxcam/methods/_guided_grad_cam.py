@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcam._base.axes import over_channels
 from jaxcam._base.types import Image, Method, Score, Target
-from jaxcam.cutting import Cut, resolve_target
+from jaxcam.cutting import Cut, image_axis, image_spatial, resolve_target
 from jaxcam.formulas import maps, scores
 from jaxcam.methods._average import average_maps
 from jaxcam.methods._call import explanation_method
@@ -83,9 +84,10 @@ def guided_grad_cam(
         averages_derivatives = _takes(method, "n_samples")
         gradient = average_maps(guided)(cut, x, target, key, **sampling)
         saliency = (method if averages_derivatives else average_maps(method))(cut, x, target, key, **sampling)
-    if saliency.shape == x.shape:
+    channels = image_axis(cut, x)
+    if saliency.shape == x.shape and channels is not None:
         raise ValueError(f"expected the map of a layer, got a map {list(saliency.shape)} of the image's shape")
-    enlarged = maps.resize(saliency, x.shape[:-1])[..., None].astype(x.dtype)
+    enlarged = over_channels(maps.resize(saliency, image_spatial(cut, x)), x.ndim, channels).astype(x.dtype)
     return gradient.reshape((1,) * (enlarged.ndim - x.ndim) + x.shape) * enlarged
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxcam._base.checks import broadcast_baseline
 from jaxcam._base.numerics import at_least_float32, batch_size_or_default, even_chunks
 from jaxcam._base.types import Baseline, Image, Score, Target
-from jaxcam.cutting import Cut, resolve_target
+from jaxcam.cutting import Cut, image_axis, resolve_target
 from jaxcam.formulas import scores
 from jaxcam.methods._call import explanation_method
 from jaxcam.methods._gradients import model_of
@@ -62,7 +62,9 @@ def integrated_gradients(
     if link not in LINKS:
         raise ValueError(f"link is {link!r}: choose one of {', '.join(LINKS)}")
     model, x = model_of(cut), jnp.asarray(image)
-    start = broadcast_baseline(0 if baseline is None else baseline, x)
+    baseline = 0 if baseline is None else baseline
+    channels = image_axis(cut, x) if jnp.ndim(baseline) == 1 else cut.image_channel_axis
+    start = broadcast_baseline(baseline, x, channels)
     target, in_range = resolve_target(model(x), target)
 
     def gradient_at(node):

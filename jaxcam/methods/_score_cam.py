@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from jaxcam._base.axes import over_channels
 from jaxcam._base.numerics import batch_size_or_default
 from jaxcam._base.types import Image, Score, Target
-from jaxcam.cutting import Cut
+from jaxcam.cutting import Cut, image_axis, image_spatial
 from jaxcam.formulas import maps, scores, weights
 from jaxcam.methods._activation import activation_and_target
 from jaxcam.methods._call import explanation_method
@@ -51,15 +52,16 @@ def score_cam(
     """
     A, target, in_range = activation_and_target(cut, image, target)
     image = jnp.asarray(image)
-    if A.ndim != image.ndim:
+    channels, spatial = image_axis(cut, image), image_spatial(cut, image)
+    if A.ndim - 1 != len(spatial):
         raise ValueError(
             f"Score-CAM masks the image by the activation: {list(A.shape)} at {cut.layer or 'this cut'!r} has other "
             f"spatial axes than the image {list(image.shape)}"
         )
 
     def score_of_masked_image(k):
-        mask = maps.normalize(maps.resize(A[..., k], image.shape[:-1])).astype(image.dtype)
-        masked = image * mask[..., None]
+        mask = maps.normalize(maps.resize(A[..., k], spatial)).astype(image.dtype)
+        masked = image * over_channels(mask, image.ndim, channels)
         return score(cut.head(cut.params, cut.features(cut.params, masked), masked), target)
 
     channels_at_a_time = batch_size_or_default(batch_size, cpu=1, accelerator=16)

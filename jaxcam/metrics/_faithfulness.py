@@ -28,7 +28,7 @@ from jax.typing import ArrayLike
 from jaxcam._base import checks
 from jaxcam._base.numerics import as_floats, safe_divide
 from jaxcam._base.types import Baseline, Image, Score, Target
-from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score, score_or_nan
+from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score, image_axis, image_spatial, score_or_nan
 from jaxcam.formulas import scores
 from jaxcam.perturbations import as_mask, masked
 
@@ -74,8 +74,9 @@ def masked_score(
     image = checks.checked_image(image)
     check_target(cut, image, target, score, needs_class=True)
     cut, score = for_score(cut, image, score)
-    _, outputs = activations(cut, masked(image, as_mask(jnp.asarray(saliency), image.shape[:-1]), baseline=baseline))
-    return score_or_nan(score, outputs, target)
+    mask = as_mask(jnp.asarray(saliency), image_spatial(cut, image))
+    masked_image = masked(image, mask, baseline=baseline, channel_axis=image_axis(cut, image))
+    return score_or_nan(score, activations(cut, masked_image)[1], target)
 
 
 def average_drop(Y: ArrayLike, O: ArrayLike) -> jax.Array:

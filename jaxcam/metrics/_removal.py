@@ -30,10 +30,11 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcam._base import checks
+from jaxcam._base.axes import over_channels, spatial_shape
 from jaxcam._base.numerics import batch_size_or_default, safe_divide
 from jaxcam._base.targets import jit_with_target
 from jaxcam._base.types import Baseline, Image, Score, Target
-from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score, score_or_nan
+from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score, image_axis, score_or_nan
 from jaxcam.formulas import scores
 from jaxcam.perturbations import blurred, impute, pixel_ranks
 
@@ -88,7 +89,7 @@ def deletion(
     """
     image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
     checks.check_count("steps", steps, at_least=1)
-    empty = checks.broadcast_baseline(baseline, image)
+    empty = checks.broadcast_baseline(baseline, image, image_axis(cut, image))
     return _replacement_curve(
         cut, image, empty, saliency, target, ends, steps=steps, score=score, batch_size=batch_size
     )
@@ -136,7 +137,8 @@ def insertion(
     checks.check_count("steps", steps, at_least=1)
     if isinstance(baseline, str) and baseline != "blur":
         raise ValueError(f"expected a baseline that is 'blur', a number or an array, got {baseline!r}")
-    empty = blurred(image) if isinstance(baseline, str) else checks.broadcast_baseline(baseline, image)
+    axis, blurs = image_axis(cut, image), isinstance(baseline, str)
+    empty = blurred(image, channel_axis=axis) if blurs else checks.broadcast_baseline(baseline, image, axis)
     return _replacement_curve(
         cut, empty, image, saliency, target, ends, steps=steps, score=score, batch_size=batch_size
     )
@@ -197,7 +199,7 @@ def confidence_curve(
     """
     image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
     removed_counts = _pixel_counts("quantiles", quantiles, saliency)
-    empty = checks.broadcast_baseline(baseline, image)
+    empty = checks.broadcast_baseline(baseline, image, image_axis(cut, image))
     return _relative_confidence(
         cut, image, empty, saliency, target, whole,
         removed_counts=removed_counts, score=score, batch_size=batch_size,
@@ -267,8 +269,7 @@ def road_combined(most: jax.Array, least: jax.Array) -> jax.Array:
     Gamed by whatever games `road`, from either end.
 
     Args:
-      most: result of `road` with the most relevant pixels first.
-      least: result of `road` with the least relevant pixels first.
+      most, least: results of `road` with the most, and with the least relevant pixels first.
 
     Example:
       >>> round(float(road_combined(jnp.array([0.2, 0.0]), jnp.array([0.9, 0.5]))), 6)
@@ -284,7 +285,7 @@ def _checked_arguments(
     check_cut(cut)
     checks.check_functions({"score": score})
     image = checks.checked_image(image)
-    if image.ndim < 2 or jnp.shape(saliency) != image.shape[:-1]:
+    if jnp.ndim(saliency) == 0 or jnp.shape(saliency) != spatial_shape(image.shape, image_axis(cut, image)):
         raise ValueError(
             f"expected an image [*spatial c] and a map [*spatial], got shapes {image.shape} and "
             f"{jnp.shape(saliency)}: jaxcam.resize brings a map to the image's resolution"
@@ -335,7 +336,7 @@ def _replacement_curve(
     batch_size: int | None,
 ) -> jax.Array:
     """The scores of `before`, with more and more pixels of `after`."""
-    ranks = pixel_ranks(saliency)[..., None]
+    ranks = over_channels(pixel_ranks(saliency), after.ndim, image_axis(cut, after))
     counts = jnp.asarray(np.arange(steps + 1) * ranks.size // steps, jnp.int32)
     if ends is not None:
         counts = counts[1:-1]
@@ -360,7 +361,7 @@ def _relative_confidence(
     batch_size: int | None,
 ) -> jax.Array:
     """The scores of the image without its least salient pixels, over the score of the image."""
-    ranks = pixel_ranks(saliency)[..., None]
+    ranks = over_channels(pixel_ranks(saliency), image.ndim, image_axis(cut, image))
     # A count of 0 is the image itself.
     counts = tuple(dict.fromkeys(([0] if whole is None else []) + [count for count in removed_counts if count]))
     kept_scores = _scores_of(
@@ -388,12 +389,12 @@ def _imputation_curve(
     batch_size: int | None,
 ) -> jax.Array:
     """The scores of the image with removed pixels imputed."""
-    ranks = pixel_ranks(saliency)
+    ranks, channels = pixel_ranks(saliency), image_axis(cut, image)
 
     def imputed_image(step):
         number, count = step
         removed = ranks < count if first == "most" else ranks >= ranks.size - count
-        return impute(image, removed, jax.random.fold_in(key, number), noise=noise)
+        return impute(image, removed, jax.random.fold_in(key, number), noise=noise, channel_axis=channels)
 
     steps = jnp.arange(len(removed_counts)), jnp.asarray(removed_counts, jnp.int32)
     return _scores_of(cut, imputed_image, steps, target, score, batch_size)

@@ -18,12 +18,13 @@ Simonyan and Zisserman, "Very deep convolutional networks for large-scale image 
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxcam.cutting import Cut, Cuts, Memo, SelfCutting
+from jaxcam.cutting import Cut, Cuts, MadeFunction, Memo, Recipe, SelfCutting
 
 Activation = Callable[[jax.Array], jax.Array]
 _cut_functions = Memo()
@@ -147,9 +148,7 @@ class VGG(nnx.Module, SelfCutting):
         """
         self._check_layer(layer)
         graphdef, params = nnx.split(self)
-        features, head = _cut_functions.remembered(
-            _features_and_head, (graphdef, layer), exact=(self.activation, self.preprocess)
-        )
+        features, head = _functions(_features_and_head, (graphdef, layer), (self.activation, self.preprocess))
         return Cut(params, features, head, layer, reads_input=False, outputs="logits")
 
     def cuts_at(self, layers: Sequence[str]) -> Cuts:
@@ -162,7 +161,7 @@ class VGG(nnx.Module, SelfCutting):
         for layer in layers:
             self._check_layer(layer)
         graphdef, params = nnx.split(self)
-        tapped = _cut_functions.remembered(_tapped, (graphdef, layers), exact=(self.activation, self.preprocess))
+        (tapped,) = _functions(_tapped, (graphdef, layers), (self.activation, self.preprocess))
         return Cuts(params, tapped, layers, outputs="logits")
 
     def _check_layer(self, layer: str) -> None:
@@ -191,6 +190,17 @@ def vgg_digits(**options) -> VGG:
     return VGG(**{
         "blocks": blocks, "dense": (128, 64), "classes": 10, "image_shape": (64, 64, 3), "rngs": nnx.Rngs(0), **options
     })  # fmt: skip
+
+
+def _functions(make, description, exact) -> tuple[Callable[..., Any], ...]:
+    """The functions that `make` makes, the same ones for equal networks; they pickle as what they were made from."""
+    return _cut_functions.remembered(_made_functions, (make, description, exact), exact=exact)
+
+
+def _made_functions(description):
+    make, arguments, _ = description
+    recipe = Recipe(_functions, *description)
+    return tuple(MadeFunction(run, recipe, place) for place, run in enumerate(make(arguments)))
 
 
 def _features_and_head(description):
@@ -230,7 +240,7 @@ def _tapped(description):
                 activations[name] = value[0]
         return {layer: activations[layer] for layer in layers}, value[0]
 
-    return tapped
+    return (tapped,)
 
 
 def _check_image(model: VGG, image: jax.Array) -> None:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam._base.axes import channels_back, channels_last
 from jaxcam._base.numerics import at_least_float32
 from jaxcam._base.types import Image
 
@@ -37,7 +38,14 @@ class Level(NamedTuple):
     diagonal: jax.Array
 
 
-def impute(image: Image, removed: Image, key: jax.Array, *, noise: jax.Array | float = 0.01) -> jax.Array:
+def impute(
+    image: Image,
+    removed: Image,
+    key: jax.Array,
+    *,
+    noise: jax.Array | float = 0.01,
+    channel_axis: int | None = -1,
+) -> jax.Array:
     """The image with each removed pixel the weighted mean of its neighbors, plus noise: sum_j w_j (x - x_j) = 0.
 
     In an image `[h w c]`, w is 1/6 for the four direct neighbors and 1/12 for the four diagonal ones, as in the paper.
@@ -50,10 +58,11 @@ def impute(image: Image, removed: Image, key: jax.Array, *, noise: jax.Array | f
       removed: `[*spatial]`, bool.
       key: a `jax.random.key` for the noise.
       noise: standard deviation of the normal noise that is added to removed pixels, in the image's units.
+      channel_axis: of the image; None for an image without channels.
 
     Returns:
-      `[*spatial c]`, equal to the image at the pixels that are not removed. The system is solved to a few 1e-4 of the
-      range of the known pixels, at most 1e-3.
+      An image of the same shape, equal to the image at the pixels that are not removed. The system is solved to a few
+      1e-4 of the range of the known pixels, at most 1e-3.
 
     Raises:
       ValueError: the shapes do not match.
@@ -66,14 +75,15 @@ def impute(image: Image, removed: Image, key: jax.Array, *, noise: jax.Array | f
       >>> jnp.round(impute(image, jnp.array([[False, True, False]]), jax.random.key(0), noise=0.0), 4).ravel().tolist()
       [0.0, 1.5, 3.0]
     """
-    image, removed = jnp.asarray(image), jnp.asarray(removed).astype(bool)
+    given, removed = jnp.asarray(image), jnp.asarray(removed).astype(bool)
+    image = channels_last(given, channel_axis)
     if image.ndim < 2 or removed.shape != image.shape[:-1]:
         raise ValueError(
-            f"expected an image [*spatial c] and removed [*spatial], got shapes {image.shape} and {removed.shape}"
+            f"expected an image [*spatial c] and removed [*spatial], got shapes {given.shape} and {removed.shape}"
         )
     normal = jax.random.normal(key, image.shape, image.dtype)
     filled = _filled_without_noise(image, removed) + jnp.asarray(noise).astype(image.dtype) * normal
-    return jnp.where(removed[..., None], filled, image)
+    return channels_back(jnp.where(removed[..., None], filled, image), channel_axis)
 
 
 @jax.jit

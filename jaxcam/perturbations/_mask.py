@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._base import checks
+from jaxcam._base.axes import channel_place, over_channels, spatial_shape
 from jaxcam._base.numerics import as_floats
 from jaxcam._base.types import Baseline, Image
 from jaxcam.formulas import maps
@@ -51,7 +52,7 @@ def as_mask(saliency: Image, shape: Sequence[int]) -> jax.Array:
     return jnp.where(is_constant, jnp.where(magnitude > 0, 1, 0).astype(scaled.dtype), scaled)
 
 
-def masked(image: Image, mask: Image, *, baseline: Baseline = 0.0) -> jax.Array:
+def masked(image: Image, mask: Image, *, baseline: Baseline = 0.0, channel_axis: int | None = -1) -> jax.Array:
     """The image behind a mask: image * mask + baseline * (1 - mask).
 
     Args:
@@ -59,9 +60,10 @@ def masked(image: Image, mask: Image, *, baseline: Baseline = 0.0) -> jax.Array:
       mask: `[*spatial]`, in 0..1; 1 keeps a pixel and 0 removes it.
       baseline: the value of a removed pixel: a number, `[c]`, or an image. 0 is black for images in 0..1, and the mean
         color for normalized images.
+      channel_axis: of the image; None for an image without channels.
 
     Returns:
-      The masked image, `[*spatial c]`, in the image's dtype.
+      The masked image, in the image's layout and dtype.
 
     Raises:
       TypeError: the image is not floats.
@@ -72,14 +74,15 @@ def masked(image: Image, mask: Image, *, baseline: Baseline = 0.0) -> jax.Array:
       [[1.0, 0.75]]
     """
     image, mask = checks.checked_image(image), jnp.asarray(mask)
-    if mask.shape != image.shape[:-1]:
-        raise ValueError(f"expected a mask of the image's shape {image.shape[:-1]}, got {mask.shape}: see as_mask")
-    baseline = checks.broadcast_baseline(baseline, image)
-    mask = mask.astype(image.dtype)[..., None]
+    spatial = spatial_shape(image.shape, channel_axis)
+    if mask.shape != spatial:
+        raise ValueError(f"expected a mask of the image's shape {spatial}, got {mask.shape}: see as_mask")
+    baseline = checks.broadcast_baseline(baseline, image, channel_axis)
+    mask = over_channels(mask.astype(image.dtype), image.ndim, channel_axis)
     return image * mask + baseline * (1 - mask)
 
 
-def blurred(image: Image, *, size: int = 11, std: float = 5.0) -> jax.Array:
+def blurred(image: Image, *, size: int = 11, std: float = 5.0, channel_axis: int | None = -1) -> jax.Array:
     """The image under a Gaussian kernel of `size` pixels along each spatial axis, `[*spatial c]`, channel by channel.
 
     At the border the kernel is cut off and its remaining part scaled to a sum of 1. RISE's code pads with zeros
@@ -90,6 +93,7 @@ def blurred(image: Image, *, size: int = 11, std: float = 5.0) -> jax.Array:
       image: `[*spatial c]`, floats, with any number of spatial axes.
       size: width of the kernel in pixels, odd.
       std: standard deviation of the Gaussian in pixels.
+      channel_axis: of the image; None for an image without channels.
 
     Raises:
       TypeError: the image is not floats.
@@ -102,7 +106,10 @@ def blurred(image: Image, *, size: int = 11, std: float = 5.0) -> jax.Array:
     """
     image = checks.checked_image(image)
     # A Gaussian is a product over the axes, so one matrix along each axis blurs an image of any rank.
-    for axis, length in enumerate(image.shape[:-1]):
+    channels = channel_place(image.ndim, channel_axis)
+    for axis, length in enumerate(image.shape):
+        if axis == channels:
+            continue
         kernel = _gaussian_matrix(length, size, std).astype(image.dtype)
         image = jnp.moveaxis(jnp.tensordot(kernel, image, (1, axis), precision="highest"), 0, axis)
     return image

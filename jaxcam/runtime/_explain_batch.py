@@ -122,7 +122,7 @@ def explain_batch(
       target: one for all images: anything that the score takes. Without it and `targets`, an image is explained by the
         class of its largest output, or by None if the outputs are not `[classes]`.
       load: from an element of `images` to the image, floats. By default, paths are read with
-        `jaxcam.datasets.images.read`, and anything else is taken to be an image.
+        `jaxcam.datasets.images.read` and have the cut's channel axis, and anything else is taken to be an image.
       names: of the maps, one for each image. Defaults to the files' stems (the whole file names if two stems are
         equal), or to the images' numbers, padded with zeros.
       out: a folder for the maps, `NAME.npy` each, and for `run.json`, which describes the run. If it holds maps of the
@@ -167,7 +167,7 @@ def explain_batch(
     folder = None if out is None else MapFolder(pathlib.Path(out))
     finished: dict[str, pathlib.Path] = {}
     if folder is not None:
-        sample = recorded_sample(folder.out) or _first_sample(images, load)
+        sample = recorded_sample(folder.out) or _first_sample(images, load, cut.image_channel_axis)
         folder.open(describe_batch(method, cut, images, given.as_json(), key, load, names, sample))
         finished = {name: folder.path(name) for name in names if folder.path(name).exists()}
     runner = Runner(
@@ -189,7 +189,7 @@ def explain_batch(
 
 def _load_example(cut, images, given, load, i):
     """An image as floats of JAX's type, its own target, and its number."""
-    image = np.asarray(_load_image(images[i], load))
+    image = np.asarray(_load_image(images[i], load, cut.image_channel_axis))
     check_target(cut, checks.checked_image(image), given.of_image(i))
     image = image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
     return image, None if given.own is None else target_as_arrays(given.own[i]), np.int32(i)
@@ -215,21 +215,23 @@ def _finite_maps(maps) -> Iterator[np.ndarray | ValueError]:
             yield ValueError("the map is not finite: the method is not defined for this image, layer and target")
 
 
-def _load_image(element, load):
+def _load_image(element, load, channel_axis):
     if load is None and is_path(element):
         from jaxcam.datasets import images  # imports Pillow, which only picture files need
 
-        return images.read(element)
+        if channel_axis is None:
+            raise ValueError(f"{os.fspath(element)} has channels, and the cut's images have none: give load=")
+        return np.moveaxis(images.read(element), -1, channel_axis)
     image = element if load is None else load(element)
     check_element(image)
     return image
 
 
-def _first_sample(images, load):
+def _first_sample(images, load, channel_axis):
     """The shape and type of the first image that can be loaded, among the first few."""
     for i in range(min(IMAGES_SAMPLED, len(images))):
         try:
-            image = checks.checked_image(_load_image(images[i], load))
+            image = checks.checked_image(_load_image(images[i], load, channel_axis))
         except Exception:  # reported when the turn of that image comes
             continue
         return jax.ShapeDtypeStruct(image.shape, image.dtype)

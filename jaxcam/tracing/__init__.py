@@ -1,5 +1,7 @@
 """Programs that JAX has traced: read, split at a mark, and rewritten."""
 
+from jaxcam.tracing._channel_axes import ChannelAxes as ChannelAxes
+from jaxcam.tracing._channel_axes import channel_axes as channel_axes
 from jaxcam.tracing._channels_last import convolves as convolves
 from jaxcam.tracing._channels_last import for_loops as for_loops
 from jaxcam.tracing._channels_last import in_order as in_order
@@ -35,6 +37,7 @@ from jaxcam.tracing._primitives import REDUCTIONS as REDUCTIONS
 from jaxcam.tracing._primitives import STOP_GRADIENT as STOP_GRADIENT
 from jaxcam.tracing._primitives import WINDOW_REDUCTIONS as WINDOW_REDUCTIONS
 from jaxcam.tracing._shifted_products import as_shifted_products as as_shifted_products
+from jaxcam.tracing._split import MarkedCall as MarkedCall
 from jaxcam.tracing._split import Split as Split
 from jaxcam.tracing._split import Tap as Tap
 from jaxcam.tracing._split import split_at as split_at
@@ -47,3 +50,5 @@ from jaxcam.tracing._steps import entering as entering
 from jaxcam.tracing._steps import evaluate as evaluate
 from jaxcam.tracing._steps import flatten as flatten
 from jaxcam.tracing._steps import needed as needed
+from jaxcam.tracing._unroll import SCAN as SCAN
+from jaxcam.tracing._unroll import unrolled as unrolled

@@ -95,6 +95,8 @@ KEEPS_GUARDING = PASSING_ON | AFFINE_ELEMENTWISE | _names("max min clamp select_
 # Read by `tracing/_marks.py`: a value that one of these makes is computed by the model, such as a batch's statistics,
 # and not a value that the model was given. A new primitive belongs here if it takes part in a normalization.
 ARITHMETIC = _names("add sub mul div max min select_n dot_general reduce_sum sqrt rsqrt stop_gradient")
+# Read by `tracing/_channel_axes.py`: may change the length of an axis, which stays in its place.
+RESIZING = WINDOW_REDUCTIONS | _names("concatenate pad slice dynamic_slice gather")
 # Read by `tracing/_intervals.py`: each element of the result is one of the first operand, or one of all operands.
 PICKING = REARRANGEMENTS | IDENTITIES | STOP_GRADIENT | _names("reduce_max reduce_min dynamic_slice cummax cummin sort")
 PICKING_FROM_ALL = SELECTIONS | _names("concatenate pad")

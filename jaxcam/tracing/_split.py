@@ -67,11 +67,18 @@ class Tap(NamedTuple):
     needs: tuple[bool, ...]
 
 
-def split_at(name: str, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None) -> Split:
-    """The program in two parts at the value marked `name`, which must be marked once and in no transformation.
+class MarkedCall(NamedTuple):
+    """A marked value: the name of its mark, and its number among the marks of that name that the outputs need."""
+
+    name: str
+    number: int = 0
+
+
+def split_at(name: str | MarkedCall, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None) -> Split:
+    """The program in two parts at the value marked `name`, which must be marked in no transformation.
 
     Args:
-      name: of a mark that `marks` finds.
+      name: of a mark that `marks` finds, or with its number one of several.
       closed: the program.
       after: a function of the marked value, `value -> [result]`, that the program applies to it. The program is then
         split at its result.
@@ -79,8 +86,9 @@ def split_at(name: str, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None
     Raises:
       ValueError: the program does not apply `after` to the value. The message names what it applies.
     """
-    program, needs = _flattened([name], closed)
-    marked = _marked_value(program, name, after)
+    call = MarkedCall(name) if isinstance(name, str) else name
+    program, needs = _flattened([call.name], closed)
+    marked = _marked_value(program, call, after)
     steps_before, _ = needed(program.steps, [marked.before])
     steps_after, read = needed(program.steps, program.outputs, known=[marked.behind])
     inputs = iter(program.inputs)
@@ -98,21 +106,27 @@ def split_at(name: str, closed: ClosedJaxpr, *, after: ClosedJaxpr | None = None
     return Split(run_before, run_after, marked.aval, reads, needs)
 
 
-def tap(names: Sequence[str], closed: ClosedJaxpr, *, after: Mapping[str, ClosedJaxpr] | None = None) -> Tap:
+def tap(
+    names: Sequence[str] | Mapping[str, MarkedCall],
+    closed: ClosedJaxpr,
+    *,
+    after: Mapping[str, ClosedJaxpr] | None = None,
+) -> Tap:
     """The program with a place to add to each value that is marked by one of the names.
 
     The program stays whole, so its derivatives in everything that is added cost one backward pass.
 
     Args:
-      names: of marks that `marks` finds, each of them once and in no transformation.
+      names: of marks that `marks` finds, in no transformation; or a mark by each name of the result.
       closed: the program.
       after: by name, as in `split_at`.
 
     Raises:
       ValueError: as `split_at`.
     """
-    program, needs = _flattened(names, closed)
-    marked = {name: _marked_value(program, name, (after or {}).get(name)) for name in names}
+    calls = names if isinstance(names, Mapping) else {name: MarkedCall(name) for name in names}
+    program, needs = _flattened([call.name for call in calls.values()], closed)
+    marked = {name: _marked_value(program, call, (after or {}).get(name)) for name, call in calls.items()}
     steps, _ = needed(program.steps, [*program.outputs, *(value.behind for value in marked.values())])
 
     def run(added, *values):
@@ -165,9 +179,10 @@ def _given(program: FlatProgram, needs: Sequence[bool], values: Sequence[Any]) -
     return program.given(value for value, need in zip(values, needs, strict=True) if need)
 
 
-def _marked_value(program: FlatProgram, name: str, after: ClosedJaxpr | None) -> _MarkedValue:
+def _marked_value(program: FlatProgram, call: MarkedCall, after: ClosedJaxpr | None) -> _MarkedValue:
     """The value with this mark, or what `after` makes of it."""
-    (step,) = (step for step in program.steps if step.name == MARK and step.params["name"] == name)
+    name, steps = call.name, [s for s in program.steps if s.name == MARK and s.params["name"] == call.name]
+    step = steps[call.number]
     (before,), (behind,) = step.inputs, step.outputs
     if after is None:
         return _MarkedValue(before, behind, program.avals[behind])

@@ -89,7 +89,7 @@ def test_what_keras_models_cannot_be():
     y = keras.layers.Conv2D(4, 3, name="conv")(image * mask)
     model = keras.Model([image, mask], keras.layers.GlobalAveragePooling2D()(y))
     with pytest.raises(ValueError, match="image_shape is needed"):
-        jaxcam.layers(model)
+        jaxcam.layers(model, inputs=(jnp.ones((8, 8, 1)),))
     ones = jnp.ones((8, 8, 1))
     x = jax.random.uniform(jax.random.key(0), (8, 8, 3))
     cut = jaxcam.cut(model, "conv", inputs=(ones,))

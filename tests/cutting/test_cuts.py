@@ -267,7 +267,7 @@ def test_what_deltas_cannot_be(kind, digits):
             "nnx",
             "scan",
             ["stem", "blocks/conv"],
-            "'blocks/conv' is called inside scan, which jaxcam does not take apart",
+            "layer 'blocks/conv' is called 3 times: a cut needs one call",
         ),
         ("nnx", "ensemble", ["stem", "members/conv"], "'members/conv' is called under vmap: it is many layers in one"),
         (
