@@ -13,6 +13,7 @@ from jaxcam._base import checks
 from jaxcam._base.targets import jit_with_target
 from jaxcam._base.types import Score
 from jaxcam.cutting import Cuts, check_cut, check_target, for_score
+from jaxcam.methods._finite import check_finite
 from jaxcam.methods._signature import canonical_partial, merged_signature
 from jaxcam.perturbations import Smoothed
 
@@ -48,6 +49,7 @@ def explanation_method(
     traced: Sequence[str] = ("std",),
     several: bool = False,
     score: Score | None = None,
+    undefined: str = "",
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator that makes a method of a function: calls are checked, then passed to the jitted function.
 
@@ -57,6 +59,7 @@ def explanation_method(
       several: whether the method takes `Cuts` of several layers.
       score: the score of a method that has no option for it, by which the target is checked. By default a class is
         checked against the number of outputs, and every other target is passed on.
+      undefined: what an error says of a map that is not finite although the activation and the outputs are.
 
     Example:
       >>> import jax.numpy as jnp
@@ -88,7 +91,9 @@ def explanation_method(
             if "score" in signature.parameters:
                 cut, options["score"] = for_score(cut, image, call.arguments["score"])
             options = {name: canonical_partial(value) if name in static else value for name, value in options.items()}
-            return _in_order_of_layers(cut, compiled(cut, image, target, *key, **options))
+            result = compiled(cut, image, target, *key, **options)
+            check_finite(result, cut, image, compute.__name__, undefined)
+            return _in_order_of_layers(cut, result)
 
         checked_method.__signature__ = signature  # type: ignore[attr-defined]
         return cast(Callable[P, R], checked_method)

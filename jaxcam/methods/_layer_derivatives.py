@@ -95,6 +95,8 @@ def _layer_by_layer(score_at, point, batch_size):
 
 def _through_link(u, u1, u2, u3, *, link, order):
     """The derivatives of u by layer as those of Y = link(u)."""
+    # A score may be NaN where its gradient is finite, as log is below 0. A map of it would be of nothing.
+    u1 = jax.tree.map(lambda gradient: jnp.where(jnp.isnan(u), jnp.nan, gradient), u1)
     Y = {}
     for layer in u1:
         scale, orders = through_link(Derivatives(u, u1[layer], u2[layer], u3[layer]), link=link)
