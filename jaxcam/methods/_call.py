@@ -19,6 +19,7 @@ from jaxcam.perturbations import Smoothed
 
 P = ParamSpec("P")
 R = TypeVar("R")
+NAMED_CHOICES = ("link", "derivatives", "numerator", "compat")
 # A check takes the value of its option and the values of all arguments of the call.
 Check = Callable[[Any, Mapping[str, Any]], None]
 
@@ -31,11 +32,18 @@ def _check_is_count(name: str) -> Check:
     return lambda value, _: checks.check_count(name, value, at_least=1)
 
 
+def _with_name(check: Callable[[str, Any], None], name: str) -> Check:
+    return lambda value, _: check(name, value)
+
+
 # In the order of the checks. None is not checked if it is the option's default.
 OPTION_CHECKS: dict[str, Check] = {
-    "score": _check_is_function("score"),
-    "select": _check_is_function("select"),
-    "weigh": _check_is_function("weigh"),
+    **{name: _check_is_function(name) for name in checks.FUNCTIONS},
+    **{name: _with_name(checks.check_name_of_choice, name) for name in NAMED_CHOICES},
+    "relative": _with_name(checks.check_bool, "relative"),
+    "baseline": _with_name(checks.check_numbers, "baseline"),
+    "mesh": lambda mesh, _: checks.check_mesh(mesh),
+    "key": lambda key, _: checks.check_key(key),
     "n_samples": lambda n_samples, call: checks.check_noise(n_samples, call["std"], call["key"]),
     "standard_error": lambda error, call: checks.check_standard_error(error, call["n_samples"]),
     "steps": _check_is_count("steps"),
@@ -91,6 +99,8 @@ def explanation_method(
             if "score" in signature.parameters:
                 cut, options["score"] = for_score(cut, image, call.arguments["score"])
             options = {name: canonical_partial(value) if name in static else value for name, value in options.items()}
+            for name in static & options.keys():
+                checks.check_hash(name, options[name])
             result = compiled(cut, image, target, *key, **options)
             check_finite(result, cut, image, compute.__name__, undefined)
             return _in_order_of_layers(cut, result)
