@@ -22,6 +22,7 @@ from jaxcam.cutting._pickled import MadeFunction as MadeFunction
 from jaxcam.cutting._pickled import Recipe as Recipe
 from jaxcam.cutting._self_cutting import SelfCutting as SelfCutting
 from jaxcam.cutting._targets import ResolvedTarget as ResolvedTarget
+from jaxcam.cutting._targets import canonical_target as canonical_target
 from jaxcam.cutting._targets import check_target as check_target
 from jaxcam.cutting._targets import class_or_none as class_or_none
 from jaxcam.cutting._targets import means_class as means_class

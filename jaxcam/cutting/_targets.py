@@ -60,6 +60,18 @@ def check_target(
         )
 
 
+def canonical_target(cut: Cut, image: jax.Array, target: Target) -> Target:
+    """A class that is not traced as int32, so that no program is compiled for each type of integer; others as they are.
+
+    Args:
+      cut: a `Cut`, or `Cuts`.
+      image: one example.
+      target: as it was given, in range if it is a class.
+    """
+    is_class = not isinstance(target, jax.core.Tracer) and is_integer(target)
+    return np.int32(target) if is_class and _has_classes(_outputs.eval_shape(cut, image)) else target
+
+
 def _has_classes(outputs):
     return isinstance(outputs, jax.Array | np.ndarray | jax.ShapeDtypeStruct) and outputs.ndim == 1
 

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from jaxcam._base import checks
 from jaxcam._base.targets import jit_with_target
 from jaxcam._base.types import Score
-from jaxcam.cutting import Cuts, check_cut, check_target, for_score
+from jaxcam.cutting import Cuts, canonical_target, check_cut, check_target, for_score
 from jaxcam.methods._finite import check_finite
 from jaxcam.methods._signature import canonical_partial, merged_signature
 from jaxcam.perturbations import Smoothed
@@ -96,6 +96,7 @@ def explanation_method(
             image = checks.checked_image(image)
             call = signature.bind(cut, image, target, *key, **options)
             _check_call(call, score)
+            target = canonical_target(cut, image, target)
             if "score" in signature.parameters:
                 cut, options["score"] = for_score(cut, image, call.arguments["score"])
             options = {name: canonical_partial(value) if name in static else value for name, value in options.items()}

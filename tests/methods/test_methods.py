@@ -156,6 +156,22 @@ def test_layers_that_are_refused(digits, image):
         jaxcam.cut({}, "fc1")
 
 
+def test_classes_of_every_integer_type_share_a_program():
+    traces = []
+
+    def score(outputs, target):
+        traces.append(target.dtype)
+        return outputs[target]
+
+    cut = jaxcam.Cut(jnp.ones((3, 4)), lambda p, x: x, lambda p, A, x: A.mean((0, 1)) @ p)
+    maps = [jaxcam.grad_cam(cut, jnp.ones((4, 4, 3)), 1, score=score)]
+    count = len(traces)
+    for kind in (np.int8, np.uint16, np.int32, np.int64, np.array, jnp.array):
+        maps.append(jaxcam.grad_cam(cut, jnp.ones((4, 4, 3)), kind(1), score=score))
+    assert len(traces) == count
+    np.testing.assert_array_equal(maps[1:], maps[:-1])
+
+
 def test_cam_is_refused_where_it_is_not_defined(cut, image):
     with pytest.raises(ValueError, match="CAM needs a head that is global average pooling and one linear layer"):
         jaxcam.cam(cut, image, 3)
