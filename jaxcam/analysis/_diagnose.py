@@ -153,6 +153,8 @@ def diagnose(
     """
     check_cut(cut)
     image = checks.checked_image(image)
+    checks.check_function("score", score)
+    checks.check_name_of_choice("link", link)
     check_target(cut, image, target, score)
     if batch_size is not None:
         checks.check_count("batch_size", batch_size, at_least=1)

@@ -213,8 +213,10 @@ def _checked_arguments(cut, image, target, scores, links, locations):
         if not given:
             raise ValueError(f"{name} is empty: choose some of {choices}")
     for score in scores:
+        checks.check_function("score", score)
         check_target(cut, image, target, score)
     for link in links:
+        checks.check_name_of_choice("link", link)
         if link not in derivatives.LINKS:
             raise ValueError(f"link is {link!r}: choose one of {', '.join(derivatives.LINKS)}")
     return image

@@ -118,3 +118,12 @@ def test_a_key_is_one_key():
     keys = jax.random.split(KEY)
     maps = jax.vmap(lambda key: jaxcam.grad_cam(CUT, IMAGE, 1, key, n_samples=2))(keys)
     np.testing.assert_allclose(maps[1], jaxcam.grad_cam(CUT, IMAGE, 1, keys[1], n_samples=2), rtol=1e-5)
+
+
+@pytest.mark.parametrize("ask", [jaxcam.diagnose, jaxcam.validate])
+def test_the_analysis_takes_functions_and_names(ask):
+    plural = "s" if ask is jaxcam.validate else ""
+    with pytest.raises(TypeError, match="expected a function for score, such as jaxcam.scores.logit, got 'logit'"):
+        ask(CUT, IMAGE, 1, **{f"score{plural}": ["logit"] if plural else "logit"})
+    with pytest.raises(TypeError, match="expected a name for link"):
+        ask(CUT, IMAGE, 1, **{f"link{plural}": [1] if plural else 1})
