@@ -34,7 +34,7 @@ def from_keras(model: Any, keras: Any) -> FunctionalModel:
     learned = [variable for variable in model.variables if all(variable is not seed for seed in seeds)]
     # Copies: Keras gives its own arrays away when it trains or predicts.
     params = [jnp.array(variable.value, copy=True) for variable in learned]
-    layers_by_name = dict(_named_layers(model))
+    layers_by_name = dict(_named_layers(model, keras))
     takes = inspect.signature(model.call).parameters
     training = {"training": False} if "training" in takes else {}
 
@@ -62,10 +62,10 @@ def from_keras(model: Any, keras: Any) -> FunctionalModel:
     return FunctionalModel(params, streams, ModelCall(call), tuple(layers_by_name), shape[1:] if known else None)
 
 
-def _named_layers(layer, path=()):
-    """Every layer inside a layer, by its path."""
+def _named_layers(layer, keras, path=()):
+    """Every layer and every operator of a functional model inside a layer, by its path."""
     names: set[str] = set()
-    for child in layer._flatten_layers(include_self=False, recursive=False):
+    for child in _children(layer, keras):
         name, number = child.name, 0
         while name in names:  # a subclassed model may give one name to several
             number += 1
@@ -74,7 +74,16 @@ def _named_layers(layer, path=()):
         child_path = (*path, name)
         if type(child).__name__ != "InputLayer":
             yield "/".join(child_path), child
-            yield from _named_layers(child, child_path)
+            yield from _named_layers(child, keras, child_path)
+
+
+def _children(layer, keras):
+    """The layers directly inside a layer, and the operators of a functional model, such as `y + x`."""
+    if not isinstance(layer, keras.layers.Layer):  # an operator
+        return []
+    children = layer._flatten_layers(include_self=False, recursive=False)
+    operators = layer.operations if isinstance(layer, keras.Model) and hasattr(layer, "operations") else []
+    return [*children, *(each for each in operators if not isinstance(each, keras.layers.Layer))]
 
 
 def _marking_class(cls, names):
