@@ -5,6 +5,7 @@ class of networks that bring their own. The rest is for other packages: checks o
 """
 
 from jaxcam.cutting._at_layer import cut as cut
+from jaxcam.cutting._at_layer import describe_layers as describe_layers
 from jaxcam.cutting._at_layer import layers as layers
 from jaxcam.cutting._checks import ResolvedTarget as ResolvedTarget
 from jaxcam.cutting._checks import check_cut as check_cut
@@ -14,5 +15,7 @@ from jaxcam.cutting._checks import resolve_target as resolve_target
 from jaxcam.cutting._cut import Cut as Cut
 from jaxcam.cutting._cut import Cuts as Cuts
 from jaxcam.cutting._cut import activations as activations
+from jaxcam.cutting._describe import LayerDescription as LayerDescription
+from jaxcam.cutting._describe import LayerDescriptions as LayerDescriptions
 from jaxcam.cutting._memo import Memo as Memo
 from jaxcam.cutting._self_cutting import SelfCutting as SelfCutting

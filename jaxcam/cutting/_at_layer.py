@@ -34,6 +34,8 @@ Any two pure functions make a cut; neither Flax nor a layer is needed:
     (4, 4)
 """
 
+import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
@@ -43,16 +45,19 @@ import jax.numpy as jnp
 
 from jaxcam.cutting._checks import layer_choices
 from jaxcam.cutting._cut import Cut, Cuts
+from jaxcam.cutting._describe import LayerDescriptions, describe_self_cutting, describe_traced
 from jaxcam.cutting._program import traced_model
 from jaxcam.cutting._self_cutting import SelfCutting
 from jaxcam.cutting._spec import image_struct, spec_of
 from jaxcam.cutting._traced_cuts import traced_cut, traced_cuts
 
+log = logging.getLogger("jaxcam")
+
 
 @overload
 def cut(
     model: Any,
-    layer: str,
+    layer: str | None = None,
     *,
     image_shape: Sequence[int] | None = None,
     inputs: Sequence[Any] | Mapping[str, Any] = (),
@@ -79,7 +84,7 @@ def cut(
 
 def cut(
     model: Any,
-    layer: str | list[str] | tuple[str, ...],
+    layer: str | list[str] | tuple[str, ...] | None = None,
     *,
     image_shape: Sequence[int] | None = None,
     inputs: Sequence[Any] | Mapping[str, Any] = (),
@@ -100,7 +105,8 @@ def cut(
         inherits from `jaxcam.cutting.SelfCutting`, such as a `jaxcam.VGG`.
       layer: a name that `jaxcam.layers` lists, the path to the layer joined by "/": "stages/0/conv2". The activation is
         what the layer returns; for a `jaxcam.VGG` it is the value after the relu, as in the papers. A list or a tuple
-        of names gives a `Cuts`; the options are then those of each of its layers.
+        of names gives a `Cuts`; the options are then those of each of its layers. None takes the layer that
+        `jaxcam.describe_layers` recommends, and logs it.
       image_shape: that of one image, `(h, w, channels)`, for the checks to be made now.
       inputs: what the model takes besides the image, for one example: a tuple of further arguments, or a dict of
         arguments by name. Arrays become part of `params`; anything else, such as a flag, is static. The usual flags of
@@ -122,7 +128,7 @@ def cut(
       TypeError: not a model of these kinds, or an option that a network that cuts itself does not take.
       ValueError: no such layer, and which there are; a layer that is not called, or called more than once, or inside a
         scan or a vmap; random numbers in eval mode; an `after` or a `grid` that does not fit; no layers at all, or one
-        of them twice.
+        of them twice; without a layer, no shape of an image, or no layer that can be recommended.
 
     Example:
       >>> import jaxcam
@@ -131,6 +137,8 @@ def cut(
         ...
       ValueError: no layer 'block9_conv1': choose one of block1_conv1, block1_conv2, ..., predictions
     """
+    if layer is None:
+        layer = _recommended_layer(model, image_shape, inputs=inputs, batched=batched, grid=grid, prefix=prefix)
     names = tuple(layer) if isinstance(layer, list | tuple) else (layer,)
     _check_layer_names(names)
     if isinstance(model, SelfCutting):
@@ -190,6 +198,77 @@ def layers(
         return single and not mark.within and jnp.issubdtype(mark.aval.dtype, jnp.floating)
 
     return {mark.name: jax.eval_shape(spec.without_batch_axis, mark.aval).shape for mark in marks if can_be_cut(mark)}
+
+
+def describe_layers(
+    model: Any,
+    image_shape: Sequence[int] | None = None,
+    *,
+    inputs: Sequence[Any] | Mapping[str, Any] = (),
+    batched: bool = True,
+) -> LayerDescriptions:
+    """What is known about the layers that `jaxcam.layers` lists, and which of them is recommended. Nothing is computed.
+
+    A layer is recommended if its head does not read the input, so that all of the model goes through it. Among such
+    layers of the last resolution above 1 x 1, it is the last whose values cannot be negative, or else the last. A
+    pooling of a layer is passed over for the layer, and a layer that is an output is not recommended. A model that does
+    most of its work on tokens has the last layer whose tokens all count; a cut there needs `grid`.
+
+    Args:
+      model: as in `jaxcam.cut`.
+      image_shape: as in `jaxcam.layers`.
+      inputs: as in `jaxcam.cut`.
+      batched: as in `jaxcam.cut`.
+
+    Returns:
+      A tuple of records with `name`, `shape`, `reads_input`, `can_be_negative`, `recommended` and `note`, in the order
+      of the calls. It prints as a table; its attribute `recommended` is the recommended record, or None.
+
+    Raises:
+      ValueError: the model does not say the shape of its images, and it is not given.
+
+    Example:
+      >>> import jaxcam
+      >>> print(jaxcam.describe_layers(jaxcam.digits()))
+         layer         output        head reads the input  can be negative
+         block1_conv1  64 x 64 x 16  no                    no
+         ...
+      *  block3_conv2  16 x 16 x 64  no                    no
+         block3_pool   8 x 8 x 64    no                    no
+         fc1           128           no                    no
+         fc2           64            no                    no
+         predictions   10            no                    yes
+      * recommended
+    """
+    return _descriptions(model, image_shape, inputs=inputs, batched=batched)
+
+
+def _descriptions(model, image_shape, *, inputs, batched, tokens=None) -> LayerDescriptions:
+    """The descriptions; the recommended layer has so many tokens, if they are given."""
+    shapes = layers(model, image_shape, inputs=inputs, batched=batched)
+    if isinstance(model, SelfCutting):
+        return describe_self_cutting(model, image_struct(image_shape or model.image_shape), shapes)
+    params, spec, _ = spec_of(model, None, inputs, image_shape, batched=batched)
+    return describe_traced(spec, params, shapes, tokens)
+
+
+def _recommended_layer(model, image_shape, *, grid, prefix, **options) -> str:
+    """The layer that a model is cut at if none is given.
+
+    Raises:
+      ValueError: no layer has a map, or the recommended one needs a grid.
+    """
+    tokens = None if grid is None else prefix + math.prod(grid)
+    chosen = _descriptions(model, image_shape, tokens=tokens, **options).recommended
+    if chosen is None:
+        what = "a map [*spatial k] that the outputs depend on alone" if grid is None else f"{tokens} tokens that count"
+        raise ValueError(f"no layer has {what}: choose a layer; print(jaxcam.describe_layers(...)) describes them")
+    if grid is None and chosen.note:
+        raise ValueError(
+            f"the recommended layer {chosen.name!r} returns {chosen.shape}, {chosen.note}; or give a layer"
+        )
+    log.info("cut at %r, the recommended layer, which returns %s", chosen.name, chosen.shape)
+    return chosen.name
 
 
 def _check_layer_names(names: tuple[str, ...]) -> None:

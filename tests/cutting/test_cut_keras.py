@@ -222,3 +222,51 @@ def test_an_operator_that_is_called_twice_is_refused():
     assert relu.name not in jaxcam.layers(model)
     with pytest.raises(ValueError, match=f"layer '{relu.name}' is called 2 times"):
         jaxcam.cut(model, relu.name)
+
+
+def test_the_recommended_layer_is_the_sum():
+    """As in a ConvNeXt: the last two-dimensional layer by name is the branch before the addition."""
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    stem = layers.Conv2D(4, 3, padding="same", activation="relu", name="stem")(image)
+    branch = layers.Conv2D(4, 3, padding="same", name="branch")(stem)
+    added = stem + branch
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(added)))
+    descriptions = {layer.name: layer for layer in jaxcam.describe_layers(model)}
+    name = added._keras_history.operation.name
+    assert descriptions["branch"].reads_input and not descriptions[name].reads_input
+    # Of one resolution, and not negative: the sum can be.
+    assert jaxcam.cut(model).layer == "stem" and descriptions["stem"].recommended
+    silu = keras.Model(image, layers.Dense(3)(keras.ops.mean(keras.ops.silu(stem) - branch, axis=(1, 2))))
+    assert jaxcam.cut(silu).layer == "stem"
+    pooled = layers.MaxPooling2D(name="pool")(added)
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(pooled)))
+    assert jaxcam.cut(model).layer == "stem"
+    strided = layers.Conv2D(6, 3, strides=2, name="strided")(stem)
+    added = strided + layers.Conv2D(6, 1, name="side")(strided)
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(added)))
+    assert jaxcam.cut(model).layer == added._keras_history.operation.name
+
+
+APPLICATIONS = {
+    "ResNet50": (64, "conv5_block3_out"), "MobileNetV2": (64, "out_relu"), "EfficientNetB0": (64, "top_activation"),
+    "ConvNeXtTiny": (64, "add"), "DenseNet121": (64, "relu"), "VGG16": (64, "block5_conv3"),
+    "InceptionV3": (80, "mixed7"), "Xception": (80, "block14_sepconv2_act"), "MobileNetV3Small": (64, "activation"),
+    "NASNetMobile": (64, "activation"),
+}  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_the_recommended_layer_of_an_application(name):
+    size, layer = APPLICATIONS[name]
+    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=7)
+    descriptions = jaxcam.describe_layers(model)
+    chosen = descriptions.recommended
+    assert chosen.name.startswith(layer) and chosen.reads_input is False
+    # No layer of this resolution behind it has a head without the input and values that are not negative.
+    behind = descriptions[descriptions.index(chosen) + 1 :]
+    same = [other for other in behind if other.shape[:-1] == chosen.shape[:-1] and other.reads_input is False]
+    assert not any(not other.can_be_negative for other in same) and (not same or not chosen.can_be_negative)
+    cut = jaxcam.cut(model)
+    assert cut.layer == chosen.name and cut.reads_input is False
