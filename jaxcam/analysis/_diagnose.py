@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxcam._base import checks
 from jaxcam._base.types import Image, Score
-from jaxcam.cutting import Cut, activations, check_cut, check_spatial, check_target, resolve_target
+from jaxcam.cutting import Cut, activations, canonical_function, check_cut, check_spatial, check_target, resolve_target
 from jaxcam.derivatives import Certificate, certify
 from jaxcam.formulas import scores, weights
 from jaxcam.methods import METHOD_TITLES, derivatives_at_layers
@@ -131,7 +131,7 @@ def diagnose(
         checks.check_count("batch_size", batch_size, at_least=1)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in (image, target, *jax.tree.leaves(cut))):
         raise TypeError("diagnose looks at values: call it outside jit, vmap and grad")
-    figures = _figures(cut, image, target, score=score, link=link, batch_size=batch_size)
+    figures = _figures(cut, image, target, score=canonical_function(score), link=link, batch_size=batch_size)
     figures = jax.tree.map(np.asarray, figures)
     target = int(figures["target"])
     probabilities = figures["probabilities"]

@@ -1,7 +1,8 @@
 """A model and a layer as two pure functions, `features` and `head`.
 
 `cut` makes them of a model of any framework that is known, `Cut` of any two functions, and `SelfCutting` is the base
-class of networks that bring their own. The rest is for other packages: checks of a cut and a target, and a memo.
+class of networks that bring their own. The rest is for other packages: checks of a cut and a target, a memo, and
+`canonical_function`.
 """
 
 from jaxcam.cutting._at_layer import cut as cut
@@ -18,4 +19,5 @@ from jaxcam.cutting._cut import activations as activations
 from jaxcam.cutting._describe import LayerDescription as LayerDescription
 from jaxcam.cutting._describe import LayerDescriptions as LayerDescriptions
 from jaxcam.cutting._memo import Memo as Memo
+from jaxcam.cutting._memo import canonical_function as canonical_function
 from jaxcam.cutting._self_cutting import SelfCutting as SelfCutting

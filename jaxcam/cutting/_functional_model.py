@@ -21,10 +21,12 @@ class ModelCall:
 
     Attributes:
       call: the function.
+      marks_all: whether a call with the outputs of all layers marked is as good as one with those of a few.
       memo: the functions that are made for this model. They live as long as the call, which holds a Keras model.
     """
 
     call: Callable[..., Any]
+    marks_all: bool = False
     memo: Memo = field(default_factory=Memo, repr=False)
 
     def __call__(

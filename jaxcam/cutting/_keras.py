@@ -5,15 +5,21 @@ The layers are the user's own, so a mark is the identity in every other thread.
 
 import inspect
 import threading
+import weakref
+from collections.abc import Hashable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxcam.cutting._functional_model import FunctionalModel, ModelCall, RandomStreams
+from jaxcam.cutting._keras_key import key_of_keras_model
 from jaxcam.cutting._marking import mark_with_names, marking_subclass, modules_to_mark
 
 _lock = threading.RLock()
+# The call of each model that is in use. JAX's caches and cuts keep a call, and a call keeps its model.
+_calls: weakref.WeakValueDictionary[int, ModelCall] = weakref.WeakValueDictionary()
+_keys: weakref.WeakKeyDictionary[ModelCall, Hashable] = weakref.WeakKeyDictionary()
 
 
 def from_keras(model: Any, keras: Any) -> FunctionalModel:
@@ -35,6 +41,27 @@ def from_keras(model: Any, keras: Any) -> FunctionalModel:
     # Copies: Keras gives its own arrays away when it trains or predicts.
     params = [jnp.array(variable.value, copy=True) for variable in learned]
     layers_by_name = dict(_named_layers(model, keras))
+    call = _model_call(model, keras, learned, seeds, layers_by_name)
+    streams = RandomStreams.of([jax.ShapeDtypeStruct(seed.shape, jnp.dtype(seed.dtype)) for seed in seeds])
+    shape: Any = getattr(model, "input_shape", None)  # a subclassed model has none
+    known = isinstance(shape, tuple) and len(shape) > 1 and all(isinstance(size, int) for size in shape[1:])
+    return FunctionalModel(params, streams, call, tuple(layers_by_name), shape[1:] if known else None)
+
+
+def _model_call(model, keras, learned, seeds, layers_by_name) -> ModelCall:
+    """How the model is called: what was made for the same model, if nothing of it was changed since."""
+    with _lock:  # in a trace the layers are of other classes
+        key = key_of_keras_model(model, keras)
+    made = _calls.get(id(model))
+    if made is not None and key is not None and _keys[made] == key:
+        return made
+    call = ModelCall(_call_of(model, keras, learned, seeds, layers_by_name), marks_all=True)
+    if key is not None:
+        _calls[id(model)], _keys[call] = call, key
+    return call
+
+
+def _call_of(model, keras, learned, seeds, layers_by_name):
     takes = inspect.signature(model.call).parameters
     training = {"training": False} if "training" in takes else {}
 
@@ -56,10 +83,7 @@ def from_keras(model: Any, keras: Any) -> FunctionalModel:
                 for layer, cls in classes:
                     object.__setattr__(layer, "__class__", cls)
 
-    streams = RandomStreams.of([jax.ShapeDtypeStruct(seed.shape, jnp.dtype(seed.dtype)) for seed in seeds])
-    shape: Any = getattr(model, "input_shape", None)  # a subclassed model has none
-    known = isinstance(shape, tuple) and len(shape) > 1 and all(isinstance(size, int) for size in shape[1:])
-    return FunctionalModel(params, streams, ModelCall(call), tuple(layers_by_name), shape[1:] if known else None)
+    return call
 
 
 def _named_layers(layer, keras, path=()):

@@ -17,7 +17,7 @@ _calls = Memo()
 
 def from_linen(module: nn.Module, variables: Any) -> FunctionalModel:
     """The variables of a Linen module and the function that calls it."""
-    call = _calls.remembered(_model_call, module, exact=[module])
+    call = _calls.remembered(_model_call, module, exact=[module], known_by="module")
     return FunctionalModel(variables, RandomStreams.of(()), call, layer_names=None)
 
 

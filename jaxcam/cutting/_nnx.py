@@ -1,7 +1,7 @@
 """Flax NNX: the modules of a copy of the model become instances of subclasses that mark what they return."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from flax import nnx
@@ -18,7 +18,8 @@ _calls = Memo()
 def from_nnx(model: nnx.Module) -> FunctionalModel:
     """The parameters of an NNX module and the function that calls it."""
     graphdef, streams, params = nnx.split(model, nnx.RngState, ...)  # type: ignore[misc]
-    call = _calls.remembered(_model_call, graphdef, exact=_static_values(model))
+    structure, static_values = _structure_and_values(graphdef)
+    call = _calls.remembered(_model_call, graphdef, exact=static_values, known_by=structure)
     return FunctionalModel(params, RandomStreams.of(streams), call, tuple(dict(_callable_modules(model))))
 
 
@@ -46,13 +47,20 @@ def _model_call(graphdef) -> ModelCall:
     return ModelCall(call)
 
 
-def _static_values(model) -> list[Any]:
-    """What a model holds besides its parameters and modules, without Flax's own notes."""
-    return [
-        value
-        for path, value in nnx.iter_graph(model)
-        if not isinstance(value, nnx.Pytree | nnx.Variable) and not str(path[-1]).startswith("_pytree__")
-    ]
+def _structure_and_values(graphdef) -> tuple[Hashable, list[Any]]:
+    """The graph of a model's modules and variables, and the other values that its modules hold.
+
+    Flax's own notes belong to the graph.
+    """
+
+    def is_value(name, attribute):
+        return hasattr(attribute, "value") and not str(name).startswith("_pytree__")
+
+    attributes = tuple(
+        (name, None if is_value(name, attribute) else attribute) for name, attribute in graphdef.attributes
+    )
+    values = [attribute.value for name, attribute in graphdef.attributes if is_value(name, attribute)]
+    return (tuple(graphdef.nodes), attributes), values
 
 
 def _callable_modules(node, path=(), ancestors=()) -> Iterator[tuple[str, nnx.Module]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxcam.cutting._frameworks import functional_model
 from jaxcam.cutting._functional_model import ModelCall, RandomStreams
+from jaxcam.cutting._memo import canonical_function
 
 
 class FurtherInputs(NamedTuple):
@@ -91,7 +92,7 @@ def spec_of(
         functional.random_streams,
         further_inputs,
         layers,
-        after,
+        canonical_function(after),
         None if grid is None else tuple(grid),
         prefix,
         bool(batched),

@@ -6,7 +6,7 @@ They are jitted for the cache of traces, and inlined: a function that uses them 
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxcam.cutting._checks import layer_choices
 from jaxcam.cutting._cut import Cut, Cuts
-from jaxcam.cutting._program import jit_or_not, marks_of, traced_model
+from jaxcam.cutting._program import TracedModel, jit_or_not, marks_of, traced_model
 from jaxcam.cutting._spec import CutSpec, image_struct
 from jaxcam.tracing import Mark, Split, Tap, shapes_of, split_at
 from jaxcam.tracing import tap as tap_program
@@ -120,23 +120,47 @@ def _activation_shape(aval, spec, layer) -> tuple[int, ...]:
 
 def _split_model(spec, params, x) -> tuple[Split, list[Any], Any]:
     """The model's program in two parts at the layer, the values of its inputs, and the tree of its outputs."""
-    (layer,) = spec.layers
-    program, inputs, outputs, after = _checked_program(spec, params, x)
-    split = split_at(layer, program, after=after.get(layer))
+    traced, inputs = _checked_program(spec, params, x)
+    split = spec.call.memo.remembered(_split_at_layer, _Places(traced, spec.layers, spec.after))
     _check_deterministic(split.needs, params)
-    return split, inputs, outputs
+    return split, inputs, traced.outputs
 
 
 def _tap_model(spec, params, x) -> tuple[Tap, list[Any], Any]:
     """The model's program, to be added to at its layers, the values of its inputs, and the tree of its outputs."""
-    program, inputs, outputs, after = _checked_program(spec, params, x)
-    tap = tap_program(spec.layers, program, after=after)
+    traced, inputs = _checked_program(spec, params, x)
+    tap = spec.call.memo.remembered(_tap_at_layers, _Places(traced, spec.layers, spec.after))
     _check_deterministic(tap.needs, params)
-    return tap, inputs, outputs
+    return tap, inputs, traced.outputs
 
 
-def _checked_program(spec, params, x) -> tuple[ClosedJaxpr, list[Any], Any, dict[str, ClosedJaxpr]]:
-    """The model's program, the values of its inputs, the tree of its outputs, and `after` as a program for each layer.
+class _Places(NamedTuple):
+    """Where a program is taken apart."""
+
+    traced: TracedModel
+    layers: tuple[str, ...]
+    after: Callable[[jax.Array], jax.Array] | None
+
+    def after_by_layer(self) -> dict[str, ClosedJaxpr]:
+        """`after` as a program, for the output of each layer."""
+        if self.after is None:
+            return {}
+        avals = {layer: shapes_of(marks_of(layer, self.traced.marks)[0].aval) for layer in self.layers}
+        with jit_or_not(self.traced.without_jit):
+            return {layer: jax.make_jaxpr(self.after)(aval) for layer, aval in avals.items()}
+
+
+def _split_at_layer(places: _Places) -> Split:
+    (layer,) = places.layers
+    return split_at(layer, places.traced.program, after=places.after_by_layer().get(layer))
+
+
+def _tap_at_layers(places: _Places) -> Tap:
+    return tap_program(places.layers, places.traced.program, after=places.after_by_layer())
+
+
+def _checked_program(spec, params, x) -> tuple[TracedModel, list[Any]]:
+    """The traced model and the values of its program's inputs.
 
     Raises:
       ValueError: the image has a batch axis, or a layer cannot be cut at.
@@ -148,7 +172,6 @@ def _checked_program(spec, params, x) -> tuple[ClosedJaxpr, list[Any], Any, dict
             f"expected an image [{expected}] without a batch axis, got shape {x.shape}: use jax.vmap for many"
         )
     traced = traced_model(spec, params, x)
-    after = {}
     for layer in spec.layers:
         marks = marks_of(layer, traced.marks)
         if not marks:
@@ -157,10 +180,7 @@ def _checked_program(spec, params, x) -> tuple[ClosedJaxpr, list[Any], Any, dict
                 f"layer {layer!r} is not called in eval mode, or not for the outputs: {layer_choices(layer, called)}"
             )
         _check_called_once(layer, marks)
-        if spec.after is not None:
-            with jit_or_not(traced.without_jit):
-                after[layer] = jax.make_jaxpr(spec.after)(shapes_of(marks[0].aval))
-    return traced.program, [*jax.tree.leaves(params), *spec.random_streams.leaves, x], traced.outputs, after
+    return traced, [*jax.tree.leaves(params), *spec.random_streams.leaves, x]
 
 
 def _check_called_once(layer: str, marks: list[Mark]) -> None:

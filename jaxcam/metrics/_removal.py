@@ -32,7 +32,7 @@ from jax.typing import ArrayLike
 from jaxcam._base import checks
 from jaxcam._base.numerics import batch_size_or_default, safe_divide
 from jaxcam._base.types import Baseline, Image, Score, Target
-from jaxcam.cutting import Cut, activations, check_cut, check_target
+from jaxcam.cutting import Cut, activations, canonical_function, check_cut, check_target
 from jaxcam.formulas import scores
 from jaxcam.perturbations import blurred, impute, pixel_ranks
 
@@ -89,7 +89,7 @@ def deletion(
     checks.check_count("steps", steps, at_least=1)
     empty = checks.broadcast_baseline(baseline, image)
     return _replacement_curve(
-        cut, image, empty, saliency, target, ends, steps=steps, score=score, batch_size=batch_size
+        cut, image, empty, saliency, target, ends, steps=steps, score=canonical_function(score), batch_size=batch_size
     )
 
 
@@ -137,7 +137,7 @@ def insertion(
         raise ValueError(f"expected a baseline that is 'blur', a number or an array, got {baseline!r}")
     empty = blurred(image) if isinstance(baseline, str) else checks.broadcast_baseline(baseline, image)
     return _replacement_curve(
-        cut, empty, image, saliency, target, ends, steps=steps, score=score, batch_size=batch_size
+        cut, empty, image, saliency, target, ends, steps=steps, score=canonical_function(score), batch_size=batch_size
     )
 
 
@@ -199,7 +199,7 @@ def confidence_curve(
     empty = checks.broadcast_baseline(baseline, image)
     return _relative_confidence(
         cut, image, empty, saliency, target, whole,
-        removed_counts=removed_counts, score=score, batch_size=batch_size,
+        removed_counts=removed_counts, score=canonical_function(score), batch_size=batch_size,
     )  # fmt: skip
 
 
@@ -253,7 +253,7 @@ def road(
     removed_counts = _pixel_counts("shares", shares, saliency)
     return _imputation_curve(
         cut, image, saliency, target, key, noise,
-        removed_counts=removed_counts, first=first, score=score, batch_size=batch_size,
+        removed_counts=removed_counts, first=first, score=canonical_function(score), batch_size=batch_size,
     )  # fmt: skip
 
 
