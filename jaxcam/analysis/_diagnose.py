@@ -25,6 +25,7 @@ from jaxcam._base.types import Image, Score, Target
 from jaxcam.cutting import (
     Cut,
     activations,
+    canonical_function,
     check_cut,
     check_spatial,
     check_target,
@@ -160,7 +161,7 @@ def diagnose(
         raise TypeError("diagnose looks at values: call it outside jit, vmap and grad")
     kind, probabilities = output_kind(cut, image), _class_probabilities(cut, image)
     cut, score = for_score(cut, image, score)
-    figures = _figures(cut, image, target, score=score, link=link, batch_size=batch_size)
+    figures = _figures(cut, image, target, score=canonical_function(score), link=link, batch_size=batch_size)
     figures = jax.tree.map(np.asarray, figures)
     explained_class = None if figures["class"] is None else int(figures["class"])
     A = jax.eval_shape(lambda: activations(cut, image)[0])[cut.layer]

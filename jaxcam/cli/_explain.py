@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     _model.check_class_options(options)
     outputs = _output.picture_paths(options)
     model = _model.build_model(options)
-    layer = options.layer or _model.last_convolution(model)
+    layer = options.layer or _model.recommended_layer(model)
     cut = _model.cut_at(model, layer)
     target = _model.find_target(options.target, _model.class_names(model))
     records: list[_output.Record] = []

@@ -31,7 +31,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_layer_option(parser: argparse.ArgumentParser) -> None:
     """`--layer`."""
-    parser.add_argument("--layer", help="a layer listed by `jaxcam layers` (default: the last convolution)")
+    parser.add_argument("--layer", help="a layer listed by `jaxcam layers` (default: the one that it recommends)")
 
 
 def add_target_option(parser: argparse.ArgumentParser) -> None:

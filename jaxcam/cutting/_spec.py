@@ -11,6 +11,7 @@ from jaxcam.cutting._arguments import check_arguments
 from jaxcam.cutting._calls import parsed_name
 from jaxcam.cutting._frameworks import functional_model
 from jaxcam.cutting._functional_model import ModelCall, RandomStreams
+from jaxcam.cutting._memo import canonical_function
 
 
 class FurtherInputs(NamedTuple):
@@ -126,7 +127,7 @@ def spec_of(
         functional.random_streams,
         further_inputs,
         layers,
-        after,
+        canonical_function(after),
         None if grid is None else tuple(grid),
         prefix,
         bool(batched),

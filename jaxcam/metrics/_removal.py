@@ -34,7 +34,16 @@ from jaxcam._base.axes import over_channels, spatial_shape
 from jaxcam._base.numerics import batch_size_or_default, safe_divide
 from jaxcam._base.targets import jit_with_target
 from jaxcam._base.types import Baseline, Image, Score, Target
-from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score, image_axis, score_or_nan
+from jaxcam.cutting import (
+    Cut,
+    activations,
+    canonical_function,
+    check_cut,
+    check_target,
+    for_score,
+    image_axis,
+    score_or_nan,
+)
 from jaxcam.formulas import scores
 from jaxcam.perturbations import blurred, impute, pixel_ranks
 
@@ -91,7 +100,7 @@ def deletion(
     checks.check_count("steps", steps, at_least=1)
     empty = checks.broadcast_baseline(baseline, image, image_axis(cut, image))
     return _replacement_curve(
-        cut, image, empty, saliency, target, ends, steps=steps, score=score, batch_size=batch_size
+        cut, image, empty, saliency, target, ends, steps=steps, score=canonical_function(score), batch_size=batch_size
     )
 
 
@@ -140,7 +149,7 @@ def insertion(
     axis, blurs = image_axis(cut, image), isinstance(baseline, str)
     empty = blurred(image, channel_axis=axis) if blurs else checks.broadcast_baseline(baseline, image, axis)
     return _replacement_curve(
-        cut, empty, image, saliency, target, ends, steps=steps, score=score, batch_size=batch_size
+        cut, empty, image, saliency, target, ends, steps=steps, score=canonical_function(score), batch_size=batch_size
     )
 
 
@@ -202,7 +211,7 @@ def confidence_curve(
     empty = checks.broadcast_baseline(baseline, image, image_axis(cut, image))
     return _relative_confidence(
         cut, image, empty, saliency, target, whole,
-        removed_counts=removed_counts, score=score, batch_size=batch_size,
+        removed_counts=removed_counts, score=canonical_function(score), batch_size=batch_size,
     )  # fmt: skip
 
 
@@ -256,7 +265,7 @@ def road(
     removed_counts = _pixel_counts("shares", shares, saliency)
     return _imputation_curve(
         cut, image, saliency, target, key, noise,
-        removed_counts=removed_counts, first=first, score=score, batch_size=batch_size,
+        removed_counts=removed_counts, first=first, score=canonical_function(score), batch_size=batch_size,
     )  # fmt: skip
 
 

@@ -16,10 +16,16 @@ from jaxcam.tracing._jaxpr import scan_sizes as scan_sizes
 from jaxcam.tracing._jaxpr import shapes_of as shapes_of
 from jaxcam.tracing._jaxpr import title_of as title_of
 from jaxcam.tracing._jaxpr import typed_as as typed_as
+from jaxcam.tracing._marks import MARK as MARK
 from jaxcam.tracing._marks import Mark as Mark
 from jaxcam.tracing._marks import computed as computed
 from jaxcam.tracing._marks import mark as mark
 from jaxcam.tracing._marks import marks as marks
+from jaxcam.tracing._paths import contraction_places as contraction_places
+from jaxcam.tracing._paths import mixes as mixes
+from jaxcam.tracing._paths import passed_by_all as passed_by_all
+from jaxcam.tracing._paths import pooled_from as pooled_from
+from jaxcam.tracing._paths import rearranged_from as rearranged_from
 from jaxcam.tracing._primitives import BILINEAR as BILINEAR
 from jaxcam.tracing._primitives import CALLS as CALLS
 from jaxcam.tracing._primitives import CUSTOM_JVP as CUSTOM_JVP
@@ -36,6 +42,7 @@ from jaxcam.tracing._primitives import PLAIN_CALLS as PLAIN_CALLS
 from jaxcam.tracing._primitives import REDUCTIONS as REDUCTIONS
 from jaxcam.tracing._primitives import STOP_GRADIENT as STOP_GRADIENT
 from jaxcam.tracing._primitives import WINDOW_REDUCTIONS as WINDOW_REDUCTIONS
+from jaxcam.tracing._ranges import bounds_of as bounds_of
 from jaxcam.tracing._shifted_products import as_shifted_products as as_shifted_products
 from jaxcam.tracing._split import MarkedCall as MarkedCall
 from jaxcam.tracing._split import Split as Split
