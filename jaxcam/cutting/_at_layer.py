@@ -60,6 +60,7 @@ def cut(
     grid: Sequence[int] | None = None,
     prefix: int = 0,
     batched: bool = True,
+    through_stop_gradient: bool = False,
 ) -> Cut: ...
 
 
@@ -74,6 +75,7 @@ def cut(
     grid: Sequence[int] | None = None,
     prefix: int = 0,
     batched: bool = True,
+    through_stop_gradient: bool = False,
 ) -> Cuts: ...
 
 
@@ -87,6 +89,7 @@ def cut(
     grid: Sequence[int] | None = None,
     prefix: int = 0,
     batched: bool = True,
+    through_stop_gradient: bool = False,
 ) -> Cut | Cuts:
     """Cut a model at a named layer, so that `head(features(x))` is the model in eval mode, on one example.
 
@@ -112,6 +115,8 @@ def cut(
         input, as they were.
       batched: whether the model takes a batch axis, which is added to the image and the arrays of `inputs`, and taken
         away from A and from every output that has one of length 1.
+      through_stop_gradient: leave out the model's `stop_gradient`s, which make every gradient at the layers in front of
+        them zero; see `jaxcam.rules.through_stop_gradient`.
 
     Returns:
       A `Cut`, or a `Cuts`. Cutting equal Flax models at one layer twice gives functions that are the same, so nothing
@@ -134,7 +139,14 @@ def cut(
     names = tuple(layer) if isinstance(layer, list | tuple) else (layer,)
     _check_layer_names(names)
     if isinstance(model, SelfCutting):
-        _check_no_options(model, inputs=inputs or None, after=after, grid=grid, prefix=prefix or None)
+        _check_no_options(
+            model,
+            inputs=inputs or None,
+            after=after,
+            grid=grid,
+            prefix=prefix or None,
+            through_stop_gradient=through_stop_gradient or None,
+        )
         _check_known(names, model.layers)
         own_cut = model.cuts_at(names) if isinstance(layer, list | tuple) else model.cut_at(layer)
         if image_shape is not None:
@@ -143,8 +155,9 @@ def cut(
     if prefix and grid is None:
         raise ValueError(f"prefix={prefix} goes with grid=(h, w), the shape of the tokens that are left")
     params, spec, known = spec_of(
-        model, names, inputs, image_shape, after=after, grid=grid, prefix=prefix, batched=batched
-    )
+        model, names, inputs, image_shape, after=after, grid=grid, prefix=prefix, batched=batched,
+        through_stop_gradient=through_stop_gradient,
+    )  # fmt: skip
     if known is not None:
         _check_known(names, known)
     return traced_cuts(spec, params) if isinstance(layer, list | tuple) else traced_cut(spec, params)

@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxcam.cutting._functional_model import STATISTICS_MARK
 from jaxcam.cutting._spec import CutSpec
-from jaxcam.tracing import Mark, computed, live, shapes_of
+from jaxcam.tracing import Mark, computed, live, shapes_of, without_stop_gradients
 from jaxcam.tracing import marks as marks_in
 
 _axis_numbers = itertools.count()
@@ -61,7 +61,8 @@ def traced_model(spec: CutSpec, params: Any, x: Any) -> TracedModel:
     if not spec.without_jit and _may_share_a_trace(spec.layers, marks):
         # Jitted blocks of Linen that are alike share one trace, with the names of the first: each gets its own.
         return traced_model(spec._replace(without_jit=True), params, x)
-    return TracedModel(traced.jaxpr, jax.tree.structure(traced.out_info), marks, spec.without_jit)
+    model = without_stop_gradients(traced.jaxpr) if spec.through_stop_gradient else traced.jaxpr
+    return TracedModel(model, jax.tree.structure(traced.out_info), marks, spec.without_jit)
 
 
 def marks_of(layer: str, marks: Sequence[Mark]) -> list[Mark]:

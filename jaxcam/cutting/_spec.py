@@ -41,6 +41,7 @@ class CutSpec(NamedTuple):
       batched: whether the model takes a batch axis.
       image_shape: the shape of one image; None if it is not known before the cut sees one.
       without_jit: whether jitted blocks in the model are traced as if they were written out.
+      through_stop_gradient: whether the model's `stop_gradient`s are left out.
     """
 
     call: ModelCall
@@ -53,6 +54,7 @@ class CutSpec(NamedTuple):
     batched: bool = True
     image_shape: tuple[int, ...] | None = None
     without_jit: bool = False
+    through_stop_gradient: bool = False
 
     def with_batch_axis(self, array: jax.Array) -> jax.Array:
         """One example's array as the model takes it."""
@@ -74,6 +76,7 @@ def spec_of(
     grid: Sequence[int] | None = None,
     prefix: int = 0,
     batched: bool = True,
+    through_stop_gradient: bool = False,
 ) -> tuple[Any, CutSpec, tuple[str, ...] | None]:
     """The parameters of a cut, its spec, and the names of the model's layers if they are known without a call.
 
@@ -96,6 +99,7 @@ def spec_of(
         prefix,
         bool(batched),
         functional.image_shape if image_shape is None else tuple(image_shape),
+        through_stop_gradient=bool(through_stop_gradient),
     )
     return params, spec, functional.layer_names
 

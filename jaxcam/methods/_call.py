@@ -21,6 +21,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 # A check takes the value of its option and the values of all arguments of the call.
 Check = Callable[[Any, Mapping[str, Any]], None]
+# `(method's name, cut, options, observation)`.
+Observer = Callable[[str, Any, Mapping[str, Any], Any], None]
 
 
 def _check_is_function(name: str) -> Check:
@@ -44,7 +46,11 @@ OPTION_CHECKS: dict[str, Check] = {
 
 
 def explanation_method(
-    *, options_of: Callable[..., Any] | None = None, traced: Sequence[str] = ("std",), several: bool = False
+    *,
+    options_of: Callable[..., Any] | None = None,
+    traced: Sequence[str] = ("std",),
+    several: bool = False,
+    observer: Observer | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator that makes a method of a function: calls are checked, then passed to the jitted function.
 
@@ -52,6 +58,7 @@ def explanation_method(
       options_of: the function that takes the method's `**options`; its options become the method's own.
       traced: options that may be arrays, traced or not; all others are static.
       several: whether the method takes `Cuts` of several layers.
+      observer: the function returns `(map, observation)`, and each call passes the observation to the observer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -78,7 +85,11 @@ def explanation_method(
             _check_names(compute.__name__, signature, key, options)
             image = _checked_call(signature, several, cut, image, target, *key, **options)
             options = {name: canonical_partial(value) if name in static else value for name, value in options.items()}
-            return _in_order_of_layers(cut, compiled(cut, image, target, *key, **options))
+            result = compiled(cut, image, target, *key, **options)
+            if observer is not None:
+                result, observation = result
+                observer(compute.__name__, cut, options, observation)
+            return _in_order_of_layers(cut, result)
 
         checked_method.__signature__ = signature  # type: ignore[attr-defined]
         return cast(Callable[P, R], checked_method)

@@ -3,6 +3,7 @@
 from jaxcam.tracing._channels_last import convolves as convolves
 from jaxcam.tracing._channels_last import for_loops as for_loops
 from jaxcam.tracing._channels_last import in_order as in_order
+from jaxcam.tracing._jaxpr import has_primitive as has_primitive
 from jaxcam.tracing._jaxpr import inner_jaxpr as inner_jaxpr
 from jaxcam.tracing._jaxpr import inner_jaxprs as inner_jaxprs
 from jaxcam.tracing._jaxpr import live as live
@@ -42,3 +43,4 @@ from jaxcam.tracing._steps import entering as entering
 from jaxcam.tracing._steps import evaluate as evaluate
 from jaxcam.tracing._steps import flatten as flatten
 from jaxcam.tracing._steps import needed as needed
+from jaxcam.tracing._stop_gradients import without_stop_gradients as without_stop_gradients
