@@ -75,8 +75,9 @@ def run(options: argparse.Namespace) -> int:
         for record in records:
             print(record)
             if not record.saliency.any():
-                where = "in what was chosen" if options.filters or options.subset else "at this layer"
-                print(f"  the map is zero everywhere: nothing {where} speaks for the class")
+                chosen = options.filters or options.subset
+                why = "nothing in what was chosen speaks for the class" if chosen else "jaxcam diagnose says why"
+                print(f"  the map is zero everywhere: {why}")
     return 0 if len(records) == len(outputs) else _output.FAILURE
 
 

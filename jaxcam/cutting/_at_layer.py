@@ -85,6 +85,7 @@ def cut(
     suffix: int = 0,
     batched: bool = True,
     strip_activation: bool = False,
+    through_stop_gradient: bool = False,
 ) -> Cut | Cuts:
     """Cut a model at a named layer, so that `head(features(x))` is the model in eval mode, on one example.
 
@@ -123,6 +124,8 @@ def cut(
         away from A and from every output that has one of length 1.
       strip_activation: take the softmax or sigmoid at the end of the model off, so that the outputs are the logits in
         front of it, which the papers differentiate.
+      through_stop_gradient: leave out the model's `stop_gradient`s, which make every gradient at the layers in front of
+        them zero; see `jaxcam.rules.through_stop_gradient`.
 
     Returns:
       A `Cut`, or a `Cuts`. Cutting equal Flax models at one layer twice gives functions that are the same, so nothing
@@ -155,6 +158,7 @@ def cut(
         options = {
             "inputs": inputs, "image": image, "output": output, "method": method, "after": after, "grid": grid,
             "prefix": prefix, "suffix": suffix, "channel_axis": channel_axis, "image_channel_axis": image_channel_axis,
+            "through_stop_gradient": through_stop_gradient,
         }  # fmt: skip
         _check_no_options(model, options)
         _check_known(names, model.layers)
@@ -168,7 +172,7 @@ def cut(
     params, spec, known = spec_of(
         model, names, inputs, image_shape, image=image, output=output, method=method, after=after,
         channel_axis=channel_axis, image_channel_axis=image_channel_axis, grid=grid, prefix=prefix, suffix=suffix,
-        batched=batched,
+        batched=batched, through_stop_gradient=through_stop_gradient,
     )  # fmt: skip
     if known is not None:
         _check_known(names, known)

@@ -14,7 +14,7 @@ from jaxcam.cutting._calls import marks_of
 from jaxcam.cutting._functional_model import STATISTICS_MARK
 from jaxcam.cutting._output_path import select_output
 from jaxcam.cutting._spec import CutSpec
-from jaxcam.tracing import SCAN, Mark, computed, live, shapes_of, unrolled
+from jaxcam.tracing import SCAN, Mark, computed, live, shapes_of, unrolled, without_stop_gradients
 from jaxcam.tracing import marks as marks_in
 
 _axis_numbers = itertools.count()
@@ -72,6 +72,8 @@ def traced_model(spec: CutSpec, params: Any, x: Any) -> TracedModel:
     closed = traced.jaxpr
     if spec.marked is not None and any(SCAN in mark.within for name in spec.marked for mark in marks_of(name, marks)):
         closed, marks = spec.call.memo.remembered(_unrolled_with_marks, (closed, spec.marked))
+    if spec.through_stop_gradient:
+        closed = spec.call.memo.remembered(without_stop_gradients, closed)
     return TracedModel(closed, jax.tree.structure(traced.out_info), marks, spec.without_jit)
 
 

@@ -20,6 +20,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 # A check takes the value of its option and the values of all arguments of the call.
 Check = Callable[[Any, Mapping[str, Any]], None]
+# `(method's name, cut, options, observation)`.
+Observer = Callable[[str, Any, Mapping[str, Any], Any], None]
 
 
 def _check_is_function(name: str) -> Check:
@@ -48,6 +50,7 @@ def explanation_method(
     traced: Sequence[str] = ("std",),
     several: bool = False,
     score: Score | None = None,
+    observer: Observer | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator that makes a method of a function: calls are checked, then passed to the jitted function.
 
@@ -57,6 +60,7 @@ def explanation_method(
       several: whether the method takes `Cuts` of several layers.
       score: the score of a method that has no option for it, by which the target is checked. By default a class is
         checked against the number of outputs, and every other target is passed on.
+      observer: the function returns `(map, observation)`, and each call passes the observation to the observer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -88,7 +92,11 @@ def explanation_method(
             if "score" in signature.parameters:
                 cut, options["score"] = for_score(cut, image, call.arguments["score"])
             options = {name: canonical_partial(value) if name in static else value for name, value in options.items()}
-            return _in_order_of_layers(cut, compiled(cut, image, target, *key, **options))
+            result = compiled(cut, image, target, *key, **options)
+            if observer is not None:
+                result, observation = result
+                observer(compute.__name__, cut, options, observation)
+            return _in_order_of_layers(cut, result)
 
         checked_method.__signature__ = signature  # type: ignore[attr-defined]
         return cast(Callable[P, R], checked_method)
@@ -112,6 +120,9 @@ def _check_names(method_name, signature, key, options):
 def _check_call(call, own_score):
     """Raises a TypeError or ValueError if an argument cannot be used."""
     call.apply_defaults()
+    arguments = call.arguments
+    if checks.is_key(arguments["target"]) and arguments.get("n_samples") and arguments.get("key") is None:
+        raise TypeError("target is a key: the order is method(cut, image, target, key)")
     for name, check in OPTION_CHECKS.items():
         if name not in call.arguments:
             continue

@@ -8,6 +8,7 @@ from jaxcam.tracing._channels_last import in_order as in_order
 from jaxcam.tracing._endings import LastActivation as LastActivation
 from jaxcam.tracing._endings import last_activation as last_activation
 from jaxcam.tracing._intervals import bounds_of_outputs as bounds_of_outputs
+from jaxcam.tracing._jaxpr import has_primitive as has_primitive
 from jaxcam.tracing._jaxpr import inner_jaxpr as inner_jaxpr
 from jaxcam.tracing._jaxpr import inner_jaxprs as inner_jaxprs
 from jaxcam.tracing._jaxpr import live as live
@@ -59,3 +60,4 @@ from jaxcam.tracing._steps import flatten as flatten
 from jaxcam.tracing._steps import needed as needed
 from jaxcam.tracing._unroll import SCAN as SCAN
 from jaxcam.tracing._unroll import unrolled as unrolled
+from jaxcam.tracing._stop_gradients import without_stop_gradients as without_stop_gradients
