@@ -57,14 +57,19 @@ def methods(*, pooled: bool, smooth: bool, samples: tuple[int, ...], score_cam: 
 def digits(weights: pathlib.Path | None):
     """The cut, the canvases, 100 with each number of copies, and the names of the classes."""
     model = jaxcam.digits() if weights is None else jaxcam.pretrained.load(weights, activation=jax.nn.gelu)
+    return jaxcam.cut(model, DIGITS_LAYER), canvas_examples(SEED, 100), list(map(str, range(10)))
+
+
+def canvas_examples(seed: int, count: int) -> list[jaxcam.Example]:
+    """Canvases of unseen handwriting and textures, `count` with each number of copies, with the ink as their mask."""
     data = []
     for copies in range(1, 5):
-        for i, canvas in enumerate(canvases.draw_many(SEED + copies, "test", 100, copies=copies)):
+        for i, canvas in enumerate(canvases.draw_many(seed + copies, "test", count, copies=copies)):
             mask = np.asarray(canvas.masks.any(0), np.int8)
             data.append(
                 jaxcam.Example(canvas.image, canvas.label, mask, canvas.boxes, f"{copies} of {canvas.label}, {i:02}")
             )
-    return jaxcam.cut(model, DIGITS_LAYER), data, list(map(str, range(10)))
+    return data
 
 
 def pets(parser):

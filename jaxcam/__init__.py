@@ -30,6 +30,7 @@ from jaxcam.cutting import Cut as Cut
 from jaxcam.cutting import Cuts as Cuts
 from jaxcam.cutting import cut as cut
 from jaxcam.cutting import layers as layers
+from jaxcam.cutting import describe_layers as describe_layers
 
 # The score's derivatives at every location, and a proof of when the closed form is exact.
 from jaxcam import derivatives as derivatives

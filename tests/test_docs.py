@@ -22,9 +22,16 @@ BLOCKS = {title: re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for t
 def test_every_way_has_its_example():
     shown = [title for title, blocks in BLOCKS.items() if blocks]
     assert shown == [
-        "Flax NNX", "Flax Linen", "Keras 3", "Vision transformers", "Channels that are not last",
+        "Flax NNX", "Which layer", "Flax Linen", "Keras 3", "Vision transformers", "Channels that are not last",
         "More inputs, other outputs", "Anything else",
     ]  # fmt: skip
+
+
+def test_the_table_of_layers_is_what_is_printed():
+    import jaxcam
+
+    (table,) = re.findall(r"```\n(\*.*?)```", dict(SECTIONS)["Which layer"], flags=re.DOTALL)
+    assert str(jaxcam.describe_layers(jaxcam.digits())).endswith(table.rstrip())
 
 
 LONG = {"Keras 3": pytest.mark.long}

@@ -3,6 +3,8 @@
     python -m examples.digits.train --out jaxcam/pretrained/digits        (about half an hour on 2 cores)
     python -m examples.digits.train --out /tmp/digits --canvases 256 --epochs 1 --test 100       (a quick test)
     python -m examples.digits.train --out build/gelu --activation gelu       (the same network with a smooth head)
+    python -m examples.digits.train --out build/silu --activation silu --start embedded --canvases 4096 --epochs 2
+                                                          (minutes: from the weights of the embedded relu network)
 
 It writes the weights in float16, the scores on test canvases, which show other digits and textures than those of the
 training, and three sample canvases with their boxes. It prints the scores.
@@ -59,11 +61,11 @@ def accuracy(model, drawn) -> float:
     return float((np.concatenate(predicted) == [c.label for c in drawn]).mean())
 
 
-def train(images, labels, *, epochs: int, batch_size: int = 32, activation=jax.nn.relu, seed: int = 0):
-    """Train a `jaxcam.vgg_digits` on uint8 images `[n 64 64 3]` and their labels."""
-    model = jaxcam.vgg_digits(activation=activation, rngs=nnx.Rngs(seed))
+def train(images, labels, *, epochs: int, batch_size: int = 32, rate: float = 1e-3, model=None, seed: int = 0):
+    """Train a `jaxcam.vgg_digits` on uint8 images `[n 64 64 3]` and their labels; by default a new one with relu."""
+    model = jaxcam.vgg_digits(rngs=nnx.Rngs(seed)) if model is None else model
     steps = epochs * (len(images) // batch_size)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 1e-3, steps // 20 + 1, steps + 1)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20 + 1, steps + 1)
     optimizer = nnx.Optimizer(model, optax.adamw(schedule, weight_decay=1e-2), wrt=nnx.Param)
     shuffle, key, done = np.random.default_rng(seed), jax.random.key(seed), 0
     for epoch in range(epochs):
@@ -85,6 +87,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--test", type=int, default=1000)
     parser.add_argument("--activation", choices=("relu", "gelu", "silu"), default="relu")
+    parser.add_argument("--start", choices=("random", "embedded"), default="random", help="the weights to start from")
     arguments = parser.parse_args()
 
     pieces = [(seed, 128) for seed in range(arguments.canvases // 128)]
@@ -92,7 +95,11 @@ def main():
         parts = list(pool.map(batch_of, *zip(*pieces, strict=True), chunksize=8))
     images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     activation = getattr(jax.nn, arguments.activation)
-    model = train(images, labels, epochs=arguments.epochs, activation=activation)
+    if arguments.start == "embedded":
+        model, rate = jaxcam.digits(activation=activation), 3e-4
+    else:
+        model, rate = jaxcam.vgg_digits(activation=activation, rngs=nnx.Rngs(0)), 1e-3
+    model = train(images, labels, epochs=arguments.epochs, rate=rate, model=model)
 
     arrays = {name: array.astype(np.float16) for name, array in jaxcam.pretrained.to_arrays(model).items()}
     rounded = {name: array.astype(np.float32) for name, array in arrays.items()}

@@ -8,6 +8,7 @@ block3_conv2, class 3: score 10.5, probability 0.8...
 the outputs are logits
 the head is locally affine in A [16 16 64]: the closed form is exact
 Y2 is zero at 75.0% of A, alpha's denominator negative at 0...%
+alpha is outside [0, 1/2] at 0.0% of A where Y1 > 0; alpha='bounded' moves the map by up to 0.0% of its maximum
 relu cuts off 15...% of Grad-CAM's map and 0.0% of Grad-CAM++'s
 """
 
@@ -20,11 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._base import checks
+from jaxcam._base.numerics import safe_divide
 from jaxcam._base.targets import describe_target, jit_with_target, target_as_json
 from jaxcam._base.types import Image, Score, Target
 from jaxcam.cutting import (
     Cut,
     activations,
+    canonical_function,
     check_cut,
     check_spatial,
     check_target,
@@ -35,7 +38,7 @@ from jaxcam.cutting import (
     resolve_target,
 )
 from jaxcam.derivatives import Certificate, certify
-from jaxcam.formulas import scores, weights
+from jaxcam.formulas import maps, scores, weights
 from jaxcam.methods import METHOD_TITLES, derivatives_at_layers
 
 # The methods whose maps are looked at.
@@ -64,6 +67,11 @@ class Diagnosis(NamedTuple):
       zero_second: the share of A's elements at which Y2 is zero. Alpha is zero there, too, or 0/0 taken as zero.
       negative_denominators: the share of A's elements at which alpha's denominator is negative. Alpha, which the paper
         means as a weight of an average, is negative there.
+      alphas_outside: the share of the elements of A with Y1 > 0 at which alpha is outside [0, 1/2].
+      bounded_change: the largest difference between the maps of Grad-CAM++ with alpha="bounded" and "defined", both
+        divided by their maximum.
+      zero_gradient: the share of A's elements at which Y1 is zero.
+      halts: the primitives at which every derivative of the score ends, such as `stop_gradient`; empty if it does not.
       cut_off: for "grad_cam" and "grad_cam_pp", the share of the map's locations that are negative before the relu; 1
         for a map that is negative everywhere.
       zero_map: for both, whether the map is zero everywhere.
@@ -79,6 +87,10 @@ class Diagnosis(NamedTuple):
     certificate: Certificate
     zero_second: float
     negative_denominators: float
+    alphas_outside: float
+    bounded_change: float
+    zero_gradient: float
+    halts: tuple[str, ...]
     cut_off: dict[str, float]
     zero_map: dict[str, bool]
     not_finite: int
@@ -96,9 +108,18 @@ class Diagnosis(NamedTuple):
             f"the head is {self.certificate}: the closed form is {verdict}",
             f"Y2 is zero at {self.zero_second:.1%} of A, alpha's denominator negative at "
             f"{self.negative_denominators:.1%}",
+            f"alpha is outside [0, 1/2] at {self.alphas_outside:.1%} of A where Y1 > 0; alpha='bounded' moves the map "
+            f"by up to {self.bounded_change:.1%} of its maximum",
             f"relu cuts off {self.cut_off['grad_cam']:.1%} of Grad-CAM's map and {self.cut_off['grad_cam_pp']:.1%} of "
             "Grad-CAM++'s",
         ]
+        if self.halts:
+            lines.append(
+                f"every derivative of the score ends at {', '.join(self.halts)}: every map that is made of derivatives "
+                "is zero, whatever the class; jaxcam.rules.through_stop_gradient looks through stop_gradient"
+            )
+        elif self.zero_gradient == 1:
+            lines.append("the gradient is zero at all of A: a relu behind the layer is off, or a softmax is saturated")
         for name in METHODS:
             title = METHOD_TITLES[name]
             if self.cut_off[name] == 1:
@@ -162,19 +183,30 @@ def diagnose(
         raise TypeError("diagnose looks at values: call it outside jit, vmap and grad")
     kind, probabilities = output_kind(cut, image), _class_probabilities(cut, image)
     cut, score = for_score(cut, image, score)
-    figures = _figures(cut, image, target, score=score, link=link, batch_size=batch_size)
+    figures = _figures(cut, image, target, score=canonical_function(score), link=link, batch_size=batch_size)
     figures = jax.tree.map(np.asarray, figures)
     explained_class = None if figures["class"] is None else int(figures["class"])
     A = jax.eval_shape(lambda: activations(cut, image)[0])[cut.layer]
+
+    def head(A):
+        return cut.head(cut.params, A, image)
+
+    scored_target = target if explained_class is None else explained_class
+    of_score = certify(lambda A: score(head(A), scored_target), A)
+    halts = tuple(dict.fromkeys(map(str, of_score.halts))) if of_score.locally_constant else ()
     return Diagnosis(
         layer=cut.layer,
         target=target if explained_class is None else explained_class,
         predicted=None if figures["predicted"] is None else int(figures["predicted"]),
         score=float(figures["u"]),
         probability=None if explained_class is None or probabilities is None else float(probabilities[explained_class]),
-        certificate=certify(lambda A: cut.head(cut.params, A, image), A),
+        certificate=certify(head, A),
         zero_second=float(figures["zero_second"]),
         negative_denominators=float(figures["negative_denominators"]),
+        alphas_outside=float(figures["alphas_outside"]),
+        bounded_change=float(figures["bounded_change"]),
+        zero_gradient=float(figures["zero_gradient"]),
+        halts=halts,
         cut_off={name: float(figures["cut_off"][name]) for name in METHODS},
         zero_map={name: bool(figures["zero_map"][name]) for name in METHODS},
         not_finite=int(figures["not_finite"]),
@@ -204,17 +236,28 @@ def _figures(
     )
     Y1, Y2, Y3 = Y[cut.layer]
     u, u1 = jax.value_and_grad(lambda A: score(head({cut.layer: A}), target))(A)
-    channel_weights = {"grad_cam": weights.grad_cam(u1), "grad_cam_pp": weights.grad_cam_pp(A, Y1, Y2, Y3)}
+    Y_of_any_size, exponents = (Y1, Y2.array, Y3.array), (Y2.exponent, Y3.exponent)
+    plus_plus = {
+        alpha: weights.grad_cam_pp(A, *Y_of_any_size, alpha=alpha, exponents=exponents) for alpha in weights.ALPHAS
+    }
+    channel_weights = {"grad_cam": weights.grad_cam(u1), "grad_cam_pp": plus_plus["defined"]}
     before_relu = {
         name: (A.astype(w.dtype) * jnp.broadcast_to(w, A.shape)).sum(-1) for name, w in channel_weights.items()
     }
+    of_alpha = (maps.weighted_sum(A, plus_plus[alpha]) for alpha in weights.ALPHAS)
+    defined, bounded = (safe_divide(saliency, saliency.max()) for saliency in of_alpha)
     return {
         "u": u,
         "class": explained_class,
         "predicted": outputs.argmax() if getattr(outputs, "ndim", None) == 1 else None,
-        "zero_second": (Y2 == 0).mean(),
-        "negative_denominators": (weights.denominator_grad_cam_pp(A, Y2, Y3) < 0).mean(),
+        "zero_gradient": (u1 == 0).mean(),
+        "zero_second": (Y2.array == 0).mean(),
+        "negative_denominators": (
+            weights.denominator_grad_cam_pp(A, Y2.array, Y3.array, exponents=exponents) < 0
+        ).mean(),
+        "alphas_outside": weights.share_outside(A, *Y_of_any_size, exponents=exponents),
+        "bounded_change": jnp.abs(defined - bounded).max(),
         "cut_off": {name: (saliency < 0).mean() for name, saliency in before_relu.items()},
         "zero_map": {name: (saliency <= 0).all() for name, saliency in before_relu.items()},
-        "not_finite": jnp.stack([(~jnp.isfinite(array)).sum() for array in (A, Y1, Y2, Y3)]).sum(),
+        "not_finite": jnp.stack([(~jnp.isfinite(array)).sum() for array in (A, *Y_of_any_size)]).sum(),
     }

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     model = _model.build_model(options)
     explained = jaxcam.explain_batch(
         method,
-        _model.cut_at(model, options.layer or _model.last_convolution(model)),
+        _model.cut_at(model, options.layer or _model.recommended_layer(model)),
         pictures,
         _model.find_target(options.target, _model.class_names(model)),
         _method.key_of_method(options),

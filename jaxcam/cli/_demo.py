@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     """Draw the maps of three methods beside each other."""
     path = _output.check_free(options.out / "jaxcam_demo.png", options)
     model = jaxcam.digits()
-    layer = _model.last_convolution(model)
+    layer = _model.recommended_layer(model)
     cut = jaxcam.cut(model, layer)
     image, _ = jaxcam.pretrained.digits_canvas(_model.SAMPLE)
     maps = {

@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     names = _model.known_class_names(options)
     examples = _spread(_listed_examples(options, names), options.limit)
     model = _model.build_model(options, activation=_model.activation_named(options.activation))
-    cut = _model.cut_at(model, options.layer or _model.last_convolution(model))
+    cut = _model.cut_at(model, options.layer or _model.recommended_layer(model))
     load = functools.partial(jaxcam.datasets.load, shape=_model.input_size(model), fit=options.fit)
     key = jax.random.key(options.seed)
     evaluation = jaxcam.evaluate(

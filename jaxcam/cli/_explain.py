@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     _model.check_class_options(options)
     outputs = _output.picture_paths(options)
     model = _model.build_model(options)
-    layer = options.layer or _model.last_convolution(model)
+    layer = options.layer or _model.recommended_layer(model)
     cut = _model.cut_at(model, layer)
     target = _model.find_target(options.target, _model.class_names(model))
     records: list[_output.Record] = []
@@ -75,8 +75,9 @@ def run(options: argparse.Namespace) -> int:
         for record in records:
             print(record)
             if not record.saliency.any():
-                where = "in what was chosen" if options.filters or options.subset else "at this layer"
-                print(f"  the map is zero everywhere: nothing {where} speaks for the class")
+                chosen = options.filters or options.subset
+                why = "nothing in what was chosen speaks for the class" if chosen else "jaxcam diagnose says why"
+                print(f"  the map is zero everywhere: {why}")
     return 0 if len(records) == len(outputs) else _output.FAILURE
 
 

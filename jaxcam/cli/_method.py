@@ -27,6 +27,7 @@ def chosen_method(options: argparse.Namespace, select: Callable[..., Any] | None
     method = getattr(jaxcam, options.method)
     score = None if options.score is None else getattr(jaxcam.scores, options.score)
     given = {"n_samples": options.samples, "std": options.std, "score": score, "link": options.link}
+    given["alpha"] = options.alpha
     given = {name: value for name, value in given.items() if value is not None}
     parameters = inspect.signature(method).parameters
     for name in given:

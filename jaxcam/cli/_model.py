@@ -90,9 +90,16 @@ def cut_at(model: jaxcam.VGG, layer: str) -> jaxcam.Cut:
     return jaxcam.cut(model, layer, strip_activation=True)
 
 
-def last_convolution(model: jaxcam.VGG) -> str:
-    """The default layer."""
-    return [name for name in model.layers if "_conv" in name][-1]
+def recommended_layer(model: jaxcam.VGG) -> str:
+    """The default layer, which `jaxcam layers` marks.
+
+    Raises:
+      ValueError: no layer has a map.
+    """
+    chosen = jaxcam.describe_layers(model).recommended
+    if chosen is None:
+        raise ValueError("no layer of the network has a map that can be recommended: give --layer")
+    return chosen.name
 
 
 def find_target(text: str | None, names: Sequence[str]) -> int | None:
@@ -136,7 +143,7 @@ def cut_and_image(options: argparse.Namespace) -> CutAndImage:
     """
     check_class_options(options)
     model = build_model(options, activation=activation_named(options.activation))
-    layer = options.layer or last_convolution(model)
+    layer = options.layer or recommended_layer(model)
     if len(jaxcam.layers(model).get(layer, (0, 0, 0))) != 3:
         raise ValueError(f"layer {layer!r} has no map: choose a convolution or a pooling")
     if options.image is not None:

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 from typing import Any
 
+from jaxcam.formulas.weights import ALPHAS
 from jaxcam.methods import METHOD_TITLES
 
 # What `ArgumentParser.add_subparsers` returns.
@@ -31,7 +32,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_layer_option(parser: argparse.ArgumentParser) -> None:
     """`--layer`."""
-    parser.add_argument("--layer", help="a layer listed by `jaxcam layers` (default: the last convolution)")
+    parser.add_argument("--layer", help="a layer listed by `jaxcam layers` (default: the one that it recommends)")
 
 
 def add_target_option(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +72,12 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     add_seed_option(parser, "seed of the noise")
     parser.add_argument("--score", choices=SCORES, help="(default: logit)")
     parser.add_argument("--link", choices=("identity", "exp"), help="Y = score, or e^score (default: the method's)")
+    parser.add_argument(
+        "--alpha",
+        choices=ALPHAS,
+        help="of grad_cam_pp and smooth_grad_cam_pp: alphas as the papers define them, or bounded to [0, 1/2] "
+        "(default: defined)",
+    )
 
 
 def add_seed_option(parser: argparse.ArgumentParser, meaning: str) -> None:

@@ -25,8 +25,7 @@ model, and the layers that a half does not need are not in it.
 
 Any two pure functions make a cut; neither Flax nor a layer is needed:
 
-    >>> import jax.numpy as jnp
-    >>> params = {"kernel": jnp.ones([3, 8]), "classifier": jnp.ones([8, 2])}
+    >>>     >>> params = {"kernel": jnp.ones([3, 8]), "classifier": jnp.ones([8, 2])}
     >>> features = lambda params, x: jnp.maximum(x @ params["kernel"], 0)
     >>> head = lambda params, A, x: A.mean((0, 1)) @ params["classifier"]
     >>> mine = jaxcam.Cut(params, features, head)
@@ -40,26 +39,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack, overload
 
 import jax
-import jax.numpy as jnp
 
 from jaxcam.cutting._calls import parsed_name
 from jaxcam.cutting._checks import layer_choices
 from jaxcam.cutting._cut import Cut, Cuts
 from jaxcam.cutting._last_activation import without_last_activation
-from jaxcam.cutting._layouts import layout_of
+from jaxcam.cutting._listed_layers import recommended_layer
 from jaxcam.cutting._options import CutOptions
 from jaxcam.cutting._outputs import with_known_outputs
-from jaxcam.cutting._program import traced_model
 from jaxcam.cutting._self_cutting import SelfCutting
 from jaxcam.cutting._spec import image_struct, spec_of
 from jaxcam.cutting._traced_cuts import traced_cut, traced_cuts
-from jaxcam.tracing import channel_axes
 
 
 @overload
 def cut(
     model: Any,
-    layer: str,
+    layer: str | None = None,
     **options: Unpack[CutOptions],
 ) -> Cut: ...
 
@@ -74,7 +70,7 @@ def cut(
 
 def cut(
     model: Any,
-    layer: str | list[str] | tuple[str, ...],
+    layer: str | list[str] | tuple[str, ...] | None = None,
     *,
     image_shape: Sequence[int] | None = None,
     inputs: Sequence[Any] | Mapping[str, Any] = (),
@@ -89,6 +85,7 @@ def cut(
     suffix: int = 0,
     batched: bool = True,
     strip_activation: bool = False,
+    through_stop_gradient: bool = False,
 ) -> Cut | Cuts:
     """Cut a model at a named layer, so that `head(features(x))` is the model in eval mode, on one example.
 
@@ -104,6 +101,7 @@ def cut(
         what the layer returns; for a `jaxcam.VGG` it is the value after the relu, as in the papers. A list or a tuple
         of names gives a `Cuts`; the options are then those of each of its layers. "encoder:1" is the second call of a
         layer that is called several times, or in a scan; "block[0]" is the first of several arrays that it returns.
+        None takes the layer that `jaxcam.describe_layers` recommends, and logs it.
       image_shape: that of one image, `(h, w, channels)`, for the checks to be made now.
       inputs: what the model takes besides the image, for one example: a tuple of further arguments, or a dict of
         arguments by name. Arrays become part of `params`; anything else, such as a flag, is static. The usual flags of
@@ -126,6 +124,8 @@ def cut(
         away from A and from every output that has one of length 1.
       strip_activation: take the softmax or sigmoid at the end of the model off, so that the outputs are the logits in
         front of it, which the papers differentiate.
+      through_stop_gradient: leave out the model's `stop_gradient`s, which make every gradient at the layers in front of
+        them zero; see `jaxcam.rules.through_stop_gradient`.
 
     Returns:
       A `Cut`, or a `Cuts`. Cutting equal Flax models at one layer twice gives functions that are the same, so nothing
@@ -137,7 +137,8 @@ def cut(
         that cuts itself does not take.
       ValueError: no such layer, and which there are; a layer that is not called, or called more than once without a
         number, or inside a vmap; random numbers in eval mode; an `after` or a `grid` that does not fit; no layers at
-        all, or one of them twice; `strip_activation` for outputs that do not end in a softmax or a sigmoid.
+        all, or one of them twice; `strip_activation` for outputs that do not end in a softmax or a sigmoid; without a
+        layer, no shape of an image, or no layer that can be recommended.
 
     Example:
       >>> import jaxcam
@@ -146,12 +147,18 @@ def cut(
         ...
       ValueError: no layer 'block9_conv1': choose one of block1_conv1, block1_conv2, ..., predictions
     """
+    if layer is None:
+        layer = recommended_layer(
+            model, image_shape, grid=grid, prefix=prefix, suffix=suffix, inputs=inputs, batched=batched, image=image,
+            output=output, method=method, channel_axis=channel_axis, image_channel_axis=image_channel_axis,
+        )  # fmt: skip
     names = tuple(layer) if isinstance(layer, list | tuple) else (layer,)
     _check_layer_names(names)
     if isinstance(model, SelfCutting):
         options = {
             "inputs": inputs, "image": image, "output": output, "method": method, "after": after, "grid": grid,
             "prefix": prefix, "suffix": suffix, "channel_axis": channel_axis, "image_channel_axis": image_channel_axis,
+            "through_stop_gradient": through_stop_gradient,
         }  # fmt: skip
         _check_no_options(model, options)
         _check_known(names, model.layers)
@@ -165,59 +172,12 @@ def cut(
     params, spec, known = spec_of(
         model, names, inputs, image_shape, image=image, output=output, method=method, after=after,
         channel_axis=channel_axis, image_channel_axis=image_channel_axis, grid=grid, prefix=prefix, suffix=suffix,
-        batched=batched,
+        batched=batched, through_stop_gradient=through_stop_gradient,
     )  # fmt: skip
     if known is not None:
         _check_known(names, known)
     traced = traced_cuts(spec, params) if isinstance(layer, list | tuple) else traced_cut(spec, params)
     return _with_outputs(traced, spec.image_shape, strip_activation)
-
-
-def layers(
-    model: Any,
-    image_shape: Sequence[int] | None = None,
-    *,
-    inputs: Sequence[Any] | Mapping[str, Any] = (),
-    batched: bool = True,
-) -> dict[str, tuple[int, ...]]:
-    """The layers that a model can be cut at, in the order of their calls, with their outputs' shapes `[*spatial k]`.
-
-    Nothing is computed. A layer that is called twice, or inside a scan or a vmap, or that returns several arrays is not
-    among them; `jaxcam.cut` says why.
-
-    Args:
-      model: as in `jaxcam.cut`.
-      image_shape: that of one image, `(h, w, channels)`; a `jaxcam.VGG` and most Keras models know it.
-      inputs: as in `jaxcam.cut`.
-      batched: as in `jaxcam.cut`.
-
-    Example:
-      >>> import jaxcam
-      >>> jaxcam.layers(jaxcam.digits())["block3_conv2"]
-      (16, 16, 64)
-    """
-    if isinstance(model, SelfCutting):
-        image, found = image_struct(image_shape or model.image_shape), {}
-        for name in model.layers:
-            own_cut = model.cut_at(name)
-            found[name] = jax.eval_shape(own_cut.features, own_cut.params, image).shape
-        return found
-    params, spec, _ = spec_of(model, None, inputs, image_shape, batched=batched)
-    if spec.image_shape is None:
-        raise ValueError("image_shape is needed: layers(model, (h, w, channels)), the shape of one image")
-    program, _, marks, _ = traced_model(spec, params, image_struct(spec.image_shape))
-    axes = channel_axes(program)
-    count = Counter(mark.name for mark in marks)
-
-    def can_be_cut(mark):
-        single = count[mark.name] == 1 and "[" not in mark.name
-        return single and not mark.within and jnp.issubdtype(mark.aval.dtype, jnp.floating)
-
-    return {
-        mark.name: layout_of(mark.name, spec, mark, axes, warn=False).shape(mark.aval)
-        for mark in marks
-        if can_be_cut(mark)
-    }
 
 
 def _with_outputs(made: Any, image_shape: Sequence[int] | None, strip_activation: bool) -> Any:

@@ -6,6 +6,8 @@ The layers are the user's own, so a mark is the identity in every other thread.
 import inspect
 import sys
 import threading
+import weakref
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -13,10 +15,14 @@ import jax.numpy as jnp
 
 from jaxcam.cutting._arguments import Arguments, arguments_of, keras_arguments
 from jaxcam.cutting._functional_model import FunctionalModel, ModelCall, RandomStreams, SaidAxes
+from jaxcam.cutting._keras_key import key_of_keras_model
 from jaxcam.cutting._marking import mark_with_names, marking_subclass, modules_to_mark
 from jaxcam.cutting._pickled import Recipe
 
 _lock = threading.RLock()
+# The call of each model that is in use. JAX's caches and cuts keep a call, and a call keeps its model.
+_calls: weakref.WeakValueDictionary[tuple[int, str], ModelCall] = weakref.WeakValueDictionary()
+_keys: weakref.WeakKeyDictionary[ModelCall, Hashable] = weakref.WeakKeyDictionary()
 
 
 def from_keras(model: Any, keras: Any, method: str = "__call__") -> FunctionalModel:
@@ -38,7 +44,29 @@ def from_keras(model: Any, keras: Any, method: str = "__call__") -> FunctionalMo
     learned = [variable for variable in model.variables if all(variable is not seed for seed in seeds)]
     # Copies: Keras gives its own arrays away when it trains or predicts.
     params = [jnp.array(variable.value, copy=True) for variable in learned]
-    layers_by_name = dict(_named_layers(model))
+    layers_by_name = dict(_named_layers(model, keras))
+    model_call = _model_call(model, method, keras, learned, seeds, layers_by_name)
+    streams = RandomStreams.of([jax.ShapeDtypeStruct(seed.shape, jnp.dtype(seed.dtype)) for seed in seeds])
+    shape: Any = getattr(model, "input_shape", None)  # a subclassed model has none
+    known = isinstance(shape, tuple) and len(shape) > 1 and all(isinstance(size, int) for size in shape[1:])
+    return FunctionalModel(params, streams, model_call, tuple(layers_by_name), shape[1:] if known else None)
+
+
+def _model_call(model, method, keras, learned, seeds, layers_by_name) -> ModelCall:
+    """How the model is called: what was made for the same model, if nothing of it was changed since."""
+    with _lock:  # in a trace the layers are of other classes
+        key = key_of_keras_model(model, keras)
+    key = None if key is None else (key, keras.config.image_data_format())
+    made = _calls.get((id(model), method))
+    if made is not None and key is not None and _keys[made] == key:
+        return made
+    call = _new_call(model, method, keras, learned, seeds, layers_by_name)
+    if key is not None:
+        _calls[id(model), method], _keys[call] = call, key
+    return call
+
+
+def _new_call(model, method, keras, learned, seeds, layers_by_name) -> ModelCall:
     function = model.call if method == "__call__" else getattr(model, method)
     is_functional = function == model.call and bool(getattr(model, "inputs", None))
     takes = inspect.signature(function).parameters
@@ -60,16 +88,13 @@ def from_keras(model: Any, keras: Any, method: str = "__call__") -> FunctionalMo
                 for layer, cls in classes:
                     object.__setattr__(layer, "__class__", cls)
 
-    streams = RandomStreams.of([jax.ShapeDtypeStruct(seed.shape, jnp.dtype(seed.dtype)) for seed in seeds])
-    shape: Any = getattr(model, "input_shape", None)  # a subclassed model has none
-    known = isinstance(shape, tuple) and len(shape) > 1 and all(isinstance(size, int) for size in shape[1:])
-    model_call = ModelCall(
+    return ModelCall(
         call,
         Recipe(_call_again, model, method),
         _functional_arguments(model) if is_functional else arguments_of(function),
         _said_axes(layers_by_name, keras),
+        marks_all=True,
     )
-    return FunctionalModel(params, streams, model_call, tuple(layers_by_name), shape[1:] if known else None)
 
 
 def _call_again(model, method) -> ModelCall:
@@ -100,10 +125,10 @@ def _said_axes(layers_by_name, keras) -> SaidAxes:
     return SaidAxes(by_layer, default, next(iter(by_layer.values()), default))
 
 
-def _named_layers(layer, path=()):
-    """Every layer inside a layer, by its path."""
+def _named_layers(layer, keras, path=()):
+    """Every layer and every operator of a functional model inside a layer, by its path."""
     names: set[str] = set()
-    for child in layer._flatten_layers(include_self=False, recursive=False):
+    for child in _children(layer, keras):
         name, number = child.name, 0
         while name in names:  # a subclassed model may give one name to several
             number += 1
@@ -112,7 +137,16 @@ def _named_layers(layer, path=()):
         child_path = (*path, name)
         if type(child).__name__ != "InputLayer":
             yield "/".join(child_path), child
-            yield from _named_layers(child, child_path)
+            yield from _named_layers(child, keras, child_path)
+
+
+def _children(layer, keras):
+    """The layers directly inside a layer, and the operators of a functional model, such as `y + x`."""
+    if not isinstance(layer, keras.layers.Layer):  # an operator
+        return []
+    children = layer._flatten_layers(include_self=False, recursive=False)
+    operators = layer.operations if isinstance(layer, keras.Model) and hasattr(layer, "operations") else []
+    return [*children, *(each for each in operators if not isinstance(each, keras.layers.Layer))]
 
 
 def _marking_class(cls, names):

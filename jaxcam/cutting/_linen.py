@@ -24,7 +24,7 @@ def from_linen(module: nn.Module, variables: Any, method: str = "__call__") -> F
 
 
 def _call_of(module, method) -> ModelCall:
-    return _calls.remembered(_model_call, (module, method), exact=[module])
+    return _calls.remembered(_model_call, (module, method), exact=[module], known_by=("module", method))
 
 
 def _model_call(description) -> ModelCall:

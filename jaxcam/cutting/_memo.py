@@ -1,8 +1,9 @@
 """A memo of functions, so that models that are the same have the same function, and jit does not compile it again.
 
 Models that are equal are not always the same. What a model holds may change while it stays equal to itself (a module
-behind a lambda, an object of settings), and 1 is equal to True, which a model may tell apart. If what a model holds
-does not say all that it means, nothing is remembered for it: the price is a trace.
+behind a lambda, an object of settings), and 1 is equal to True, which a model may tell apart. `jaxcam.cutting._keys`
+says by what a value is known; if what a model holds does not say all that it means, nothing is remembered for it: the
+price is a trace.
 
     >>> memo = Memo()
     >>> def make(width):
@@ -16,88 +17,119 @@ does not say all that it means, nothing is remembered for it: the price is a tra
     False
 """
 
-import dataclasses
-import enum
-import functools
-import inspect
+import threading
 import types
-from collections.abc import Callable, Iterable, Mapping
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeVar
 
-import numpy as np
-from flax import linen as nn
-from flax import nnx
+from jaxcam.cutting._keys import MayChangeError, key_of, known_by_code
 
 Description = TypeVar("Description")
 Made = TypeVar("Made")
+MOST_REMEMBERED = 256
 
 
 class Memo:
     """What functions have made, by the descriptions that they made it from; the last 256."""
 
-    def __init__(self):
-        self._made = functools.lru_cache(maxsize=256)(lambda make, description, exact_key: make(description))
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: OrderedDict[Hashable, tuple[Any, tuple[Any, ...]]] = OrderedDict()
 
     def remembered(
-        self, make: Callable[[Description], Made], description: Description, *, exact: Iterable[Any] = ()
+        self,
+        make: Callable[[Description], Made],
+        description: Description,
+        *,
+        exact: Iterable[Any] = (),
+        known_by: Hashable | None = None,
     ) -> Made:
         """`make(description)`, made once for descriptions that are equal and have the same `exact` parts.
 
-        It is made every time if the description cannot be hashed, or an exact part may change or holds an array.
+        It is made every time if the description cannot be hashed, or an exact part may change. A part that has been
+        changed since, such as a list, is not taken for what it was.
 
         Args:
           make: a function that lives as long as the program: it is part of the key.
           description: what `make` takes; compared by `==`.
           exact: values that belong to the description and for which `==` is not enough; compared with their types.
+          known_by: what is compared in the place of the description, if the exact parts say the rest.
         """
+        parts = tuple(exact)
         try:
-            return self._made(make, description, tuple(map(_exact_key, exact)))
-        except (_MayChangeError, RecursionError):  # RecursionError: a function that holds itself
+            exact_key = _keys_of(parts)
+            key = make, description if known_by is None else known_by, exact_key
+            hash(key)
+        except MayChangeError:
             return make(description)
         except TypeError as error:
             if "unhashable" not in str(error):
                 raise
             return make(description)
+        with self._lock:
+            made, kept_parts = self._made.get(key, (None, ()))
+            if made is not None and (kept_parts is parts or _are_still(kept_parts, exact_key)):
+                self._made.move_to_end(key)
+                return made
+        made = make(description)
+        with self._lock:
+            self._made[key] = made, parts
+            while len(self._made) > MOST_REMEMBERED:
+                self._made.popitem(last=False)
+        return made
+
+    def __len__(self) -> int:
+        return len(self._made)
 
 
-class _MayChangeError(Exception):
-    """A part may change, or holds an array, while it stays equal to itself."""
-
-
-def _exact_key(value):
-    """A key that is equal only for values that are and stay the same, their types included.
-
-    Raises:
-      _MayChangeError: there is no such key.
-    """
-    if isinstance(value, nnx.Pytree | nnx.Variable):
-        raise _MayChangeError
-    if isinstance(value, bool | int | float | complex | str | bytes | type | np.dtype | np.generic | enum.Enum | None):
-        return type(value), value
-    if isinstance(value, tuple | list):
-        return type(value), tuple(map(_exact_key, value))
-    if isinstance(value, Mapping):
-        return type(value), tuple((key, _exact_key(item)) for key, item in value.items())
-    if isinstance(value, functools.partial):
-        return _exact_key((value.func, value.args, value.keywords))
-    frozen = getattr(getattr(type(value), "__dataclass_params__", None), "frozen", False)
-    if isinstance(value, nn.Module) or frozen:
-        names = [each.name for each in dataclasses.fields(value) if each.name != "parent"]
-        return type(value), tuple((name, _exact_key(getattr(value, name, None))) for name in names)
-    if isinstance(value, types.FunctionType):
-        defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-        return value, _exact_key([*_closed_over(value), *defaults])
-    library = type(value).__module__.split(".")[0]
-    if callable(value) and library in ("jax", "jaxlib", "builtins") and not isinstance(value, types.MethodType):
-        return value, _exact_key(getattr(value, "__wrapped__", None))
-    if library in ("jax", "flax", "numpy") and not hasattr(value, "__array__"):
-        return value
-    raise _MayChangeError
-
-
-def _closed_over(function):
-    """The values that a function closes over."""
+def _keys_of(parts: tuple[Any, ...]) -> tuple[Hashable, ...]:
     try:
-        return list(inspect.getclosurevars(function).nonlocals.values()) if function.__closure__ else []
-    except ValueError as error:  # a variable that has no value yet
-        raise _MayChangeError from error
+        return tuple(map(key_of, parts))
+    except RecursionError as error:  # a function or a list that holds itself
+        raise MayChangeError from error
+
+
+def _are_still(parts: tuple[Any, ...], exact_key: tuple[Hashable, ...]) -> bool:
+    """Whether parts that were remembered have not been changed since, in place."""
+    try:
+        return _keys_of(parts) == exact_key
+    except MayChangeError:
+        return False
+
+
+# Under which key a function was remembered first: a program of it has been compiled with what it held then.
+_first_keys: weakref.WeakKeyDictionary[Any, Hashable] = weakref.WeakKeyDictionary()
+_functions = Memo()
+
+
+def canonical_function(function: Any) -> Any:
+    """The first function with the same code, closure, defaults and global values; any other value as it is.
+
+    jit compares functions by identity, so a lambda that is made anew would be traced and compiled again.
+
+    Example:
+      >>> def score_of(weight):
+      ...     return lambda outputs, target: weight * outputs[target]
+      >>> canonical_function(score_of(2.0)) is canonical_function(score_of(2.0))
+      True
+      >>> canonical_function(score_of(2.0)) is canonical_function(score_of(2))
+      False
+    """
+    if not isinstance(function, types.FunctionType):
+        return function
+    try:
+        (key,) = _keys_of((function,))
+        hash(key)
+        if not known_by_code(key):
+            return function
+        if _first_keys.setdefault(function, key) != key:  # what it closes over was changed
+            return function
+    except (MayChangeError, TypeError):
+        return function
+    return _functions.remembered(_itself, function, exact=(function,), known_by="function")
+
+
+def _itself(function):
+    return function

@@ -1,7 +1,7 @@
 """Flax NNX: the modules of a copy of the model become instances of subclasses that mark what they return."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from flax import nnx
@@ -20,7 +20,7 @@ _calls = Memo()
 def from_nnx(model: nnx.Module, method: str = "__call__") -> FunctionalModel:
     """The parameters of an NNX module and the function that calls one of its methods."""
     graphdef, streams, params = nnx.split(model, nnx.RngState, ...)  # type: ignore[misc]
-    call = _call_of(graphdef, method, arguments_of(getattr(model, method)), _static_values(model))
+    call = _call_of(graphdef, method, arguments_of(getattr(model, method)))
     return FunctionalModel(params, RandomStreams.of(streams), call, tuple(dict(_callable_modules(model))))
 
 
@@ -33,25 +33,15 @@ def set_eval_mode(model: Any) -> None:
                     object.__setattr__(node, name, value)
 
 
-def _call_of(graphdef, method, arguments, static_values) -> ModelCall:
-    return _calls.remembered(_model_call, (graphdef, method, arguments, _Held(static_values)), exact=static_values)
-
-
-class _Held:
-    """Values that a description carries and is not compared by."""
-
-    def __init__(self, value: Any):
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held)
-
-    def __hash__(self) -> int:
-        return 0
+def _call_of(graphdef, method, arguments) -> ModelCall:
+    structure, static_values = _structure_and_values(graphdef)
+    return _calls.remembered(
+        _model_call, (graphdef, method, arguments), exact=static_values, known_by=(structure, method, arguments)
+    )
 
 
 def _model_call(description) -> ModelCall:
-    graphdef, method, arguments, held = description
+    graphdef, method, arguments = description
 
     def call(params, random_streams, args, kwargs, layers):
         model = nnx.merge(graphdef, random_streams, params, copy=True)
@@ -65,16 +55,23 @@ def _model_call(description) -> ModelCall:
                 mark(variable.get_value(), f"{STATISTICS_MARK}{'/'.join(map(str, path))}")
         return outputs
 
-    return ModelCall(call, Recipe(_call_of, graphdef, method, arguments, held.value), arguments)
+    return ModelCall(call, Recipe(_call_of, graphdef, method, arguments), arguments)
 
 
-def _static_values(model) -> list[Any]:
-    """What a model holds besides its parameters and modules, without Flax's own notes."""
-    return [
-        value
-        for path, value in nnx.iter_graph(model)
-        if not isinstance(value, nnx.Pytree | nnx.Variable) and not str(path[-1]).startswith("_pytree__")
-    ]
+def _structure_and_values(graphdef) -> tuple[Hashable, list[Any]]:
+    """The graph of a model's modules and variables, and the other values that its modules hold.
+
+    Flax's own notes belong to the graph.
+    """
+
+    def is_value(name, attribute):
+        return hasattr(attribute, "value") and not str(name).startswith("_pytree__")
+
+    attributes = tuple(
+        (name, None if is_value(name, attribute) else attribute) for name, attribute in graphdef.attributes
+    )
+    values = [attribute.value for name, attribute in graphdef.attributes if is_value(name, attribute)]
+    return (tuple(graphdef.nodes), attributes), values
 
 
 def _callable_modules(node, path=(), ancestors=()) -> Iterator[tuple[str, nnx.Module]]:

@@ -22,3 +22,4 @@ class CutOptions(TypedDict, total=False):
     suffix: int
     batched: bool
     strip_activation: bool
+    through_stop_gradient: bool

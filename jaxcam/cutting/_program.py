@@ -14,7 +14,7 @@ from jaxcam.cutting._calls import marks_of
 from jaxcam.cutting._functional_model import STATISTICS_MARK
 from jaxcam.cutting._output_path import select_output
 from jaxcam.cutting._spec import CutSpec
-from jaxcam.tracing import SCAN, Mark, computed, live, shapes_of, unrolled
+from jaxcam.tracing import SCAN, Mark, computed, live, shapes_of, unrolled, without_stop_gradients
 from jaxcam.tracing import marks as marks_in
 
 _axis_numbers = itertools.count()
@@ -26,13 +26,13 @@ class TracedModel(NamedTuple):
     Attributes:
       program: from the leaves of the parameters, of the random streams, and the image, to the leaves of the outputs.
       outputs: the tree of the outputs.
-      marks: the marks that the outputs need.
+      marks: the marks that the outputs need; perhaps those of more layers than were asked for.
       without_jit: whether jitted blocks in the model were traced as if they were written out.
     """
 
     program: ClosedJaxpr
     outputs: Any
-    marks: list[Mark]
+    marks: tuple[Mark, ...]
     without_jit: bool
 
 
@@ -47,6 +47,12 @@ def traced_model(spec: CutSpec, params: Any, x: Any) -> TracedModel:
     Raises:
       ValueError: the model closes over a traced value, or updates its statistics.
     """
+    if spec.layers is not None and spec.call.marks_all:
+        # One trace serves all layers, unless a mark is where a program cannot be split.
+        general = traced_model(spec._replace(layers=None), params, x)
+        names = {mark.name for mark in general.marks}
+        if names.issuperset(spec.marked or ()) and not any(mark.within or mark.jitted for mark in general.marks):
+            return general
     shapes = shapes_of((params, x))
     function = spec.call.memo.remembered(_model_function, spec.of_program())
     traced = function.trace(shapes[0], spec.random_streams.leaves, shapes[1])
@@ -54,22 +60,32 @@ def traced_model(spec: CutSpec, params: Any, x: Any) -> TracedModel:
         raise ValueError(
             "the model closes over a traced value: hold it in the model's parameters, or pass it in inputs="
         )
-    updated = computed(traced.jaxpr, STATISTICS_MARK)
+    updated, marks = spec.call.memo.remembered(_updates_and_marks, traced.jaxpr)  # JAX keeps the trace
     if updated:
         raise ValueError(
             f"the model updates its statistics {', '.join(updated[:3])}, as in training: pass its flag for eval mode, "
             "such as inputs={'train': False}"
         )
-    program, _ = live(traced.jaxpr)
-    marks = marks_in(program.jaxpr)
     if not spec.without_jit and _may_share_a_trace(spec.layers, marks):
         # Jitted blocks of Linen that are alike share one trace, with the names of the first: each gets its own.
         return traced_model(spec._replace(without_jit=True), params, x)
     closed = traced.jaxpr
     if spec.marked is not None and any(SCAN in mark.within for name in spec.marked for mark in marks_of(name, marks)):
-        closed = unrolled(closed, spec.marked)
-        marks = marks_in(live(closed)[0].jaxpr)
+        closed, marks = spec.call.memo.remembered(_unrolled_with_marks, (closed, spec.marked))
+    if spec.through_stop_gradient:
+        closed = spec.call.memo.remembered(without_stop_gradients, closed)
     return TracedModel(closed, jax.tree.structure(traced.out_info), marks, spec.without_jit)
+
+
+def _updates_and_marks(closed: ClosedJaxpr) -> tuple[list[str], tuple[Mark, ...]]:
+    """The statistics that a program updates, and the marks that its outputs need."""
+    return computed(closed, STATISTICS_MARK), tuple(marks_in(live(closed)[0].jaxpr))
+
+
+def _unrolled_with_marks(description) -> tuple[ClosedJaxpr, tuple[Mark, ...]]:
+    """The program with the scans around some layers written out, and its marks."""
+    closed = unrolled(*description)
+    return closed, tuple(marks_in(live(closed)[0].jaxpr))
 
 
 def jit_or_not(without_jit: bool) -> contextlib.AbstractContextManager[Any]:

@@ -11,6 +11,7 @@ from jaxcam.cutting._arguments import check_arguments
 from jaxcam.cutting._calls import parsed_name
 from jaxcam.cutting._frameworks import functional_model
 from jaxcam.cutting._functional_model import ModelCall, RandomStreams
+from jaxcam.cutting._memo import canonical_function
 
 
 class FurtherInputs(NamedTuple):
@@ -49,6 +50,7 @@ class CutSpec(NamedTuple):
       batched: whether the model takes a batch axis.
       image_shape: the shape of one image; None if it is not known before the cut sees one.
       without_jit: whether jitted blocks in the model are traced as if they were written out.
+      through_stop_gradient: whether the model's `stop_gradient`s are left out.
     """
 
     call: ModelCall
@@ -66,6 +68,7 @@ class CutSpec(NamedTuple):
     image_channel_axis: int | None = -1
     image: int | str = 0
     output: str | Callable[[Any], Any] | None = None
+    through_stop_gradient: bool = False
 
     @property
     def marked(self) -> tuple[str, ...] | None:
@@ -73,10 +76,10 @@ class CutSpec(NamedTuple):
         return None if self.layers is None else tuple(dict.fromkeys(parsed_name(name).layer for name in self.layers))
 
     def of_program(self) -> "CutSpec":
-        """The spec without what the model's program does not depend on."""
+        """The spec without what the trace of the model does not depend on."""
         return self._replace(
             layers=self.marked, after=None, grid=None, prefix=0, suffix=0, image_shape=None, channel_axis=-1,
-            image_channel_axis=-1,
+            image_channel_axis=-1, through_stop_gradient=False,
         )  # fmt: skip
 
     def with_batch_axis(self, array: jax.Array) -> jax.Array:
@@ -105,6 +108,7 @@ def spec_of(
     output: str | Callable[[Any], Any] | None = None,
     method: str = "__call__",
     batched: bool = True,
+    through_stop_gradient: bool = False,
 ) -> tuple[Any, CutSpec, tuple[str, ...] | None]:
     """The parameters of a cut, its spec, and the names of the model's layers if they are known without a call.
 
@@ -126,7 +130,7 @@ def spec_of(
         functional.random_streams,
         further_inputs,
         layers,
-        after,
+        canonical_function(after),
         None if grid is None else tuple(grid),
         prefix,
         bool(batched),
@@ -136,6 +140,7 @@ def spec_of(
         image_channel_axis=image_channel_axis,
         image=image,
         output=output,
+        through_stop_gradient=bool(through_stop_gradient),
     )
     return params, spec, functional.layer_names
 

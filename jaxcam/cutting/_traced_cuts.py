@@ -4,6 +4,7 @@ They are jitted for the cache of traces, and inlined: a function that uses them 
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from jaxcam.cutting._checks import layer_choices
 from jaxcam.cutting._cut import Cut, Cuts
 from jaxcam.cutting._layouts import Layout, image_axis_of, layout_of
 from jaxcam.cutting._pickled import MadeFunction, Recipe
-from jaxcam.cutting._program import jit_or_not, traced_model
+from jaxcam.cutting._program import TracedModel, jit_or_not, traced_model
 from jaxcam.cutting._spec import CutSpec, image_struct
 from jaxcam.tracing import MarkedCall, Split, Tap, channel_axes, shapes_of, split_at
 from jaxcam.tracing import tap as tap_program
@@ -61,7 +62,8 @@ def _with_image_axis(spec, params) -> CutSpec:
     """The spec with the image's channel axis that the program shows, where the framework has several layouts."""
     if spec.image_shape is None:
         return spec
-    axes = channel_axes(traced_model(spec, params, image_struct(spec.image_shape)).program)
+    program = traced_model(spec, params, image_struct(spec.image_shape)).program
+    axes = spec.call.memo.remembered(channel_axes, program)
     return spec._replace(image_channel_axis=image_axis_of(spec, axes))
 
 
@@ -115,31 +117,46 @@ def _as_added(delta, aval, layout: Layout) -> jax.Array:
     return layout.output(jnp.asarray(delta, aval.dtype), like)
 
 
+class _Places(NamedTuple):
+    """Where a program is taken apart."""
+
+    traced: TracedModel
+    layers: tuple[str, ...]
+    after: Callable[[jax.Array], jax.Array] | None
+
+    def calls(self) -> dict[str, MarkedCall]:
+        """By layer, the marked value."""
+        return {layer: marked_call(layer, self.traced.marks)[0] for layer in self.layers}
+
+    def after_by_layer(self) -> dict[str, ClosedJaxpr]:
+        """`after` as a program, for the output of each layer."""
+        if self.after is None:
+            return {}
+        avals = {layer: shapes_of(marked_call(layer, self.traced.marks)[1].aval) for layer in self.layers}
+        with jit_or_not(self.traced.without_jit):
+            return {layer: jax.make_jaxpr(self.after)(aval) for layer, aval in avals.items()}
+
+
 class _Program(NamedTuple):
     """A model's program that can be cut at the layers of a spec.
 
     Attributes:
-      closed: the program.
+      places: the program, and where it is taken apart.
       inputs: the values of its inputs.
       outputs: the tree of its outputs.
-      calls: by layer, the marked value.
-      layouts: by layer, how that value is an activation.
-      after: by layer, `after` as a program.
+      layouts: by layer, how the marked value is an activation.
     """
 
-    closed: ClosedJaxpr
+    places: _Places
     inputs: list[Any]
     outputs: Any
-    calls: dict[str, MarkedCall]
     layouts: dict[str, Layout]
-    after: dict[str, ClosedJaxpr]
 
 
 def _split_model(spec, params, x) -> tuple[Split, _Program]:
     """The model's program in two parts at the layer."""
-    (layer,) = spec.layers
     program = _checked_program(spec, params, x)
-    split = split_at(program.calls[layer], program.closed, after=program.after.get(layer))
+    split = spec.call.memo.remembered(_split_at_layer, program.places)
     _check_deterministic(split.needs, params)
     return split, program
 
@@ -147,9 +164,18 @@ def _split_model(spec, params, x) -> tuple[Split, _Program]:
 def _tap_model(spec, params, x) -> tuple[Tap, _Program]:
     """The model's program, to be added to at its layers."""
     program = _checked_program(spec, params, x)
-    tap = tap_program(program.calls, program.closed, after=program.after)
+    tap = spec.call.memo.remembered(_tap_at_layers, program.places)
     _check_deterministic(tap.needs, params)
     return tap, program
+
+
+def _split_at_layer(places: _Places) -> Split:
+    (layer,) = places.layers
+    return split_at(places.calls()[layer], places.traced.program, after=places.after_by_layer().get(layer))
+
+
+def _tap_at_layers(places: _Places) -> Tap:
+    return tap_program(places.calls(), places.traced.program, after=places.after_by_layer())
 
 
 def _checked_program(spec, params, x) -> _Program:
@@ -160,21 +186,17 @@ def _checked_program(spec, params, x) -> _Program:
     """
     _check_image_shape(spec, x)
     traced = traced_model(spec, params, x)
-    axes = channel_axes(traced.program)
-    calls, layouts, after = {}, {}, {}
+    axes = spec.call.memo.remembered(channel_axes, traced.program)
+    layouts = {}
     for layer in spec.layers:
         if not marks_of(layer, traced.marks):
             called = [mark.name for mark in traced_model(spec._replace(layers=None), params, x).marks]
             raise ValueError(
                 f"layer {layer!r} is not called in eval mode, or not for the outputs: {layer_choices(layer, called)}"
             )
-        calls[layer], mark = marked_call(layer, traced.marks)
-        layouts[layer] = layout_of(layer, spec, mark, axes)
-        if spec.after is not None:
-            with jit_or_not(traced.without_jit):
-                after[layer] = jax.make_jaxpr(spec.after)(shapes_of(mark.aval))
+        layouts[layer] = layout_of(layer, spec, marked_call(layer, traced.marks)[1], axes)
     inputs = [*jax.tree.leaves(params), *spec.random_streams.leaves, x]
-    return _Program(traced.program, inputs, traced.outputs, calls, layouts, after)
+    return _Program(_Places(traced, spec.layers, spec.after), inputs, traced.outputs, layouts)
 
 
 def _check_image_shape(spec, x) -> None:

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam._base.numerics import Scaled
 from jaxcam.derivatives._compile import run_compiled
-from jaxcam.derivatives._link import Derivatives
+from jaxcam.derivatives._link import Derivatives, ScaledDerivatives
 from jaxcam.derivatives._plan import has_custom_vjp_inside, is_forward_only, make_plan
 from jaxcam.derivatives._program import Level, trace
 from jaxcam.derivatives._taylor import second_and_third_derivatives
@@ -84,6 +85,35 @@ def exact(
       >>> u, u1, u2, u3 = exact(lambda A: jnp.tanh(A).sum(), jnp.array([[0.0, 1.0]]))
       >>> u1[0, 0].item(), u2[0, 0].item(), u3[0, 0].item()
       (1.0, 0.0, -2.0)
+    """
+    A = jnp.asarray(A)
+    u, u1, u2, u3 = exact_scaled(f, A, batch_size=batch_size, progress=progress)
+    return Derivatives(u, u1, u2.value().astype(A.dtype), u3.value().astype(A.dtype))
+
+
+def exact_scaled(
+    f: Callable[[jax.Array], jax.Array],
+    A: jax.Array,
+    *,
+    batch_size: int | None = None,
+    progress: Callable[[], None] | None = None,
+) -> ScaledDerivatives:
+    """`exact`, with u2 and u3 times powers of two, so that they neither underflow nor overflow; at least float32.
+
+    Args:
+      f: as in `exact`.
+      A: as in `exact`.
+      batch_size: as in `exact`.
+      progress: as in `exact`.
+
+    Raises:
+      TypeError, ValueError: as `exact`.
+
+    Example:
+      >>> V = jnp.full([2, 3], 1e-25)
+      >>> u2 = exact_scaled(lambda A: jnp.exp(A @ V).sum(), jnp.ones([1, 2])).u2
+      >>> u2.value().tolist(), bool((u2.array > 0).all())  # 3e-50, which is no float32
+      ([[0.0, 0.0]], True)
     """
     A = jnp.asarray(A)
     _check_arguments(f, A, batch_size)
@@ -180,13 +210,17 @@ def brute_force(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size
 
 def _push(f, plan, progress, A):
     u, u1 = jax.value_and_grad(f)(A)
-    u2, u3 = second_and_third_derivatives(plan, A, progress=progress)
-    return Derivatives(u, u1, _nan_where_nan(u, u2.astype(A.dtype)), _nan_where_nan(u, u3.astype(A.dtype)))
+    second, third = (
+        scaled._replace(array=_nan_where_nan(u, scaled.array))
+        for scaled in second_and_third_derivatives(plan, A, progress=progress)
+    )
+    return ScaledDerivatives(u, u1, second, third)
 
 
 def _one_gradient(f, A):
     u, u1 = jax.value_and_grad(f)(A)
-    return Derivatives(u, u1, jnp.zeros_like(u1), jnp.zeros_like(u1))
+    zeros = Scaled(jnp.zeros_like(u1), jnp.int32(0))
+    return ScaledDerivatives(u, u1, zeros, zeros)
 
 
 def _brute_force_of_program(program, batch_size, A):
@@ -194,7 +228,8 @@ def _brute_force_of_program(program, batch_size, A):
     def f(A):
         return evaluate(program.steps, {**program.constants, program.inputs[0]: A})[program.outputs[0]]
 
-    return brute_force(f, A, batch_size=batch_size)
+    u, u1, u2, u3 = brute_force(f, A, batch_size=batch_size)
+    return ScaledDerivatives(u, u1, Scaled(u2, jnp.int32(0)), Scaled(u3, jnp.int32(0)))
 
 
 def _is_locally_affine(program):

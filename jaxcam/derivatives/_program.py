@@ -26,6 +26,7 @@ from jaxcam.tracing import (
     FlatProgram,
     Step,
     flatten,
+    has_primitive,
     inner_jaxpr,
     inner_jaxprs,
     live,
@@ -51,7 +52,7 @@ class Level(enum.IntEnum):
 
 
 class Stop(NamedTuple):
-    """A primitive whose result is smooth though what it reads is at most piecewise affine."""
+    """A primitive that ends a level: its result is smooth, or locally constant, though what it reads is not."""
 
     primitive: str
     shapes: tuple[tuple[int, ...], ...]
@@ -72,6 +73,7 @@ class Program(NamedTuple):
     avals: tuple[Any, ...]
     levels: dict[int, Level]
     stops: tuple[Stop, ...]
+    halts: tuple[Stop, ...]
     frontier: tuple[int, ...]
 
 
@@ -90,6 +92,7 @@ def trace(f: Callable[[Any], Any], A: Any) -> Program:
     _, read_by_smooth = needed(smooth_steps, smooth.intersection(flat.outputs))
     stopping = [step for step in stopping if read_by_smooth.intersection(step.outputs)]
     moving = [[v for v in step.inputs if levels[v] > Level.CONSTANT] for step in stopping]
+    halting = [step for step in steps if _halts(step, levels, flat.avals)]
     return Program(
         steps,
         flat.inputs,
@@ -100,6 +103,10 @@ def trace(f: Callable[[Any], Any], A: Any) -> Program:
         tuple(
             Stop(_stop_title(step), tuple(flat.avals[v].shape for v in values), step.within)
             for step, values in zip(stopping, moving, strict=True)
+        ),
+        tuple(
+            Stop(_halt_title(step), tuple(flat.avals[v].shape for v in step.inputs if variable(levels[v])), step.within)
+            for step in halting
         ),
         tuple(dict.fromkeys(v for values in moving for v in values if variable(levels[v]))),
     )
@@ -148,6 +155,12 @@ def _with_inputs_of_rule(step: Step) -> Step:
     return step if call is None else step._replace(inputs=(*step.inputs, *call.inputs))
 
 
+def _halts(step: Step, levels: dict[int, Level], avals: Sequence[Any]) -> bool:
+    """Whether a step makes locally constant numbers of values that are not. The masks of a relu do not count."""
+    halted = any(variable(levels[v]) for v in step.inputs) and not any(variable(levels[v]) for v in step.outputs)
+    return halted and any(avals[v].dtype != bool for v in step.outputs)
+
+
 def _one_unknown_step(closed: ClosedJaxpr) -> FlatProgram:
     avals = tuple(var.aval for var in (*closed.jaxpr.invars, *closed.jaxpr.outvars))
     inputs = tuple(range(len(closed.jaxpr.invars)))
@@ -160,6 +173,12 @@ def _stop_title(step: Step) -> str:
     if step.name in CUSTOM_VJP:
         return "custom_vjp rule"
     return title_of(step.name, step.params) if step.name in CUSTOM_JVP else step.name
+
+
+def _halt_title(step: Step) -> str:
+    """The name of a step behind which nothing changes; `stop_gradient` inside a loop or branch is named, too."""
+    inside = any(has_primitive(jaxpr, STOP_GRADIENT) for jaxpr in inner_jaxprs(step.params))
+    return f"stop_gradient in {_stop_title(step)}" if inside else _stop_title(step)
 
 
 def _as_jax(constant: Any) -> Any:

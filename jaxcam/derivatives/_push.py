@@ -53,17 +53,19 @@ class UnitDirections(NamedTuple):
       indices: the i-th direction is 1 at the element `indices[i]`, counted over the axes that are not independent.
       value: the value.
       independent_axes: the axes along which each direction has copies.
+      length: the number in the place of the 1, a power of two.
     """
 
     indices: jax.Array
     value: jax.Array
     independent_axes: tuple[int, ...]
+    length: jax.Array
 
     def dense(self) -> jax.Array:
         """The directions as an array, `[directions *shape]`."""
         shape = [1 if axis in self.independent_axes else n for axis, n in enumerate(self.value.shape)]
         units = jax.nn.one_hot(self.indices, math.prod(shape), dtype=self.value.dtype).reshape(-1, *shape)
-        units = typed_as(units, self.value)
+        units = typed_as(units * self.length.astype(units.dtype), self.value)
         return jnp.broadcast_to(units, (units.shape[0], *self.value.shape))
 
 
@@ -105,7 +107,8 @@ def _linear_rule(program, stage, values):
     def tangents(coefficients):
         (first, *others), step = coefficients, stage.steps[0]
         if isinstance(first, UnitDirections) and not others and picks_weight_rows(program, step, stage.inputs[0]):
-            return [_weight_rows(program, step, values, stage.inputs[0], first.indices)]
+            rows = _weight_rows(program, step, values, stage.inputs[0], first.indices)
+            return [rows * first.length.astype(rows.dtype)]
         return _map_over_directions(tangent_map, coefficients, point)
 
     def rule(inputs):

@@ -18,7 +18,7 @@ u2 = 2 * 3 * (1/2) * 2^2 = 12 and u3 = 6 * 3 * (1/6) * 2^3 = 24:
     >>> from jaxcam.derivatives._plan import make_plan
     >>> from jaxcam.derivatives._program import trace
     >>> plan = make_plan(trace(lambda A: (3 * jnp.exp(2 * A)).sum(), jnp.zeros(1)))
-    >>> [array.tolist() for array in second_and_third_derivatives(plan, jnp.zeros(1))]
+    >>> [scaled.value().tolist() for scaled in second_and_third_derivatives(plan, jnp.zeros(1))]
     [[12.0], [24.0]]
 
 Which directions are pushed through which stages is the plan: `_plan.py`.
@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from jaxcam._base.numerics import at_least_float32
+from jaxcam._base.numerics import Scaled, at_least_float32, exponent_of_unit
 from jaxcam.derivatives._plan import Plan
 from jaxcam.derivatives._push import UnitDirections, apply_stage, taylor_rule
 from jaxcam.tracing import evaluate, needed, typed_as
@@ -43,8 +43,8 @@ JACOBIAN_ROWS_AT_A_TIME = 32
 
 def second_and_third_derivatives(
     plan: Plan, A: jax.Array, *, progress: Callable[[], None] | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """u2 and u3 at every element of A, at least float32.
+) -> tuple[Scaled, Scaled]:
+    """u2 and u3 at every element of A, at least float32, times a power of two that keeps them in the range of floats.
 
     Args:
       plan: of the function.
@@ -54,23 +54,31 @@ def second_and_third_derivatives(
     program = plan.program
     values = evaluate(program.steps, {**program.constants, program.inputs[0]: A})
     slope = _slope_of_seed(plan, values)
+    combinations = _combinations_of_frontier(plan, values)
     if plan.may_be_masked:
-        order, is_live = _live_directions_first(plan, values, slope)
+        order, is_live = _live_directions_first(plan, values, slope, combinations)
     else:
         order, is_live = jnp.arange(plan.directions), None
-    in_order = _push_in_chunks(plan, values, order, is_live, progress)
-    second, third = in_order
-    return _spread_over_A(plan, second, order, slope, 2), _spread_over_A(plan, third, order, slope, 3)
+    # Along a step that moves the frontier by about 1, squares and cubes of the movement are in range.
+    j = _exponent_of_length(combinations)
+    second, third = _push_in_chunks(plan, values, order, is_live, j, progress)
+    return (
+        Scaled(_spread_over_A(plan, second, order, slope, 2), -2 * j),
+        Scaled(_spread_over_A(plan, third, order, slope, 3), -3 * j),
+    )
 
 
 # ---- The push.
-def _push_in_chunks(plan, values, order, is_live, progress):
-    """Derivatives along the directions, in the given order: `[directions *independent axes]`, the second and third."""
+def _push_in_chunks(plan, values, order, is_live, j, progress):
+    """Derivatives along the directions, in the given order: `[directions *independent axes]`, the second and third.
+
+    They are those along steps of length 2**j.
+    """
     (u,) = plan.program.outputs
     size, chunks = min(plan.chunk_size, plan.directions), plan.chunks
     independent_shape = [plan.program.avals[plan.seed].shape[axis] for axis in plan.independent_axes]
     zeros = typed_as(jnp.zeros((size, *independent_shape), at_least_float32(values[u]).dtype), values[u])
-    push = _make_push(plan, values, zeros)
+    push = _make_push(plan, values, zeros, j)
     # The last chunk is filled up with the first directions.
     padded = jnp.concatenate([order, order[: chunks * size - plan.directions]])
     padded = typed_as(padded.reshape(chunks, size), values[u])
@@ -92,17 +100,19 @@ def _push_in_chunks(plan, values, order, is_live, progress):
     return [array.reshape(chunks * size, *independent_shape)[: plan.directions] for array in derivatives]
 
 
-def _make_push(plan, values, zeros):
+def _make_push(plan, values, zeros, j):
     """The function from the indices of a chunk of directions to the derivatives along them."""
+    length = jnp.ldexp(jnp.ones_like(zeros, shape=()), j)
     gradients = _gradients_at_smooth_stages(plan, values)
     jacobian = _jacobian_by_reverse_mode(plan, values)
     rules = [taylor_rule(plan.program, stage, values) for stage in plan.pushed_stages]
 
     def push(indices):
         coefficients: dict[int, Any] = {
-            v: (jnp.moveaxis(columns[..., indices], -1, 0), None) for v, columns in jacobian.items()
+            v: (jnp.moveaxis(columns[..., indices], -1, 0) * length.astype(columns.dtype), None)
+            for v, columns in jacobian.items()
         }
-        directions = UnitDirections(indices, values[plan.seed], tuple(plan.independent_axes))
+        directions = UnitDirections(indices, values[plan.seed], tuple(plan.independent_axes), length)
         coefficients[plan.seed] = (directions, None)
         second = third = zeros
         for stage, rule in zip(plan.pushed_stages, rules, strict=True):
@@ -187,7 +197,7 @@ def _slope_of_seed(plan, values):
     return vjp_of_A(jnp.ones_like(values[plan.seed]))[0]
 
 
-def _live_directions_first(plan, values, slope):
+def _live_directions_first(plan, values, slope, combinations):
     """The directions in an order in which masked ones are last, and for each direction whether it is live.
 
     A direction is masked if no element of A moves it (its slopes are 0), or if it moves nothing in the frontier.
@@ -197,20 +207,27 @@ def _live_directions_first(plan, values, slope):
     is_moved = jnp.zeros(elements, jnp.int32)
     seed_element_of = jnp.asarray(np.where(plan.seed_element_of < 0, elements, plan.seed_element_of), jnp.int32)
     is_moved = is_moved.at[seed_element_of].max((slope.ravel() != 0).astype(jnp.int32), mode="drop")
-    is_live = is_moved.reshape(shape) * _moves_the_frontier(plan, values)
+    is_live = is_moved.reshape(shape) * _moves_the_frontier(plan, combinations)
     is_live = is_live.max(tuple(plan.independent_axes)).ravel()
     return jnp.argsort(-is_live, stable=True), is_live
 
 
-def _moves_the_frontier(plan, values):
+def _moves_the_frontier(plan, combinations):
     """1 for each element of the seed that moves a value of the frontier, 0 if max pooling or relu stop it.
 
     An element that moves nothing has a column of zeros in the frontier's Jacobian. Two random combinations of its rows
     are zero there; elsewhere both are zero only by a coincidence of rounding.
     """
+    if combinations is None:
+        return jnp.ones(plan.program.avals[plan.seed].shape, jnp.int32)
+    return jnp.any(combinations != 0, axis=0).astype(jnp.int32)
+
+
+def _combinations_of_frontier(plan, values):
+    """Two random combinations of the rows of the frontier's Jacobian, `[2 *seed]`; None if the seed is the frontier."""
     x = values[plan.seed]
     if plan.seed in plan.frontier:
-        return jnp.ones(x.shape, jnp.int32)
+        return None
     outputs, vjp_of_seed = jax.vjp(_frontier_of_seed(plan, values, plan.frontier), x)
 
     def random_combination(key):
@@ -218,8 +235,16 @@ def _moves_the_frontier(plan, values):
         weights = [jax.random.normal(k, out.shape, out.dtype) for k, out in zip(keys, outputs, strict=True)]
         return vjp_of_seed([typed_as(weight, out) for weight, out in zip(weights, outputs, strict=True)])[0]
 
-    combinations = jax.lax.map(random_combination, jax.random.split(jax.random.key(0), 2))
-    return jnp.any(combinations != 0, axis=0).astype(jnp.int32)
+    return jax.lax.map(random_combination, jax.random.split(jax.random.key(0), 2))
+
+
+def _exponent_of_length(combinations):
+    """The exponent j for which a step of length 2**j along a direction moves the frontier by about 1."""
+    if combinations is None:
+        return jnp.int32(0)
+    size = jnp.abs(jax.lax.stop_gradient(combinations)).max()
+    # float16 ends where float32 is at ease.
+    return exponent_of_unit(size, step=4, limit=12) if size.dtype == jnp.float16 else exponent_of_unit(size)
 
 
 def _spread_over_A(plan, in_order, order, slope, power):

@@ -18,6 +18,8 @@ is never certified, but a piecewise affine function that is written in an unusua
     >>> A = jnp.ones([4, 4, 8])
     >>> certify(lambda A: jax.nn.relu(A).sum((0, 1)), A).affine
     True
+    >>> print(certify(lambda A: jax.lax.stop_gradient(A).sum(), A))
+    locally constant in A [4 4 8]: every derivative is zero behind stop_gradient of [4 4 8]
     >>> print(certify(lambda A: jax.nn.silu(A @ jnp.ones([8, 3])).sum(), A))
     not locally affine in A [4 4 8]: 1 primitive stops it
       logistic of [4 4 3], in silu
@@ -39,12 +41,15 @@ class Certificate(NamedTuple):
       argument: the argument's shapes.
       stops: the first smooth primitive on each smooth path from A, with the shapes of its operands. Empty if `affine`.
       frontier: the shapes of the affine values that those primitives read.
+      halts: the primitives behind which nothing changes with A near A, such as `stop_gradient`, `round` and `argmax`.
+        Other paths may go round them, unless `locally_constant`.
     """
 
     level: Level
     argument: tuple[tuple[int, ...], ...]
     stops: tuple[Stop, ...]
     frontier: tuple[tuple[int, ...], ...]
+    halts: tuple[Stop, ...] = ()
 
     @property
     def affine(self) -> bool:
@@ -56,10 +61,17 @@ class Certificate(NamedTuple):
         """Whether the function is affine everywhere, without pieces."""
         return self.level in (Level.CONSTANT, Level.AFFINE)
 
+    @property
+    def locally_constant(self) -> bool:
+        """Whether every derivative is zero: f does not read A, or every path from A passes one of `halts`."""
+        return self.level <= Level.STEP
+
     def as_dict(self) -> dict[str, Any]:
         """The verdict, stops and frontier, ready for JSON."""
         return {
             "locally_affine": self.affine,
+            "locally_constant": self.locally_constant,
+            "halts": [str(halt) for halt in self.halts],
             "stops": [str(stop) for stop in self.stops],
             "frontier": [list(shape) for shape in self.frontier],
         }
@@ -69,11 +81,18 @@ class Certificate(NamedTuple):
         if self.affine:
             verdicts = {
                 Level.CONSTANT: f"constant in {A}",
-                Level.STEP: f"locally constant in {A}: every derivative is zero",
+                Level.STEP: f"locally constant in {A}: every derivative is zero behind {self.halts_text()}",
                 Level.AFFINE: f"affine in {A}, everywhere",
                 Level.PIECEWISE: f"locally affine in {A}",
             }
             return verdicts[self.level]
+        return self._stops_text(A)
+
+    def halts_text(self) -> str:
+        """The primitives of `halts`, for messages; a comparison if there are none but comparisons."""
+        return ", ".join(dict.fromkeys(map(str, self.halts))) or "a comparison"
+
+    def _stops_text(self, A):
         count = f"{len(self.stops)} primitives stop" if len(self.stops) != 1 else "1 primitive stops"
         lines = [f"not locally affine in {A}: {count} it"]
         for stop, times in collections.Counter(map(str, self.stops)).items():
@@ -108,4 +127,5 @@ def certify(f: Callable[[Any], Any], A: Any) -> Certificate:
         tuple(program.avals[v].shape for v in program.inputs),
         program.stops,
         tuple(program.avals[v].shape for v in program.frontier),
+        program.halts,
     )

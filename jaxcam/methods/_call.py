@@ -19,9 +19,11 @@ from jaxcam.perturbations import Smoothed
 
 P = ParamSpec("P")
 R = TypeVar("R")
-NAMED_CHOICES = ("link", "derivatives", "numerator", "compat")
+NAMED_CHOICES = ("link", "derivatives", "numerator", "alpha", "compat")
 # A check takes the value of its option and the values of all arguments of the call.
 Check = Callable[[Any, Mapping[str, Any]], None]
+# `(method's name, cut, options, observation)`.
+Observer = Callable[[str, Any, Mapping[str, Any], Any], None]
 
 
 def _check_is_function(name: str) -> Check:
@@ -58,6 +60,7 @@ def explanation_method(
     several: bool = False,
     score: Score | None = None,
     undefined: str = "",
+    observer: Observer | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator that makes a method of a function: calls are checked, then passed to the jitted function.
 
@@ -68,6 +71,7 @@ def explanation_method(
       score: the score of a method that has no option for it, by which the target is checked. By default a class is
         checked against the number of outputs, and every other target is passed on.
       undefined: what an error says of a map that is not finite although the activation and the outputs are.
+      observer: the function returns `(map, observation)`, and each call passes the observation to the observer.
 
     Example:
       >>> import jax.numpy as jnp
@@ -103,6 +107,9 @@ def explanation_method(
             for name in static & options.keys():
                 checks.check_hash(name, options[name])
             result = compiled(cut, image, target, *key, **options)
+            if observer is not None:
+                result, observation = result
+                observer(compute.__name__, cut, options, observation)
             check_finite(result, cut, image, compute.__name__, undefined)
             return _in_order_of_layers(cut, result)
 
@@ -128,6 +135,9 @@ def _check_names(method_name, signature, key, options):
 def _check_call(call, own_score):
     """Raises a TypeError or ValueError if an argument cannot be used."""
     call.apply_defaults()
+    arguments = call.arguments
+    if checks.is_key(arguments["target"]) and arguments.get("n_samples") and arguments.get("key") is None:
+        raise TypeError("target is a key: the order is method(cut, image, target, key)")
     for name, check in OPTION_CHECKS.items():
         if name not in call.arguments:
             continue

@@ -28,7 +28,6 @@ The methods are jitted; inside another `jit` they are part of it. Options are st
 raises an error, and under `jit` such a target gives a map of NaN.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -41,7 +40,8 @@ from jaxcam.formulas import compat as peers
 from jaxcam.formulas import maps, scores, weights
 from jaxcam.methods._activation import activation_and_target
 from jaxcam.methods._call import explanation_method
-from jaxcam.methods._gradient_cam import compute_gradient_cam, gradient_method
+from jaxcam.methods._gradient_cam import compute_gradient_cam, compute_plus_plus, gradient_method, plus_plus_method
+from jaxcam.methods._locally_constant import message_of_zero_gradient, refuse_locally_constant
 from jaxcam.methods._types import Key, Maps
 
 # The names that the papers print.
@@ -79,8 +79,8 @@ def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | 
       layer).
 
     Raises:
-      ValueError: the head is not affine in A; outside jit, it differs from location to location. CAM is not defined
-        for it. Grad-CAM is.
+      ValueError: the head is not affine in A, or is locally constant; outside jit, it differs from location to
+        location. CAM is not defined for it. Grad-CAM is.
 
     Zhou et al., "Learning deep features for discriminative localization", CVPR 2016, equations 1 and 2.
 
@@ -95,7 +95,10 @@ def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | 
     def u(A):
         return scores.logit(cut.head(cut.params, A, image), target)
 
-    if not certify(u, A).affine_everywhere:
+    certificate = certify(u, A)
+    if certificate.locally_constant:
+        raise ValueError(message_of_zero_gradient(certificate, f"the activation at {cut.layer!r}"))
+    if not certificate.affine_everywhere:
         raise ValueError(
             "CAM needs a head that is global average pooling and one linear layer: "
             f"the head after {cut.layer or 'this cut'!r} is not affine. Grad-CAM extends CAM to any head"
@@ -144,7 +147,7 @@ def grad_cam_plus(cut: Cut | Cuts, image: Image, target: Target = None, key: Key
     )
 
 
-@gradient_method
+@plus_plus_method
 def grad_cam_pp(
     cut: Cut | Cuts,
     image: Image,
@@ -153,16 +156,22 @@ def grad_cam_pp(
     *,
     link: str = "exp",
     numerator: str = "second",
+    alpha: str = "defined",
     compat: str | None = None,
     **options: Any,
-) -> Maps:
+) -> tuple[Maps, Any]:
     """Grad-CAM++: w_k = sum over space of alpha * relu(Y1), alpha = Y2 / (2 Y2 + S_k Y3), S_k = sum over space of A^k.
 
-    Arguments, options, result and errors are those of `jaxcam.gradient_cam`, with another default and two more options:
+    Arguments, options, result and errors are those of `jaxcam.gradient_cam`, with another default and three more
+    options:
 
       link: Y = e^u for "exp", u for "identity". The default is "exp".
       numerator: "second" has Y2 in alpha's numerator; "first" has Y1, as equation 7 of the Smooth Grad-CAM++ paper is
         printed. The maps differ.
+      alpha: "defined" for the equation as it is, "bounded" for alphas clipped to [0, 1/2], their range under the
+        paper's assumptions (the logit of a relu network, A >= 0). Elsewhere the denominator passes through zero and few
+        locations may decide the map: the first call with such alphas logs one line on the logger "jaxcam", and
+        `jaxcam.diagnose` shows what bounding changes. "bounded" needs numerator="second".
       compat: compute the map as another library does, with its deviations and its normalization, to explain a
         difference: one of "pytorch-grad-cam", "tf-keras-vis", "xplique", "torch-cam", "original"; see `jaxcam.compat`.
         It allows no other option but `score`.
@@ -178,29 +187,35 @@ def grad_cam_pp(
       (16, 16)
     """
     if compat is not None:
-        if options.keys() - {"score"} or key is not None or (link, numerator) != ("exp", "second"):
+        if (
+            options.keys() - {"score"}
+            or key is not None
+            or (link, numerator, alpha)
+            != (
+                "exp",
+                "second",
+                "defined",
+            )
+        ):
             raise ValueError(f"compat={compat!r} is what that library computes: it goes with no option but score")
-        return _grad_cam_pp_of_peer(compat, cut, image, target, options.get("score", scores.logit))
-    weigh = _plus_plus_rule(numerator)
-    return compute_gradient_cam(cut, image, target, key, weigh=weigh, order=3, link=link, **options)
+        return _grad_cam_pp_of_peer(compat, cut, image, target, options.get("score", scores.logit)), None
+    return compute_plus_plus(cut, image, target, key, numerator=numerator, alpha=alpha, link=link, **options)
 
 
 def _grad_cam_pp_of_peer(peer, cut, image, target, score):
     if isinstance(cut, Cuts):
         raise TypeError(f"compat={peer!r} takes one layer: the cut is at {', '.join(cut.layers)}")
     A, target, in_range = activation_and_target(cut, image, target)
-    u, g = jax.value_and_grad(lambda A: score(cut.head(cut.params, A, image), target))(A)
+
+    def score_at(points):
+        return score(cut.head(cut.params, points[cut.layer], image), target)
+
+    refuse_locally_constant(score_at, {cut.layer: A})
+    u, g = jax.value_and_grad(lambda A: score_at({cut.layer: A}))(A)
     return jnp.where(in_range, peers.grad_cam_pp(peer, A, u, g), jnp.nan)
 
 
-def _plus_plus_rule(numerator: str) -> Callable[..., jax.Array]:
-    def weigh(A, Y1, Y2, Y3):
-        return weights.grad_cam_pp(A, Y1, Y2, Y3, numerator=numerator)
-
-    return weigh
-
-
-@gradient_method
+@plus_plus_method
 def smooth_grad_cam_pp(
     cut: Cut | Cuts,
     image: Image,
@@ -211,8 +226,9 @@ def smooth_grad_cam_pp(
     std: jax.Array | float = 0.3,
     link: str = "exp",
     numerator: str = "second",
+    alpha: str = "defined",
     **options: Any,
-) -> Maps:
+) -> tuple[Maps, Any]:
     """Smooth Grad-CAM++: Grad-CAM++ with D_p, the mean over noisy inputs of Y_p, instead of Y_p.
 
     alpha = D2 / (2 D2 + S_k D3); w_k = sum over space of alpha * relu(D1); S_k and the A of the map are those of the
@@ -233,9 +249,8 @@ def smooth_grad_cam_pp(
       >>> jaxcam.smooth_grad_cam_pp(cut, image, None, jax.random.key(0), n_samples=20, std=0.15).shape
       (16, 16)
     """
-    weigh = _plus_plus_rule(numerator)
-    return compute_gradient_cam(
-        cut, image, target, key, weigh=weigh, order=3, n_samples=n_samples, std=std, link=link, **options
+    return compute_plus_plus(
+        cut, image, target, key, numerator=numerator, alpha=alpha, n_samples=n_samples, std=std, link=link, **options
     )
 
 

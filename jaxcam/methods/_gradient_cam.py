@@ -10,21 +10,24 @@
 That is a new method, with every option of the named ones, which are in `jaxcam.methods`.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 
-from jaxcam._base.numerics import on_cpu
+from jaxcam._base.numerics import is_scaled, on_cpu
 from jaxcam._base.types import Image, Score, Target
 from jaxcam.cutting import Cut, Cuts, activations, check_spatial, resolve_target
 from jaxcam.derivatives import certify
-from jaxcam.formulas import maps, scores
+from jaxcam.formulas import maps, scores, weights
 from jaxcam.methods._call import explanation_method
 from jaxcam.methods._layer_derivatives import ORDERS, derivatives_at_layers
-from jaxcam.methods._types import GradientMethod, Maps, MapsByLayer, Rule, RuleMethod
+from jaxcam.methods._locally_constant import refuse_locally_constant
+from jaxcam.methods._plus_plus import PlusPlusRule, log_alphas_outside
+from jaxcam.methods._types import GradientMethod, Key, Maps, MapsByLayer, Rule, RuleMethod
 from jaxcam.perturbations import map_over_noise
 from jaxcam.tracing import convolves
 
@@ -93,7 +96,8 @@ def gradient_cam(
     Raises:
       TypeError: the image is not floats, or an option is not known.
       ValueError: the image has NaN or infinity, the target is out of range, the key is missing, or the value of an
-        option is not known; for order 3, link="identity" with an affine score, where Y2 and Y3 are zero.
+        option is not known; the score is locally constant in A, because every path passes `stop_gradient`, a rounding
+        or a comparison; for order 3, link="identity" with an affine score, where Y2 and Y3 are zero.
 
     Example:
       >>> import jaxcam
@@ -102,6 +106,19 @@ def gradient_cam(
       >>> gradient_cam(cut, image, 3, weigh=jaxcam.weights.xgrad_cam, order=1).shape
       (16, 16)
     """
+    saliency, _ = _map_and_shares(
+        cut, image, target, key, weigh=weigh, order=order, score=score, link=link, derivatives=derivatives,
+        select=select, n_samples=n_samples, std=std, relative=relative, standard_error=standard_error,
+        batch_size=batch_size, mesh=mesh,
+    )  # fmt: skip
+    return saliency
+
+
+def _map_and_shares(
+    cut, image, target, key, *, weigh, order, score, link, derivatives, select, n_samples, std, relative,
+    standard_error, batch_size, mesh,
+):  # fmt: skip
+    """The map, and for Grad-CAM++ the share of alphas outside their range by layer, or None."""
     if order not in ORDERS:
         raise ValueError(f"order is {order!r}: choose one of {', '.join(map(str, ORDERS))}")
     image = jnp.asarray(image)
@@ -110,6 +127,7 @@ def gradient_cam(
         check_spatial(layer, activation)
     target, in_range = resolve_target(outputs, target)
     features, head_at = _features_and_head(cut, A)
+    rule = weigh if isinstance(weigh, PlusPlusRule) else _of_values(weigh)
 
     def derivatives_of(x, features_of_x):
         head, point = head_at(x, features_of_x)
@@ -119,30 +137,64 @@ def gradient_cam(
         )  # fmt: skip
 
     def maps_from(D) -> jax.Array | MapsByLayer:
-        by_layer = {layer: maps.weighted_sum(A[layer], weigh(A[layer], *D[layer]), select=select) for layer in A}
+        by_layer = {layer: maps.weighted_sum(A[layer], rule(A[layer], *D[layer]), select=select) for layer in A}
         by_layer = {layer: jnp.where(in_range, saliency, jnp.nan) for layer, saliency in by_layer.items()}
         return by_layer if isinstance(cut, Cuts) else by_layer[cut.layer]
 
+    def map_and_shares_from(D):
+        if not isinstance(weigh, PlusPlusRule):
+            return maps_from(D), None
+        return maps_from(D), {layer: weigh.share_outside(A[layer], *D[layer]) for layer in A}
+
     clean_features = None if isinstance(cut, Cuts) else A[cut.layer]
+    head, point = head_at(image, clean_features)
+    refuse_locally_constant(lambda point: score(head(point), target), point)
     if n_samples == 0 or key is None:  # the checks refuse n_samples > 0 without a key
         _, Y = derivatives_of(image, clean_features)
-        return maps_from(Y)
-    head, point = head_at(image, clean_features)
+        return map_and_shares_from(Y)
     one_at_a_time = _one_sample_is_enough(head, point, order, derivatives, batch_size)
-    return map_over_noise(
-        features, derivatives_of, maps_from, image, key,
-        n_samples=n_samples, std=std, relative=relative, standard_error=standard_error,
-        batch_size=1 if one_at_a_time else batch_size, mesh=mesh,
+    average_with = functools.partial(
+        map_over_noise, features, derivatives_of, image=image, key=key, n_samples=n_samples, std=std, relative=relative,
+        standard_error=standard_error, batch_size=1 if one_at_a_time else batch_size, mesh=mesh,
     )  # fmt: skip
+    if standard_error is not None:
+        return average_with(maps_from), None  # the error is that of all that is returned
+    return average_with(map_and_shares_from)
+
+
+def _of_values(weigh: Rule) -> Rule:
+    """The rule for derivatives of which some are `Scaled`."""
+    return lambda A, *Y: weigh(A, *(y.value() if is_scaled(y) else y for y in Y))
 
 
 # The function without checks and jit. The named methods call it, because they have their own.
 compute_gradient_cam: Callable[..., Maps] = inspect.unwrap(gradient_cam)
 
 
+def compute_plus_plus(
+    cut: Cut | Cuts, image: Image, target: Target, key: Key, *, numerator: str, alpha: str, **options: Any
+) -> tuple[Maps, Any]:
+    """The map with the weights of Grad-CAM++, and the share of alphas outside their range by layer, or None.
+
+    Raises:
+      ValueError: as `jaxcam.weights.alpha_grad_cam_pp`.
+    """
+    weights.check_grad_cam_pp_options(numerator=numerator, alpha=alpha)
+    rule = PlusPlusRule(numerator, alpha)
+    call = inspect.signature(compute_gradient_cam).bind(cut, image, target, key, weigh=rule, order=3, **options)
+    call.apply_defaults()
+    return _map_and_shares(*call.args, **call.kwargs)
+
+
 def gradient_method(compute: Callable[..., Maps]) -> GradientMethod:
     """A decorator for a named method that calls `compute_gradient_cam` with its rule and its `**options`."""
     return cast(GradientMethod, explanation_method(options_of=compute_gradient_cam, several=True)(compute))
+
+
+def plus_plus_method(compute: Callable[..., tuple[Maps, Any]]) -> GradientMethod:
+    """A decorator for a named method that returns what `compute_plus_plus` returns."""
+    decorate = explanation_method(options_of=compute_gradient_cam, several=True, observer=log_alphas_outside)
+    return cast(GradientMethod, decorate(compute))
 
 
 def _features_and_head(cut, A):

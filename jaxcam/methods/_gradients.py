@@ -10,6 +10,7 @@ from jaxcam._base.types import Image, Score, Target
 from jaxcam.cutting import Cut, image_axis, resolve_target
 from jaxcam.formulas import scores
 from jaxcam.methods._call import explanation_method
+from jaxcam.methods._locally_constant import check_gradient_of_image
 from jaxcam.tracing import rules
 
 
@@ -139,8 +140,10 @@ def gradient_of_score(model: Callable[[jax.Array], Any], image: Image, target: T
 
     The score is differentiated apart from the model, so rules for the relus of the model do not change its gradient.
     """
-    outputs, vjp_of_model = jax.vjp(model, jnp.asarray(image))
+    image = jnp.asarray(image)
+    outputs, vjp_of_model = jax.vjp(model, image)
     target, in_range = resolve_target(outputs, target)
+    check_gradient_of_image(lambda x: score(model(x), target), image)
     # The outputs may have integer leaves, which the score does not differentiate.
     u, slope = jax.value_and_grad(lambda outputs: score(outputs, target), allow_int=True)(outputs)
     (gradient,) = vjp_of_model(slope)

@@ -8,8 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam._base.numerics import Scaled
 from jaxcam._base.types import Score
-from jaxcam.derivatives import Derivatives, certify, closed_form, exact, score_is_affine, through_link
+from jaxcam.derivatives import (
+    Derivatives,
+    ScaledDerivatives,
+    certify,
+    closed_form,
+    exact_scaled,
+    score_is_affine,
+    through_link,
+    through_link_scaled,
+)
 
 DERIVATIVES = ("exact", "closed_form")
 ORDERS = (1, 3)
@@ -27,8 +37,10 @@ def derivatives_at_layers(
     order: int,
     derivatives: str,
     batch_size: int | None,
-) -> tuple[jax.Array, dict[Any, tuple[jax.Array, ...]]]:
+) -> tuple[jax.Array, dict[Any, tuple[Any, ...]]]:
     """`(scale, {layer: (Y1, Y2, Y3)})` of one input, or `(Y1,)` for order 1. Each Y_p must be read as times e^scale.
+
+    Y2 and Y3 are `Scaled`: arrays times a power of two.
 
     Args:
       head: from a dict of arrays by layer to the outputs.
@@ -47,7 +59,7 @@ def derivatives_at_layers(
       >>> head = lambda point: point["layer"].sum(0)
       >>> options = dict(score=lambda outputs, t: outputs[t], link="exp", order=3, derivatives="exact", batch_size=None)
       >>> scale, Y = derivatives_at_layers(head, {"layer": jnp.ones([2, 3])}, 0, **options)
-      >>> float(scale), Y["layer"][1].tolist()
+      >>> float(scale), Y["layer"][1].value().tolist()
       (2.0, [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     """
     if derivatives not in DERIVATIVES:
@@ -58,8 +70,7 @@ def derivatives_at_layers(
 
     if order == 1:
         u, u1 = jax.value_and_grad(score_at)(point)
-        zeros = jax.tree.map(jnp.zeros_like, u1)
-        return _through_link(u, u1, zeros, zeros, link=link, order=1)
+        return _first_order(u, u1, link=link)
     piecewise_linear = derivatives == "closed_form" or certify(head, point).affine
     if link == "identity" and piecewise_linear and score_is_affine(head, point, score, target):
         raise ValueError(
@@ -67,55 +78,64 @@ def derivatives_at_layers(
             "alpha is 0/0 and the map is zero. Use link='exp', or another score"
         )
     if piecewise_linear:
-        orders = _in_closed_form(head, point, score, target, batch_size)
+        by_layer = _in_closed_form(head, point, score, target, batch_size)
     else:
-        orders = _layer_by_layer(score_at, point, batch_size)
-    return _through_link(*orders, link=link, order=3)
+        by_layer = _layer_by_layer(score_at, point, batch_size)
+    by_layer = {layer: of_u._replace(u1=_nan_with_score(of_u.u, of_u.u1)) for layer, of_u in by_layer.items()}
+    linked = {layer: through_link_scaled(of_u, link=link) for layer, of_u in by_layer.items()}
+    scale, _ = next(iter(linked.values()))
+    return scale, {layer: Y for layer, (_, Y) in linked.items()}
+
+
+def _first_order(u, u1, *, link):
+    u1 = {layer: _nan_with_score(u, gradient) for layer, gradient in u1.items()}
+    zeros = jax.tree.map(jnp.zeros_like, u1)
+    linked = {layer: through_link(Derivatives(u, u1[layer], zeros[layer], zeros[layer]), link=link) for layer in u1}
+    scale, _ = next(iter(linked.values()))
+    return scale, {layer: Y[:1] for layer, (_, Y) in linked.items()}
+
+
+def _nan_with_score(u, gradient):
+    """NaN if the score is: its gradient may be finite, as that of log is below 0, but there is nothing to explain."""
+    return jnp.where(jnp.isnan(u), jnp.nan, gradient)
 
 
 def _in_closed_form(head, point, score, target, batch_size):
-    """u, and u1, u2, u3 by layer. One backward pass reaches all layers, which are one vector for it."""
+    """The derivatives of u by layer. One backward pass reaches all layers, which are one vector for it."""
     flat, as_point = _as_one_array(point)
     u, *orders = closed_form(lambda flat: head(as_point(flat)), flat, score, target, batch_size=batch_size)
-    return u, *map(as_point, orders)
+    # In the type of the derivatives: half precision would lose squares and cubes.
+    u1, u2, u3 = (as_point(order, in_own_type=False) for order in orders)
+    return {layer: ScaledDerivatives(u, u1[layer], Scaled(u2[layer], 0), Scaled(u3[layer], 0)) for layer in point}
 
 
 def _layer_by_layer(score_at, point, batch_size):
-    """u, and u1, u2, u3 by layer, of any head."""
+    """The derivatives of u by layer, of any head."""
 
     def score_of_layer(layer, A):
         return score_at({**point, layer: A})
 
-    by_layer = {
-        layer: exact(functools.partial(score_of_layer, layer), A, batch_size=batch_size) for layer, A in point.items()
+    return {
+        layer: exact_scaled(functools.partial(score_of_layer, layer), A, batch_size=batch_size)
+        for layer, A in point.items()
     }
-    u = next(iter(by_layer.values())).u
-    return u, *({layer: getattr(at_layer, name) for layer, at_layer in by_layer.items()} for name in ("u1", "u2", "u3"))
-
-
-def _through_link(u, u1, u2, u3, *, link, order):
-    """The derivatives of u by layer as those of Y = link(u)."""
-    # A score may be NaN where its gradient is finite, as log is below 0. A map of it would be of nothing.
-    u1 = jax.tree.map(lambda gradient: jnp.where(jnp.isnan(u), jnp.nan, gradient), u1)
-    Y = {}
-    for layer in u1:
-        scale, orders = through_link(Derivatives(u, u1[layer], u2[layer], u3[layer]), link=link)
-        Y[layer] = orders[:order]
-    return scale, Y
 
 
 def _as_one_array(point):
     """The point as one array, and the function from such an array to a point."""
     if len(point) == 1:
         ((layer, A),) = point.items()
-        return A, lambda A: {layer: A}
+        return A, lambda A, in_own_type=True: {layer: A}
     arrays = list(point.values())
     with jax.numpy_dtype_promotion("standard"):
         common_type = jnp.result_type(*arrays)
     ends = np.cumsum([array.size for array in arrays])[:-1].tolist()
 
-    def as_point(flat):
+    def as_point(flat, in_own_type=True):
         parts = zip(point, arrays, jnp.split(flat, ends), strict=True)
-        return {layer: part.reshape(array.shape).astype(array.dtype) for layer, array, part in parts}
+        return {
+            layer: part.reshape(array.shape).astype(array.dtype if in_own_type else part.dtype)
+            for layer, array, part in parts
+        }
 
     return jnp.concatenate([array.ravel().astype(common_type) for array in arrays]), as_point

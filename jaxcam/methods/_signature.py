@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from jaxcam.cutting import canonical_function
+
 
 def option_names(function: Callable[..., Any]) -> list[str]:
     """The names of a function's keyword-only parameters.
@@ -87,22 +89,22 @@ def takes_key(method: Callable[..., Any]) -> bool:
 
 
 def canonical_partial(value: Any) -> Any:
-    """The first `functools.partial` that is equal to the value; any other value is returned as it is.
+    """The first `functools.partial`, or function with the same code and values, that is equal to the value.
 
-    jit compares functions by identity, so two equal partials would be traced twice.
+    jit compares functions by identity, so two equal ones would be traced twice. Any other value is returned as it is.
 
     Example:
       >>> canonical_partial(functools.partial(int, base=2)) is canonical_partial(functools.partial(int, base=2))
       True
     """
     if type(value) is not functools.partial:
-        return value
+        return canonical_function(value)
     # The types are part of the key, because 1 == True == 1.0.
     arguments = tuple((type(argument), canonical_partial(argument)) for argument in value.args)
     keywords = sorted(value.keywords.items())
     typed_keywords = tuple((name, type(argument), canonical_partial(argument)) for name, argument in keywords)
     try:
-        return _cached_partial(value.func, arguments, typed_keywords)
+        return _cached_partial(canonical_function(value.func), arguments, typed_keywords)
     except TypeError:  # an argument is not hashable, such as an array, which may change
         return value
 

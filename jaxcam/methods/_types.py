@@ -33,13 +33,14 @@ class NoiseOptions(TypedDict, total=False):
 
 
 class GradientOptions(NoiseOptions, total=False):
-    """Options of the gradient-weighted methods; `numerator` and `compat` are those of Grad-CAM++ alone."""
+    """Options of the gradient-weighted methods; `numerator`, `alpha` and `compat` are those of Grad-CAM++ alone."""
 
     score: Score
     link: str
     derivatives: str
     select: maps.Select | None
     numerator: str
+    alpha: str
     compat: str | None
 
 

@@ -30,8 +30,8 @@ from jaxcam.metrics._removal import area as area
 from jaxcam.metrics._removal import confidence_curve as confidence_curve
 from jaxcam.metrics._removal import deletion as deletion
 from jaxcam.metrics._removal import insertion as insertion
-from jaxcam.metrics._removal import road as road
-from jaxcam.metrics._removal import road_combined as road_combined
+from jaxcam.metrics._road import road as road
+from jaxcam.metrics._road import road_combined as road_combined
 
 # Sanity: the maps of the model with shuffled parameters.
 from jaxcam.metrics._randomization import layers_from_the_top as layers_from_the_top

@@ -1,4 +1,4 @@
-"""Pixels removed in the order of the map: deletion and insertion, the confidence curve, and ROAD.
+"""Pixels removed in the order of the map: deletion and insertion, and the confidence curve.
 
 Each is `metric(cut, image, saliency, target, *, options)` for one image `[*spatial c]`, one map `[*spatial]` and one
 target, with any number of spatial axes. It returns the model's scores while more and more of the image is removed. For
@@ -12,11 +12,9 @@ several images, maps or targets use `jax.vmap`; the steps then still run one aft
     >>> inserted = insertion(cut, image, saliency, 3, steps=5)
     >>> deleted.shape, bool(area(deleted) < area(inserted))
     ((6,), True)
-    >>> road(cut, image, saliency, 3, jax.random.key(0), shares=(0.2, 0.5)).shape
-    (2,)
 
 The score defaults to the probability, whether the outputs are logits or probabilities. A removed pixel becomes the
-baseline, or in ROAD a mean of its neighbors. Compare a map with a constant map, which removes pixels in a random order,
+baseline. Compare a map with a constant map, which removes pixels in a random order,
 and with a bright spot in the center.
 """
 
@@ -34,11 +32,19 @@ from jaxcam._base.axes import over_channels, spatial_shape
 from jaxcam._base.numerics import batch_size_or_default, safe_divide
 from jaxcam._base.targets import jit_with_target
 from jaxcam._base.types import Baseline, Image, Score, Target
-from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score, image_axis, score_or_nan
+from jaxcam.cutting import (
+    Cut,
+    activations,
+    canonical_function,
+    check_cut,
+    check_target,
+    for_score,
+    image_axis,
+    score_or_nan,
+)
 from jaxcam.formulas import scores
-from jaxcam.perturbations import blurred, impute, pixel_ranks
+from jaxcam.perturbations import blurred, pixel_ranks
 
-FIRST = ("most", "least")
 TENTHS = tuple(tenth / 10 for tenth in range(10))
 STEPS_AT_A_TIME = 16  # on an accelerator
 
@@ -87,7 +93,7 @@ def deletion(
       >>> deletion(cut, jnp.ones([2, 2, 1]), jnp.array([[4.0, 3.0], [2.0, 1.0]]), 0, steps=2, score=output).tolist()
       [4.0, 2.0, 0.0]
     """
-    image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
+    image, cut, score = checked_arguments(cut, image, saliency, target, score, batch_size)
     checks.check_count("steps", steps, at_least=1)
     empty = checks.broadcast_baseline(baseline, image, image_axis(cut, image))
     return _replacement_curve(
@@ -133,7 +139,7 @@ def insertion(
       >>> insertion(cut, jnp.ones([2, 2, 1]), saliency, 0, steps=2, baseline=0.5, score=output).tolist()
       [2.0, 3.0, 4.0]
     """
-    image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
+    image, cut, score = checked_arguments(cut, image, saliency, target, score, batch_size)
     checks.check_count("steps", steps, at_least=1)
     if isinstance(baseline, str) and baseline != "blur":
         raise ValueError(f"expected a baseline that is 'blur', a number or an array, got {baseline!r}")
@@ -197,8 +203,8 @@ def confidence_curve(
       >>> confidence_curve(cut, jnp.ones([2, 2, 1]), jnp.arange(4.0).reshape(2, 2), 0, **options).tolist()
       [1.0, 0.75, 0.25]
     """
-    image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
-    removed_counts = _pixel_counts("quantiles", quantiles, saliency)
+    image, cut, score = checked_arguments(cut, image, saliency, target, score, batch_size)
+    removed_counts = pixel_counts("quantiles", quantiles, saliency)
     empty = checks.broadcast_baseline(baseline, image, image_axis(cut, image))
     return _relative_confidence(
         cut, image, empty, saliency, target, whole,
@@ -206,82 +212,13 @@ def confidence_curve(
     )  # fmt: skip
 
 
-def road(
-    cut: Cut,
-    image: Image,
-    saliency: ArrayLike,
-    target: Target,
-    key: jax.Array,
-    *,
-    shares: Sequence[float] = (0.2, 0.4, 0.6, 0.8),
-    first: str = "most",
-    noise: float = 0.01,
-    score: Score = scores.probability,
-    batch_size: int | None = None,
-) -> jax.Array:
-    """The score after each share of the pixels has been removed and imputed: remove and debias.
-
-    With the most relevant pixels first (MoRF) a good map's score is low; with the least relevant first (LeRF) it is
-    high. Removed pixels are imputed from their neighbors, so the outline of the removed region reveals little about
-    the class.
-
-    Gamed by a map that is large at the object's outline: the imputation cannot reconstruct the inside from there.
-
-    Args:
-      cut, image, saliency, target, score, batch_size: as in `deletion`.
-      key: a `jax.random.key` for the imputation's noise; share i uses `jax.random.fold_in(key, i)`.
-      shares: of the pixels, in 0..1.
-      first: "most" or "least": which pixels are removed first.
-      noise: standard deviation of the imputation's noise, as in `jaxcam.metrics.impute`.
-
-    Returns:
-      `[len(shares)]`, in 0..1 for the default score.
-
-    Raises:
-      TypeError, ValueError: as `deletion`; a share is outside 0..1; another `first`.
-
-    Rong et al., "A consistent and efficient evaluation strategy for attribution methods", ICML 2022: ROAD.
-
-    Example:
-      >>> cut = Cut((), lambda p, x: x, lambda p, A, x: A.mean((0, 1)))
-      >>> image, saliency = jnp.arange(4.0).reshape(2, 2, 1), jnp.arange(4.0).reshape(2, 2)
-      >>> options = {"shares": (0.25, 0.75), "noise": 0.0, "score": lambda outputs, target: outputs[target]}
-      >>> curve = road(cut, image, saliency, 0, jax.random.key(0), **options)
-      >>> [round(float(value), 2) for value in curve]
-      [1.05, 0.0]
-    """
-    image, cut, score = _checked_arguments(cut, image, saliency, target, score, batch_size)
-    if first not in FIRST:
-        raise ValueError(f"expected first to be {' or '.join(map(repr, FIRST))}, got {first!r}")
-    removed_counts = _pixel_counts("shares", shares, saliency)
-    return _imputation_curve(
-        cut, image, saliency, target, key, noise,
-        removed_counts=removed_counts, first=first, score=score, batch_size=batch_size,
-    )  # fmt: skip
-
-
-def road_combined(most: jax.Array, least: jax.Array) -> jax.Array:
-    """(mean(least) - mean(most)) / 2 of two results of `road`: ROADCombined of pytorch-grad-cam, not of the paper.
-
-    Higher is better. It is in -0.5..0.5 for a probability, and 0 on average for a random order. The mean is taken over
-    the last axis. pytorch-grad-cam subtracts the image's score from each score, which cancels here.
-
-    Gamed by whatever games `road`, from either end.
-
-    Args:
-      most, least: results of `road` with the most, and with the least relevant pixels first.
-
-    Example:
-      >>> round(float(road_combined(jnp.array([0.2, 0.0]), jnp.array([0.9, 0.5]))), 6)
-      0.3
-    """
-    return (least.mean(-1) - most.mean(-1)) / 2
-
-
-def _checked_arguments(
+def checked_arguments(
     cut: Cut, image: Image, saliency: ArrayLike, target: Target, score: Score, batch_size: int | None
 ) -> tuple[jax.Array, Cut, Score]:
-    """The image as an array, and the cut and the score as `for_score` returns them, after all checks."""
+    """The image as an array, and the cut and the score as `for_score` returns them, after all checks.
+
+    The score is the first function of equal code, so that a lambda made anew compiles nothing again.
+    """
     check_cut(cut)
     checks.check_functions({"score": score})
     image = checks.checked_image(image)
@@ -293,10 +230,11 @@ def _checked_arguments(
     check_target(cut, image, target, score, needs_class=True)
     if batch_size is not None:
         checks.check_count("batch_size", batch_size, at_least=1)
-    return image, *for_score(cut, image, score)
+    cut, score = for_score(cut, image, score)
+    return image, cut, canonical_function(score)
 
 
-def _pixel_counts(name: str, shares: Sequence[float], saliency: ArrayLike) -> tuple[int, ...]:
+def pixel_counts(name: str, shares: Sequence[float], saliency: ArrayLike) -> tuple[int, ...]:
     """Each share as a number of pixels."""
     for share in shares:
         if not 0 <= share <= 1:
@@ -304,7 +242,7 @@ def _pixel_counts(name: str, shares: Sequence[float], saliency: ArrayLike) -> tu
     return tuple(round(float(share) * jnp.size(saliency)) for share in shares)
 
 
-def _scores_of(
+def scores_of_steps(
     cut: Cut,
     image_of: Callable[[Any], jax.Array],
     steps: Any,
@@ -340,7 +278,9 @@ def _replacement_curve(
     counts = jnp.asarray(np.arange(steps + 1) * ranks.size // steps, jnp.int32)
     if ends is not None:
         counts = counts[1:-1]
-    curve = _scores_of(cut, lambda count: jnp.where(ranks < count, after, before), counts, target, score, batch_size)
+    curve = scores_of_steps(
+        cut, lambda count: jnp.where(ranks < count, after, before), counts, target, score, batch_size
+    )
     if ends is None:
         return curve
     first, last = (jnp.asarray(end).astype(curve.dtype)[None] for end in ends)
@@ -364,7 +304,7 @@ def _relative_confidence(
     ranks = over_channels(pixel_ranks(saliency), image.ndim, image_axis(cut, image))
     # A count of 0 is the image itself.
     counts = tuple(dict.fromkeys(([0] if whole is None else []) + [count for count in removed_counts if count]))
-    kept_scores = _scores_of(
+    kept_scores = scores_of_steps(
         cut,
         lambda count: jnp.where(ranks < ranks.size - count, image, empty),
         jnp.asarray(counts, jnp.int32), target, score, batch_size,
@@ -372,29 +312,3 @@ def _relative_confidence(
     score_of_count = dict(zip(counts, kept_scores, strict=True))
     Y = score_of_count[0] if whole is None else jnp.asarray(whole).astype(kept_scores.dtype)
     return safe_divide(jnp.stack([score_of_count[count] if count else Y for count in removed_counts]), Y)
-
-
-@functools.partial(jit_with_target, static_argnames=("removed_counts", "first", "score", "batch_size"))
-def _imputation_curve(
-    cut: Cut,
-    image: jax.Array,
-    saliency: jax.Array,
-    target: Target,
-    key: jax.Array,
-    noise: jax.Array | float,
-    *,
-    removed_counts: tuple[int, ...],
-    first: str,
-    score: Score,
-    batch_size: int | None,
-) -> jax.Array:
-    """The scores of the image with removed pixels imputed."""
-    ranks, channels = pixel_ranks(saliency), image_axis(cut, image)
-
-    def imputed_image(step):
-        number, count = step
-        removed = ranks < count if first == "most" else ranks >= ranks.size - count
-        return impute(image, removed, jax.random.fold_in(key, number), noise=noise, channel_axis=channels)
-
-    steps = jnp.arange(len(removed_counts)), jnp.asarray(removed_counts, jnp.int32)
-    return _scores_of(cut, imputed_image, steps, target, score, batch_size)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jaxcam._base.numerics import batch_size_or_default
 from jaxcam.perturbations import noise
+from jaxcam.perturbations._sums import add_scaled, divided, weighted_sum
 from jaxcam.tracing import for_loops
 
 GROUPS = 8
@@ -146,7 +147,7 @@ def grow_average(
             new = jax.lax.map(for_loops(values_of_sample), samples)
         else:
             new = jax.lax.map(values_of_sample, samples, batch_size=at_a_time)
-        groups = jax.vmap(noise.add_scaled)(groups, new)
+        groups = jax.vmap(add_scaled)(groups, new)
         return rounds + 1, groups, *_map_and_error(map_from, groups, rounds + 1)
 
     def needs_another_round(state):
@@ -167,16 +168,13 @@ def grow_average(
 def _map_and_error(map_from, groups, rounds):
     """The map of all groups, and its standard error from the maps of all groups but one."""
     scales, values = groups
-    factors = jnp.exp(scales - scales.max())
 
-    def map_of(factors, count):
-        return map_from(
-            jax.tree.map(lambda value: jnp.tensordot(factors, value, 1, precision="highest") / count, values)
-        )
+    def map_of(kept, count):
+        return map_from(divided(weighted_sum(scales, values, kept)[1], count))
 
-    n = (rounds * GROUPS).astype(factors.dtype)
-    all_but_one = 1 - jnp.eye(GROUPS, dtype=factors.dtype)
-    partial_maps = jax.vmap(lambda kept: map_of(kept * factors, n * (GROUPS - 1) / GROUPS))(all_but_one)
+    n = (rounds * GROUPS).astype(scales.dtype)
+    all_but_one = 1 - jnp.eye(GROUPS, dtype=scales.dtype)
+    partial_maps = jax.vmap(lambda kept: map_of(kept, n * (GROUPS - 1) / GROUPS))(all_but_one)
     # Efron & Stein: the variance is (G - 1) / G times the sum of squared deviations of the G partial maps.
     error = jax.tree.map(lambda maps: jnp.sqrt((GROUPS - 1) * maps.var(0)), partial_maps)
-    return map_of(factors, n), error
+    return map_of(1, n), error

@@ -7,17 +7,16 @@ Smilkov et al., "SmoothGrad: removing noise by adding noise", 2017.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxcam._base.numerics import even_chunks, on_cpu
+from jaxcam.perturbations import _sums
+from jaxcam.perturbations._sums import ScaledValues, add_scaled
 from jaxcam.tracing import for_loops
 
 SAMPLES_AT_A_TIME = 16
-# `(scale, values)`, which stands for e^scale * values.
-ScaledValues = tuple[jax.Array, Any]
 
 
 def noisy(
@@ -88,7 +87,7 @@ def mean_over_noise(
         scale, values = _sum_on_one_device(noisy_features, scaled_values, jnp.arange(n_samples), batch_size)
     else:
         scale, values = _sum_over_mesh(noisy_features, scaled_values, n_samples, batch_size, mesh)
-    return scale, jax.tree.map(lambda value: value / n_samples, values)
+    return scale, _sums.divided(values, n_samples)
 
 
 def _sum_on_one_device(noisy_features, scaled_values, samples, batch_size):
@@ -102,7 +101,7 @@ def _sum_on_one_device(noisy_features, scaled_values, samples, batch_size):
             # Without vmap, which would turn a branch chosen by one sample into both branches.
             return add_scaled(total, scaled_values(*noisy_features(chunk[0])))
         inputs = jax.lax.map(noisy_features, chunk) if features_one_by_one else jax.vmap(noisy_features)(chunk)
-        return add_scaled(total, _sum_of_chunk(*jax.vmap(scaled_values)(*inputs)))
+        return add_scaled(total, _sums.weighted_sum(*jax.vmap(scaled_values)(*inputs)))
 
     size = even_chunks(samples.size, batch_size or SAMPLES_AT_A_TIME)
     whole_chunks = samples.size // size
@@ -138,10 +137,7 @@ def _sum_over_mesh(noisy_features, scaled_values, n_samples, batch_size, mesh):
     def sum_of_all_devices():
         first = jax.lax.axis_index(axes) * samples_per_device
         samples = first + jnp.arange(samples_per_device, dtype=first.dtype)
-        scale, values = _sum_on_one_device(padded_features, padded_values, samples, batch_size)
-        top = jax.lax.all_gather(scale, axes).max()  # pmax has no derivative
-        factor = jnp.exp(scale - top)
-        return top, jax.tree.map(lambda value: jax.lax.psum(factor * value, axes), values)
+        return _sums.sum_over_devices(_sum_on_one_device(padded_features, padded_values, samples, batch_size), axes)
 
     # check_vma=False, because the given functions may contain loops that were not written for a shard_map. Under jit,
     # because it turns the arrays that they close over into arguments.
@@ -152,22 +148,3 @@ def _sum_over_mesh(noisy_features, scaled_values, n_samples, batch_size, mesh):
 
 def _lowest(scale):
     return jnp.finfo(scale.dtype).min
-
-
-def _sum_of_chunk(scales, values):
-    top = scales.max()
-    factors = jnp.exp(scales - top)
-    return top, jax.tree.map(lambda value: jnp.tensordot(factors, value, 1, precision="highest"), values)
-
-
-def add_scaled(a: ScaledValues, b: ScaledValues) -> ScaledValues:
-    """The sum of two `(scale, values)`, each of which stands for e^scale * values, in the same form.
-
-    Example:
-      >>> scale, value = add_scaled((jnp.float32(500), jnp.float32(2)), (jnp.float32(500), jnp.float32(3)))
-      >>> float(scale), float(value)
-      (500.0, 5.0)
-    """
-    top = jnp.maximum(a[0], b[0])
-    factor_a, factor_b = jnp.exp(a[0] - top), jnp.exp(b[0] - top)
-    return top, jax.tree.map(lambda value_a, value_b: factor_a * value_a + factor_b * value_b, a[1], b[1])

@@ -8,6 +8,7 @@ from jaxcam.tracing._channels_last import in_order as in_order
 from jaxcam.tracing._endings import LastActivation as LastActivation
 from jaxcam.tracing._endings import last_activation as last_activation
 from jaxcam.tracing._intervals import bounds_of_outputs as bounds_of_outputs
+from jaxcam.tracing._jaxpr import has_primitive as has_primitive
 from jaxcam.tracing._jaxpr import inner_jaxpr as inner_jaxpr
 from jaxcam.tracing._jaxpr import inner_jaxprs as inner_jaxprs
 from jaxcam.tracing._jaxpr import live as live
@@ -16,10 +17,16 @@ from jaxcam.tracing._jaxpr import scan_sizes as scan_sizes
 from jaxcam.tracing._jaxpr import shapes_of as shapes_of
 from jaxcam.tracing._jaxpr import title_of as title_of
 from jaxcam.tracing._jaxpr import typed_as as typed_as
+from jaxcam.tracing._marks import MARK as MARK
 from jaxcam.tracing._marks import Mark as Mark
 from jaxcam.tracing._marks import computed as computed
 from jaxcam.tracing._marks import mark as mark
 from jaxcam.tracing._marks import marks as marks
+from jaxcam.tracing._paths import contraction_places as contraction_places
+from jaxcam.tracing._paths import mixes as mixes
+from jaxcam.tracing._paths import passed_by_all as passed_by_all
+from jaxcam.tracing._paths import pooled_from as pooled_from
+from jaxcam.tracing._paths import rearranged_from as rearranged_from
 from jaxcam.tracing._primitives import BILINEAR as BILINEAR
 from jaxcam.tracing._primitives import CALLS as CALLS
 from jaxcam.tracing._primitives import CUSTOM_JVP as CUSTOM_JVP
@@ -36,6 +43,7 @@ from jaxcam.tracing._primitives import PLAIN_CALLS as PLAIN_CALLS
 from jaxcam.tracing._primitives import REDUCTIONS as REDUCTIONS
 from jaxcam.tracing._primitives import STOP_GRADIENT as STOP_GRADIENT
 from jaxcam.tracing._primitives import WINDOW_REDUCTIONS as WINDOW_REDUCTIONS
+from jaxcam.tracing._ranges import bounds_of as bounds_of
 from jaxcam.tracing._shifted_products import as_shifted_products as as_shifted_products
 from jaxcam.tracing._split import MarkedCall as MarkedCall
 from jaxcam.tracing._split import Split as Split
@@ -52,3 +60,4 @@ from jaxcam.tracing._steps import flatten as flatten
 from jaxcam.tracing._steps import needed as needed
 from jaxcam.tracing._unroll import SCAN as SCAN
 from jaxcam.tracing._unroll import unrolled as unrolled
+from jaxcam.tracing._stop_gradients import without_stop_gradients as without_stop_gradients

@@ -1,6 +1,6 @@
 """What jaxprs and their equations hold, read the same way in every version of JAX that jaxcam supports."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -62,6 +62,14 @@ def inner_jaxprs(params: dict[str, Any]) -> list[Jaxpr]:
     """The jaxprs among a primitive's parameters."""
     leaves = [leaf for value in params.values() for leaf in (value if isinstance(value, list | tuple) else [value])]
     return [getattr(leaf, "jaxpr", leaf) for leaf in leaves if hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr")]
+
+
+def has_primitive(jaxpr: Jaxpr, names: Collection[str]) -> bool:
+    """Whether a jaxpr, or one inside it, has an equation of one of the primitives."""
+    return any(
+        eqn.primitive.name in names or any(has_primitive(inner, names) for inner in inner_jaxprs(eqn.params))
+        for eqn in jaxpr.eqns
+    )
 
 
 def inner_jaxpr(params: dict[str, Any]) -> ClosedJaxpr:

@@ -128,7 +128,7 @@ def relus_of(graph: ValueGraph) -> dict[int, int]:
     """The values that are relus, each with the index of x among the inputs of the step that makes it."""
     found = {}
     for step in graph.steps:
-        place = _place_of_x(graph, step)
+        place = place_of_x(graph, step)
         if place is not None and not (
             _is_guard(graph, step.outputs[0])
             or _is_part_of_an_activation(graph, step.outputs[0], step.inputs[place])
@@ -138,7 +138,7 @@ def relus_of(graph: ValueGraph) -> dict[int, int]:
     return found
 
 
-def _place_of_x(graph: ValueGraph, step: Step) -> int | None:
+def place_of_x(graph: ValueGraph, step: Step) -> int | None:
     """The index of the input x if the step makes max(x, 0), None if it makes something else."""
     name, inputs = step.name, step.inputs
     floating = all(jnp.issubdtype(graph.avals[v].dtype, jnp.floating) for v in step.outputs)

@@ -155,13 +155,16 @@ class _MarkedValue(NamedTuple):
 def _flattened(names: Sequence[str], closed: ClosedJaxpr) -> tuple[FlatProgram, tuple[bool, ...]]:
     """The program as steps, and for each input of `closed` whether the program needs it; it has no others.
 
-    Calls are written out only if they hold one of the marks. The marks themselves become plain identities.
+    Calls are written out only if they hold one of the marks. The marks themselves become plain identities, and marks of
+    other names are left out.
     """
     # Blocks return values that they were given, such as their state. `live` removes those that nothing uses, inside
     # the blocks too.
     program, needs = live(closed)
 
     def enter(builder, eqn, inputs):
+        if eqn.primitive.name == MARK and eqn.params["name"] not in names:
+            return inputs
         if not any(mark.name in names for inner in inner_jaxprs(eqn.params) for mark in marks(inner)):
             return None
         return builder.write_out(inner_jaxpr(eqn.params), inputs)

@@ -1,4 +1,4 @@
-"""Other rules for the backward pass of every relu in a function, however the relu is written.
+"""Other rules for the backward pass of every relu in a function, however the relu is written; and of stop_gradient.
 
 The function is traced, its relus are found in the program, and the program is evaluated with another rule at each of
 them. Its values stay the same, its gradient changes. Nothing is replaced in the model, so a functional relu is treated
@@ -30,8 +30,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 
-from jaxcam.tracing import _jaxpr, _relus, _steps
+from jaxcam.tracing import _jaxpr, _relus, _steps, _stop_gradients
 from jaxcam.tracing._primitives import REMAT
 
 Rule = Callable[[jax.Array, jax.Array], jax.Array]
@@ -78,6 +79,30 @@ def deconvnet(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
       1.0
     """
     return _with_rule(f, _deconvnet, "the deconvnet's gradient")
+
+
+def through_stop_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function without its `stop_gradient`s: the same values, and the gradient that they cut off.
+
+    Heads on a frozen backbone are often written as `head(stop_gradient(backbone(x)))`. A map at a layer of the backbone
+    is zero there, although the outputs depend on it. A straight-through estimator, `x + stop_gradient(round(x) - x)`,
+    loses its gradient here; functions with a custom rule keep theirs.
+
+    Args:
+      f: from pytrees of arrays to a pytree of arrays. It is traced at every call, or once under `jax.jit`.
+
+    Example:
+      >>> f = lambda x: jax.lax.stop_gradient(3 * x) * x
+      >>> jax.grad(f)(2.0).item(), jax.grad(through_stop_gradient(f))(2.0).item()
+      (6.0, 12.0)
+    """
+
+    def looking_through(*args: Any) -> Any:
+        closed, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
+        program = _stop_gradients.without_stop_gradients(closed)
+        return jax.tree.unflatten(jax.tree.structure(shapes), jaxpr_as_fun(program)(*jax.tree.leaves(args)))
+
+    return looking_through
 
 
 @jax.custom_vjp

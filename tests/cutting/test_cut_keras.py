@@ -177,3 +177,96 @@ def test_several_layers_in_one_backward_pass():
         np.testing.assert_allclose(A[layer], cut.features(cut.params, image), rtol=1e-5, atol=1e-6)
         alone = jax.grad(lambda A, cut=cut: jnp.sin(cut.head(cut.params, A, image)).sum())(A[layer])
         np.testing.assert_allclose(slopes[layer], alone, rtol=1e-4, atol=1e-6, err_msg=layer)
+
+
+def test_operators_are_layers():
+    """`y + x`, `keras.ops.relu(x)` and the like, also inside a model that is a layer of another one."""
+    layers = keras.layers
+    x = keras.Input((8, 8, 3))
+    stem = layers.Conv2D(4, 3, padding="same", name="stem")(x)
+    branch = layers.Conv2D(4, 3, padding="same", name="branch")(stem)
+    backbone = keras.Model(x, keras.ops.relu(branch + stem), name="backbone")
+    image = keras.Input((8, 8, 3))
+    doubled = 2 * backbone(image)
+    model = keras.Model(image, layers.Dense(3)(keras.ops.mean(doubled, axis=(1, 2))))
+    shapes = jaxcam.layers(model)
+    add, relu, multiply, mean = (
+        next(name for name in shapes if name.split("/")[-1].startswith(kind))
+        for kind in ("add", "relu", "multiply", "mean")
+    )
+    assert add.startswith("backbone/") and "/" not in multiply
+    assert shapes[add] == shapes[relu] == shapes[multiply] == (8, 8, 4) and shapes[mean] == (4,)
+    image = jax.random.uniform(jax.random.key(1), (8, 8, 3))
+    made = keras.Model(x, [branch + stem, keras.ops.relu(branch + stem)])(image[None])
+    expected = {add: made[0][0], relu: made[1][0], multiply: 2 * made[1][0], mean: 2 * made[1][0].mean((0, 1))}
+    outputs = model(image[None])[0]
+    types = [type(operation) for operation in backbone.operations]
+    for layer, A in expected.items():
+        cut = jaxcam.cut(model, layer)
+        np.testing.assert_allclose(cut.features(cut.params, image), A, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(cut.head(cut.params, A, image), outputs, rtol=1e-5, atol=1e-5)
+        assert cut.reads_input is False
+    assert [type(operation) for operation in backbone.operations] == types
+    # Grad-CAM by hand: the head behind the sum is relu, doubling, the mean and a matrix.
+    kernel = np.array(model.weights[-2].value)
+    gradient = 2 * (np.array(expected[add]) > 0) * kernel[:, 1] / 64
+    saliency = np.maximum((np.array(expected[add]) * gradient.mean((0, 1))).sum(-1), 0)
+    np.testing.assert_allclose(jaxcam.grad_cam(jaxcam.cut(model, add), image, 1), saliency, rtol=1e-5, atol=1e-5)
+
+
+def test_an_operator_that_is_called_twice_is_refused():
+    x = keras.Input((8, 8, 3))
+    relu = keras.ops.relu(x)._keras_history.operation  # Keras has no public name for an operator's class
+    y = keras.layers.Conv2D(4, 3, name="conv")(relu(x - 0.5))
+    model = keras.Model(x, keras.ops.mean(relu(y), axis=(1, 2)))
+    assert relu.name not in jaxcam.layers(model)
+    with pytest.raises(ValueError, match=f"layer '{relu.name}' is called 2 times"):
+        jaxcam.cut(model, relu.name)
+
+
+def test_the_recommended_layer_is_the_sum():
+    """As in a ConvNeXt: the last two-dimensional layer by name is the branch before the addition."""
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    stem = layers.Conv2D(4, 3, padding="same", activation="relu", name="stem")(image)
+    branch = layers.Conv2D(4, 3, padding="same", name="branch")(stem)
+    added = stem + branch
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(added)))
+    descriptions = {layer.name: layer for layer in jaxcam.describe_layers(model)}
+    name = added._keras_history.operation.name
+    assert descriptions["branch"].reads_input and not descriptions[name].reads_input
+    # Of one resolution, and not negative: the sum can be.
+    assert jaxcam.cut(model).layer == "stem" and descriptions["stem"].recommended
+    silu = keras.Model(image, layers.Dense(3)(keras.ops.mean(keras.ops.silu(stem) - branch, axis=(1, 2))))
+    assert jaxcam.cut(silu).layer == "stem"
+    pooled = layers.MaxPooling2D(name="pool")(added)
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(pooled)))
+    assert jaxcam.cut(model).layer == "stem"
+    strided = layers.Conv2D(6, 3, strides=2, name="strided")(stem)
+    added = strided + layers.Conv2D(6, 1, name="side")(strided)
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(added)))
+    assert jaxcam.cut(model).layer == added._keras_history.operation.name
+
+
+APPLICATIONS = {
+    "ResNet50": (64, "conv5_block3_out"), "MobileNetV2": (64, "out_relu"), "EfficientNetB0": (64, "top_activation"),
+    "ConvNeXtTiny": (64, "add"), "DenseNet121": (64, "relu"), "VGG16": (64, "block5_conv3"),
+    "InceptionV3": (80, "mixed7"), "Xception": (80, "block14_sepconv2_act"), "MobileNetV3Small": (64, "activation"),
+    "NASNetMobile": (64, "activation"),
+}  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_the_recommended_layer_of_an_application(name):
+    size, layer = APPLICATIONS[name]
+    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=7)
+    descriptions = jaxcam.describe_layers(model)
+    chosen = descriptions.recommended
+    assert chosen.name.startswith(layer) and chosen.reads_input is False
+    # No layer of this resolution behind it has a head without the input and values that are not negative.
+    behind = descriptions[descriptions.index(chosen) + 1 :]
+    same = [other for other in behind if other.shape[:-1] == chosen.shape[:-1] and other.reads_input is False]
+    assert not any(not other.can_be_negative for other in same) and (not same or not chosen.can_be_negative)
+    cut = jaxcam.cut(model)
+    assert cut.layer == chosen.name and cut.reads_input is False

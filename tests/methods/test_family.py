@@ -358,6 +358,7 @@ def test_a_method_of_ones_own(cut, image):
         (lambda c, x: jaxcam.grad_cam(c, x, 3, score="logit"), "expected a function for score, .* got .logit."),
         (lambda c, x: jaxcam.grad_cam(c, x, "3"), "expected an integer for target, got '3'"),
         (lambda c, x: jaxcam.grad_cam(c, x, KEY), "target is a key: the order is"),
+        (lambda c, x: jaxcam.smooth_grad_cam_pp(c, x, KEY), "target is a key: the order is"),
         (
             lambda c, x: jaxcam.gradient_cam(c, x, 3, weigh=lambda A, Y1: 1.0, order=1),
             r"expected weights of shape \(64,\) or .*, got \(\)",

@@ -1,0 +1,147 @@
+"""The layers that a model can be cut at, what is known about each, and the one that is recommended."""
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcam.cutting._describe import LayerDescriptions, describe_self_cutting, describe_traced
+from jaxcam.cutting._layouts import layout_of
+from jaxcam.cutting._program import traced_model
+from jaxcam.cutting._self_cutting import SelfCutting
+from jaxcam.cutting._spec import CutSpec, image_struct, spec_of
+from jaxcam.tracing import channel_axes
+
+log = logging.getLogger("jaxcam")
+
+
+def layers(
+    model: Any,
+    image_shape: Sequence[int] | None = None,
+    *,
+    inputs: Sequence[Any] | Mapping[str, Any] = (),
+    batched: bool = True,
+) -> dict[str, tuple[int, ...]]:
+    """The layers that a model can be cut at, in the order of their calls, with their outputs' shapes `[*spatial k]`.
+
+    Nothing is computed. A layer that is called twice, or inside a scan or a vmap, or that returns several arrays is not
+    among them; `jaxcam.cut` says why.
+
+    Args:
+      model: as in `jaxcam.cut`.
+      image_shape: that of one image, `(h, w, channels)`; a `jaxcam.VGG` and most Keras models know it.
+      inputs: as in `jaxcam.cut`.
+      batched: as in `jaxcam.cut`.
+
+    Example:
+      >>> import jaxcam
+      >>> jaxcam.layers(jaxcam.digits())["block3_conv2"]
+      (16, 16, 64)
+    """
+    if isinstance(model, SelfCutting):
+        image = image_struct(image_shape or model.image_shape)
+        cuts = {name: model.cut_at(name) for name in model.layers}
+        return {name: jax.eval_shape(cut.features, cut.params, image).shape for name, cut in cuts.items()}
+    params, spec, _ = spec_of(model, None, inputs, image_shape, batched=batched)
+    return _shapes(params, spec)
+
+
+def _shapes(params: Any, spec: CutSpec) -> dict[str, tuple[int, ...]]:
+    """The shapes of the activations of all layers that a traced model can be cut at."""
+    if spec.image_shape is None:
+        raise ValueError("image_shape is needed: layers(model, (h, w, channels)), the shape of one image")
+    program, _, marks, _ = traced_model(spec, params, image_struct(spec.image_shape))
+    axes = channel_axes(program)
+    count = Counter(mark.name for mark in marks)
+
+    def can_be_cut(mark):
+        single = count[mark.name] == 1 and "[" not in mark.name
+        return single and not mark.within and jnp.issubdtype(mark.aval.dtype, jnp.floating)
+
+    return {
+        mark.name: layout_of(mark.name, spec, mark, axes, warn=False).shape(mark.aval)
+        for mark in marks
+        if can_be_cut(mark)
+    }
+
+
+def describe_layers(
+    model: Any,
+    image_shape: Sequence[int] | None = None,
+    *,
+    inputs: Sequence[Any] | Mapping[str, Any] = (),
+    batched: bool = True,
+) -> LayerDescriptions:
+    """What is known about the layers that `jaxcam.layers` lists, and which of them is recommended. Nothing is computed.
+
+    A layer is recommended if its head does not read the input, so that all of the model goes through it. Among such
+    layers of the last resolution above 1 x 1, it is the last whose values cannot be negative, or else the last. A
+    pooling of a layer is passed over for the layer, and a layer that is an output is not recommended. A model that does
+    most of its work on tokens has the last layer whose tokens all count; a cut there needs `grid`.
+
+    Args:
+      model: as in `jaxcam.cut`.
+      image_shape: as in `jaxcam.layers`.
+      inputs: as in `jaxcam.cut`.
+      batched: as in `jaxcam.cut`.
+
+    Returns:
+      A tuple of records with `name`, `shape`, `reads_input`, `can_be_negative`, `recommended` and `note`, in the order
+      of the calls. It prints as a table; its attribute `recommended` is the recommended record, or None.
+
+    Raises:
+      ValueError: the model does not say the shape of its images, and it is not given.
+
+    Example:
+      >>> import jaxcam
+      >>> print(jaxcam.describe_layers(jaxcam.digits()))
+         layer         output        head reads the input  can be negative
+         block1_conv1  64 x 64 x 16  no                    no
+         ...
+      *  block3_conv2  16 x 16 x 64  no                    no
+         block3_pool   8 x 8 x 64    no                    no
+         fc1           128           no                    no
+         fc2           64            no                    no
+         predictions   10            no                    yes
+      * recommended
+    """
+    return _descriptions(model, image_shape, inputs=inputs, batched=batched)
+
+
+def _descriptions(model, image_shape, *, tokens=None, **options) -> LayerDescriptions:
+    """The descriptions; the recommended layer has so many tokens, if they are given."""
+    if isinstance(model, SelfCutting):
+        return describe_self_cutting(model, image_struct(image_shape or model.image_shape), layers(model, image_shape))
+    params, spec, _ = spec_of(model, None, options.pop("inputs"), image_shape, **options)
+    return describe_traced(spec, params, _shapes(params, spec), tokens)
+
+
+def recommended_layer(
+    model: Any,
+    image_shape: Sequence[int] | None,
+    *,
+    grid: Sequence[int] | None,
+    prefix: int,
+    suffix: int,
+    **options: Any,
+) -> str:
+    """The layer that a model is cut at if none is given; the options are those of `jaxcam.cut`.
+
+    Raises:
+      ValueError: no layer has a map, or the recommended one needs a grid.
+    """
+    tokens = None if grid is None else prefix + math.prod(grid) + suffix
+    chosen = _descriptions(model, image_shape, tokens=tokens, **options).recommended
+    if chosen is None:
+        what = "a map [*spatial k] that the outputs depend on alone" if grid is None else f"{tokens} tokens that count"
+        raise ValueError(f"no layer has {what}: choose a layer; print(jaxcam.describe_layers(...)) describes them")
+    if grid is None and chosen.note:
+        raise ValueError(
+            f"the recommended layer {chosen.name!r} returns {chosen.shape}, {chosen.note}; or give a layer"
+        )
+    log.info("cut at %r, the recommended layer, which returns %s", chosen.name, chosen.shape)
+    return chosen.name
