@@ -13,11 +13,13 @@ from jaxcam._base import checks
 from jaxcam._base.targets import jit_with_target
 from jaxcam._base.types import Score
 from jaxcam.cutting import Cuts, check_cut, check_target, for_score
+from jaxcam.methods._finite import check_finite
 from jaxcam.methods._signature import canonical_partial, merged_signature
 from jaxcam.perturbations import Smoothed
 
 P = ParamSpec("P")
 R = TypeVar("R")
+NAMED_CHOICES = ("link", "derivatives", "numerator", "compat")
 # A check takes the value of its option and the values of all arguments of the call.
 Check = Callable[[Any, Mapping[str, Any]], None]
 # `(method's name, cut, options, observation)`.
@@ -32,11 +34,18 @@ def _check_is_count(name: str) -> Check:
     return lambda value, _: checks.check_count(name, value, at_least=1)
 
 
+def _with_name(check: Callable[[str, Any], None], name: str) -> Check:
+    return lambda value, _: check(name, value)
+
+
 # In the order of the checks. None is not checked if it is the option's default.
 OPTION_CHECKS: dict[str, Check] = {
-    "score": _check_is_function("score"),
-    "select": _check_is_function("select"),
-    "weigh": _check_is_function("weigh"),
+    **{name: _check_is_function(name) for name in checks.FUNCTIONS},
+    **{name: _with_name(checks.check_name_of_choice, name) for name in NAMED_CHOICES},
+    "relative": _with_name(checks.check_bool, "relative"),
+    "baseline": _with_name(checks.check_numbers, "baseline"),
+    "mesh": lambda mesh, _: checks.check_mesh(mesh),
+    "key": lambda key, _: checks.check_key(key),
     "n_samples": lambda n_samples, call: checks.check_noise(n_samples, call["std"], call["key"]),
     "standard_error": lambda error, call: checks.check_standard_error(error, call["n_samples"]),
     "steps": _check_is_count("steps"),
@@ -51,6 +60,7 @@ def explanation_method(
     several: bool = False,
     score: Score | None = None,
     observer: Observer | None = None,
+    undefined: str = "",
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator that makes a method of a function: calls are checked, then passed to the jitted function.
 
@@ -61,6 +71,7 @@ def explanation_method(
       score: the score of a method that has no option for it, by which the target is checked. By default a class is
         checked against the number of outputs, and every other target is passed on.
       observer: the function returns `(map, observation)`, and each call passes the observation to the observer.
+      undefined: what an error says of a map that is not finite although the activation and the outputs are.
 
     Example:
       >>> import jax.numpy as jnp
@@ -92,10 +103,13 @@ def explanation_method(
             if "score" in signature.parameters:
                 cut, options["score"] = for_score(cut, image, call.arguments["score"])
             options = {name: canonical_partial(value) if name in static else value for name, value in options.items()}
+            for name in static & options.keys():
+                checks.check_hash(name, options[name])
             result = compiled(cut, image, target, *key, **options)
             if observer is not None:
                 result, observation = result
                 observer(compute.__name__, cut, options, observation)
+            check_finite(result, cut, image, compute.__name__, undefined)
             return _in_order_of_layers(cut, result)
 
         checked_method.__signature__ = signature  # type: ignore[attr-defined]

@@ -59,7 +59,10 @@ METHOD_TITLES = {
 }
 
 
-@explanation_method(score=scores.logit)
+@explanation_method(
+    score=scores.logit,
+    undefined="the head differs from location to location, where CAM is not defined: Grad-CAM is",
+)
 def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | None = None) -> jax.Array:
     """CAM: relu(sum_k w_k A^k), w_k the weights of the linear layer after global average pooling.
 
@@ -71,12 +74,13 @@ def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | 
       select: as in `jaxcam.select`.
 
     Returns:
-      `[*spatial]`. The paper has no relu. Here, as in the other methods, negative sums are zero. If the head is affine
-      but differs from location to location (a flattened activation and a dense layer), the map is NaN: CAM is not
-      defined for it. Grad-CAM is.
+      `[*spatial]`. The paper has no relu. Here, as in the other methods, negative sums are zero. Under jit
+      the map is NaN if the head is affine but differs from location to location (a flattened activation and a dense
+      layer).
 
     Raises:
-      ValueError: the head is not affine in A, or is locally constant.
+      ValueError: the head is not affine in A, or is locally constant; outside jit, it differs from location to
+        location. CAM is not defined for it. Grad-CAM is.
 
     Zhou et al., "Learning deep features for discriminative localization", CVPR 2016, equations 1 and 2.
 
@@ -99,10 +103,11 @@ def cam(cut: Cut, image: Image, target: Target = None, *, select: maps.Select | 
             "CAM needs a head that is global average pooling and one linear layer: "
             f"the head after {cut.layer or 'this cut'!r} is not affine. Grad-CAM extends CAM to any head"
         )
-    gradient = jax.grad(u)(A)
+    value, gradient = jax.value_and_grad(u)(A)
     first = gradient[(slice(0, 1),) * (A.ndim - 1)]
     uniform = jnp.abs(gradient - first).max() <= 1e-3 * jnp.abs(first).max()
-    return jnp.where(in_range & uniform, maps.weighted_sum(A, weights.cam(gradient), select=select), jnp.nan)
+    is_defined = in_range & uniform & ~jnp.isnan(value)
+    return jnp.where(is_defined, maps.weighted_sum(A, weights.cam(gradient), select=select), jnp.nan)
 
 
 @gradient_method

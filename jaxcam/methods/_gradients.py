@@ -136,7 +136,7 @@ def model_of(cut: Cut) -> Callable[[jax.Array], Any]:
 
 
 def gradient_of_score(model: Callable[[jax.Array], Any], image: Image, target: Target, score: Score) -> jax.Array:
-    """The gradient of the score of a model with respect to the image; NaN if the target is out of range.
+    """The gradient of the score with respect to the image; NaN if the target is out of range or the score is NaN.
 
     The score is differentiated apart from the model, so rules for the relus of the model do not change its gradient.
     """
@@ -145,6 +145,6 @@ def gradient_of_score(model: Callable[[jax.Array], Any], image: Image, target: T
     target, in_range = resolve_target(outputs, target)
     check_gradient_of_image(lambda x: score(model(x), target), image)
     # The outputs may have integer leaves, which the score does not differentiate.
-    slope = jax.grad(lambda outputs: score(outputs, target), allow_int=True)(outputs)
+    u, slope = jax.value_and_grad(lambda outputs: score(outputs, target), allow_int=True)(outputs)
     (gradient,) = vjp_of_model(slope)
-    return jnp.where(in_range, gradient, jnp.nan)
+    return jnp.where(in_range & ~jnp.isnan(u), gradient, jnp.nan)

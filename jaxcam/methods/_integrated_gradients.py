@@ -65,7 +65,8 @@ def integrated_gradients(
     baseline = 0 if baseline is None else baseline
     channels = image_axis(cut, x) if jnp.ndim(baseline) == 1 else cut.image_channel_axis
     start = broadcast_baseline(baseline, x, channels)
-    target, in_range = resolve_target(model(x), target)
+    outputs = model(x)
+    target, in_range = resolve_target(outputs, target)
 
     def gradient_at(node):
         on_the_line = start + node.astype(x.dtype) * (x - start)
@@ -74,7 +75,7 @@ def integrated_gradients(
 
     mean = _weighted_sum_over_nodes(gradient_at, x, steps, batch_size)
     attribution = (at_least_float32(x - start) * mean).astype(x.dtype)
-    return jnp.where(in_range, attribution, jnp.nan)
+    return jnp.where(in_range & ~jnp.isnan(score(outputs, target)), attribution, jnp.nan)
 
 
 def _weighted_sum_over_nodes(gradient_at, x, steps, batch_size):
