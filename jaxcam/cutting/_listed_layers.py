@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,11 @@ def layers(
     image_shape: Sequence[int] | None = None,
     *,
     inputs: Sequence[Any] | Mapping[str, Any] = (),
+    image: int | str = 0,
+    output: str | Callable[[Any], Any] | None = None,
+    method: str = "__call__",
+    channel_axis: int = -1,
+    image_channel_axis: int | None = -1,
     batched: bool = True,
 ) -> dict[str, tuple[int, ...]]:
     """The layers that a model can be cut at, in the order of their calls, with their outputs' shapes `[*spatial k]`.
@@ -34,8 +39,7 @@ def layers(
     Args:
       model: as in `jaxcam.cut`.
       image_shape: that of one image, `(h, w, channels)`; a `jaxcam.VGG` and most Keras models know it.
-      inputs: as in `jaxcam.cut`.
-      batched: as in `jaxcam.cut`.
+      inputs, image, output, method, channel_axis, image_channel_axis, batched: as in `jaxcam.cut`.
 
     Example:
       >>> import jaxcam
@@ -43,10 +47,13 @@ def layers(
       (16, 16, 64)
     """
     if isinstance(model, SelfCutting):
-        image = image_struct(image_shape or model.image_shape)
+        struct = image_struct(image_shape or model.image_shape)
         cuts = {name: model.cut_at(name) for name in model.layers}
-        return {name: jax.eval_shape(cut.features, cut.params, image).shape for name, cut in cuts.items()}
-    params, spec, _ = spec_of(model, None, inputs, image_shape, batched=batched)
+        return {name: jax.eval_shape(cut.features, cut.params, struct).shape for name, cut in cuts.items()}
+    params, spec, _ = spec_of(
+        model, None, inputs, image_shape, image=image, output=output, method=method, channel_axis=channel_axis,
+        image_channel_axis=image_channel_axis, batched=batched,
+    )  # fmt: skip
     return _shapes(params, spec)
 
 
@@ -74,6 +81,11 @@ def describe_layers(
     image_shape: Sequence[int] | None = None,
     *,
     inputs: Sequence[Any] | Mapping[str, Any] = (),
+    image: int | str = 0,
+    output: str | Callable[[Any], Any] | None = None,
+    method: str = "__call__",
+    channel_axis: int = -1,
+    image_channel_axis: int | None = -1,
     batched: bool = True,
 ) -> LayerDescriptions:
     """What is known about the layers that `jaxcam.layers` lists, and which of them is recommended. Nothing is computed.
@@ -86,8 +98,7 @@ def describe_layers(
     Args:
       model: as in `jaxcam.cut`.
       image_shape: as in `jaxcam.layers`.
-      inputs: as in `jaxcam.cut`.
-      batched: as in `jaxcam.cut`.
+      inputs, image, output, method, channel_axis, image_channel_axis, batched: as in `jaxcam.cut`.
 
     Returns:
       A tuple of records with `name`, `shape`, `reads_input`, `can_be_negative`, `recommended` and `note`, in the order
@@ -109,7 +120,10 @@ def describe_layers(
          predictions   10            no                    yes
       * recommended
     """
-    return _descriptions(model, image_shape, inputs=inputs, batched=batched)
+    return _descriptions(
+        model, image_shape, inputs=inputs, image=image, output=output, method=method, channel_axis=channel_axis,
+        image_channel_axis=image_channel_axis, batched=batched,
+    )  # fmt: skip
 
 
 def _descriptions(model, image_shape, *, tokens=None, **options) -> LayerDescriptions:

@@ -81,23 +81,23 @@ def derivatives_at_layers(
         by_layer = _in_closed_form(head, point, score, target, batch_size)
     else:
         by_layer = _layer_by_layer(score_at, point, batch_size)
-    by_layer = {layer: of_u._replace(u1=_nan_with_score(of_u.u, of_u.u1)) for layer, of_u in by_layer.items()}
+    by_layer = {layer: of_u._replace(u1=_where_defined(of_u.u, of_u.u1)) for layer, of_u in by_layer.items()}
     linked = {layer: through_link_scaled(of_u, link=link) for layer, of_u in by_layer.items()}
     scale, _ = next(iter(linked.values()))
     return scale, {layer: Y for layer, (_, Y) in linked.items()}
 
 
+def _where_defined(u: jax.Array, u1: jax.Array) -> jax.Array:
+    """The gradient; NaN where the score is NaN, whose gradient may be finite, as that of log below 0."""
+    return jnp.where(jnp.isnan(u), jnp.nan, u1)
+
+
 def _first_order(u, u1, *, link):
-    u1 = {layer: _nan_with_score(u, gradient) for layer, gradient in u1.items()}
+    u1 = {layer: _where_defined(u, gradient) for layer, gradient in u1.items()}
     zeros = jax.tree.map(jnp.zeros_like, u1)
     linked = {layer: through_link(Derivatives(u, u1[layer], zeros[layer], zeros[layer]), link=link) for layer in u1}
     scale, _ = next(iter(linked.values()))
     return scale, {layer: Y[:1] for layer, (_, Y) in linked.items()}
-
-
-def _nan_with_score(u, gradient):
-    """NaN if the score is: its gradient may be finite, as that of log is below 0, but there is nothing to explain."""
-    return jnp.where(jnp.isnan(u), jnp.nan, gradient)
 
 
 def _in_closed_form(head, point, score, target, batch_size):

@@ -203,3 +203,43 @@ def test_of_a_network_that_cuts_itself_at_one_layer_only():
     descriptions = jaxcam.describe_layers(Mixer())
     assert [layer.can_be_negative for layer in descriptions] == [True, False]
     assert descriptions.recommended.name == "squared"
+
+
+class SeveralOutputs(nn.Module):
+    """The image is not its first argument, its logits are a part of its outputs, and it is not called as usual."""
+
+    @nn.compact
+    def explain(self, offset, pixels):
+        x = nn.relu(nn.Conv(4, (3, 3), name="stem")(pixels))
+        y = nn.relu(nn.Conv(6, (3, 3), name="last")(x))
+        return {"skipped": x.mean((1, 2)), "logits": nn.Dense(2, name="dense")(y.mean((1, 2))) + offset}
+
+
+def test_it_takes_the_options_of_cut():
+    """With the auxiliary output, the head of the last layer needs the input."""
+    module, offset, shape = SeveralOutputs(), jnp.ones([2]), (6, 6, 3)
+    model = module, module.init(jax.random.key(0), offset[None], jnp.ones([1, *shape]), method="explain")
+    options = {"image": "pixels", "inputs": {"offset": offset}, "method": "explain"}
+    assert jaxcam.layers(model, shape, **options) == {"stem": (6, 6, 4), "last": (6, 6, 6), "dense": (2,)}
+    for output, recommended in ((None, "stem"), ("logits", "last")):
+        descriptions = jaxcam.describe_layers(model, shape, output=output, **options)
+        assert descriptions.recommended.name == recommended
+        cut = jaxcam.cut(model, image_shape=shape, output=output, **options)
+        assert (cut.layer, cut.reads_input) == (recommended, False)
+    x = jax.random.uniform(jax.random.key(1), shape)
+    expected = module.apply(model[1], offset[None], x[None], method="explain")["logits"][0]
+    np.testing.assert_allclose(cut.head(cut.params, cut.features(cut.params, x), x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_it_lists_channels_on_another_axis():
+    class ChannelsFirst(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            y = nn.relu(nn.Conv(5, (3, 3), name="conv")(jnp.moveaxis(x, 1, -1)))
+            return nn.Dense(2, name="dense")(y.mean((1, 2)))
+
+    module, shape = ChannelsFirst(), (3, 6, 8)
+    model = module, module.init(jax.random.key(0), jnp.ones([1, *shape]))
+    assert jaxcam.layers(model, shape, image_channel_axis=0)["conv"] == (6, 8, 5)
+    assert jaxcam.describe_layers(model, shape, image_channel_axis=0).recommended.shape == (6, 8, 5)
+    assert jaxcam.layers(model, shape, image_channel_axis=0, channel_axis=0)["conv"] == (8, 5, 6)
