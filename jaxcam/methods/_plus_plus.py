@@ -1,5 +1,6 @@
 """The rule of Grad-CAM++ for the weights, and the line that is logged where its alphas leave their range."""
 
+import functools
 import logging
 import weakref
 from collections.abc import Mapping
@@ -55,7 +56,7 @@ def log_alphas_outside(
     score = options.get("score")
     named = str(getattr(getattr(score, "func", score), "__name__", "a score"))
     settings = (method, named, options.get("link"), options.get("derivatives"))
-    seen = _looked_at.setdefault(cut.tapped if isinstance(cut, Cuts) else cut.head, set())
+    seen = _settings_seen(cut.tapped if isinstance(cut, Cuts) else cut.head)
     if settings in seen:
         return
     seen.add(settings)
@@ -67,6 +68,18 @@ def log_alphas_outside(
             "alphas may decide the map; alpha='bounded' clips them, and jaxcam.diagnose shows what that changes",
             method, layer or "this cut", f"{share:.1%}",
         )  # fmt: skip
+
+
+def _settings_seen(head):
+    try:
+        return _looked_at.setdefault(head, set())
+    except TypeError:  # an object without weak references, such as a NamedTuple
+        return _settings_seen_by_value(head)
+
+
+@functools.lru_cache(maxsize=256)
+def _settings_seen_by_value(head):
+    return set()
 
 
 def _is_readable(share):

@@ -1,6 +1,7 @@
 """Alphas of Grad-CAM++: bounded ones, derivatives of any size, and the line on the logger about those out of range."""
 
 import logging
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -227,3 +228,21 @@ def test_half_precision_keeps_second_and_third_derivatives():
     for scaled, expected in ((half.u2, second), (half.u3, third)):
         value = np.asarray(scaled.array[0, 0], np.float64) * 2.0 ** int(scaled.exponent)
         np.testing.assert_allclose(value, expected, rtol=0, atol=0.02 * np.abs(expected).max())
+
+
+class SlottedHead(NamedTuple):
+    """A head that has no weak references."""
+
+    power: int
+
+    def __call__(self, params, A, x):
+        return (A**self.power).mean((0, 1)) @ params
+
+
+def test_a_head_without_weak_references(caplog):
+    params, image = np.ones((3, 2), np.float32), -np.arange(1.0, 13.0, dtype=np.float32).reshape(2, 2, 3) / 12
+    explain = lambda head: jaxcam.grad_cam_pp(jaxcam.Cut(params, lambda p, x: x, head), image, 0)
+    with caplog.at_level("WARNING", "jaxcam"):
+        np.testing.assert_array_equal(explain(SlottedHead(3)), explain(lambda p, A, x: SlottedHead(3)(p, A, x)))
+        explain(SlottedHead(3))
+    assert len(caplog.records) == 2  # once for each head
