@@ -12,14 +12,14 @@ from typing import Any, ParamSpec, TypeVar, cast
 from jaxcam._base import checks
 from jaxcam._base.targets import jit_with_target
 from jaxcam._base.types import Score
-from jaxcam.cutting import Cuts, check_cut, check_target, for_score
+from jaxcam.cutting import Cuts, canonical_target, check_cut, check_target, for_score
 from jaxcam.methods._finite import check_finite
 from jaxcam.methods._signature import canonical_partial, merged_signature
 from jaxcam.perturbations import Smoothed
 
 P = ParamSpec("P")
 R = TypeVar("R")
-NAMED_CHOICES = ("link", "derivatives", "numerator", "compat")
+NAMED_CHOICES = ("link", "derivatives", "numerator", "alpha", "compat")
 # A check takes the value of its option and the values of all arguments of the call.
 Check = Callable[[Any, Mapping[str, Any]], None]
 # `(method's name, cut, options, observation)`.
@@ -100,6 +100,7 @@ def explanation_method(
             image = checks.checked_image(image)
             call = signature.bind(cut, image, target, *key, **options)
             _check_call(call, score)
+            target = canonical_target(cut, image, target)
             if "score" in signature.parameters:
                 cut, options["score"] = for_score(cut, image, call.arguments["score"])
             options = {name: canonical_partial(value) if name in static else value for name, value in options.items()}
