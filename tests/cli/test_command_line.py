@@ -128,6 +128,7 @@ def test_options(capsys, options):
         (["--samples", "many"], "invalid int value: 'many'"),
         (["--std", "-0.5"], "std of at least 0, got -0.5"),
         (["--method", "cam", "--samples", "3"], "--samples does not go with --method cam"),
+        (["--method", "grad_cam", "--alpha", "bounded"], "--alpha does not go with --method grad_cam"),
         (["--method", "grad_cam", "--std", "0.1"], "--std goes with --samples: --method grad_cam draws no noise"),
         (["--filters", "a,b"], "'a,b' is not a list of integers"),
         (["--filters", "64"], "filter 64 is outside the layer: it has 64, 0..63"),
@@ -369,3 +370,19 @@ def test_a_picture_without_a_range_is_one_line(capsys):
     fails(
         capsys, "explain", "x.tif", says="x.tif has integers from -5 to 70000: the file does not say their range; scale"
     )
+
+
+def test_bounded_alphas(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "canvas.png").write_bytes(CANVASES[1].read_bytes())
+    options = ["--method", "grad_cam_pp", "--score", "log_softmax", "--target", "3", "--alpha", "bounded"]
+    assert main(["batch", str(folder), "--out", "maps", *options]) == 0
+    cut, image = jaxcam.cut(jaxcam.digits(), "block3_conv2"), jaxcam.datasets.images.read(CANVASES[1])
+    defined, bounded = (
+        jaxcam.grad_cam_pp(cut, image, 3, score=jaxcam.scores.log_softmax, alpha=alpha)
+        for alpha in ("defined", "bounded")
+    )
+    saved = np.load("maps/canvas.npy")
+    np.testing.assert_allclose(saved, bounded, rtol=0, atol=1e-5 * float(bounded.max()))
+    assert np.abs(saved - defined).max() > 0.1 * float(bounded.max())
