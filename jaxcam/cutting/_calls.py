@@ -43,6 +43,22 @@ def marks_of(layer: str, marks: Sequence[Mark]) -> list[Mark]:
     return [mark for mark in marks if mark.name == layer or mark.name.startswith(f"{layer}[")]
 
 
+def marks_by_layer(marks: Sequence[Mark]) -> dict[str, Mark]:
+    """The marked value that the name of a layer chooses without any number, for all layers that have one.
+
+    A layer that is called once and returns several arrays has one if the outputs need one of them.
+    """
+    floats: dict[str, list[Mark]] = {}
+    for mark in marks:
+        if jnp.issubdtype(mark.aval.dtype, jnp.floating):
+            floats.setdefault(_without_array(mark.name), []).append(mark)
+    return {name: own[0] for name, own in floats.items() if len(own) == 1 and not own[0].within}
+
+
+def _without_array(mark_name: str) -> str:
+    return parsed_name(mark_name).layer if mark_name.endswith("]") else mark_name
+
+
 def marked_call(name: str, marks: Sequence[Mark]) -> tuple[MarkedCall, Mark]:
     """The one marked value that a name chooses, and its mark.
 

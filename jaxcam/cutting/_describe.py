@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import ClosedJaxpr
 
+from jaxcam.cutting._calls import marks_by_layer
 from jaxcam.cutting._program import traced_model
 from jaxcam.cutting._self_cutting import SelfCutting
 from jaxcam.cutting._spec import CutSpec, image_struct
@@ -108,10 +109,11 @@ def describe_traced(
       tokens: how many tokens the recommended layer must have; None if it is not known.
     """
     image = image_struct(spec.image_shape)
-    program, needs = live(traced_model(spec, params, image).program)
+    traced = traced_model(spec, params, image)
+    program, needs = live(traced.program)
     flat = _flattened(program)
-    values = {step.params["name"]: step.outputs[0] for step in flat.steps if step.name == MARK}
-    values = {name: values[name] for name in shapes if name in values}
+    by_mark = {step.params["name"]: step.outputs[0] for step in flat.steps if step.name == MARK}
+    values = {name: by_mark[mark.name] for name, mark in marks_by_layer(traced.marks).items() if mark.name in by_mark}
     places = _places(flat, flat.inputs[-1] if needs[-1] else None, values, shapes)
     return _with_recommendation(places, len(image.shape), tokens)
 

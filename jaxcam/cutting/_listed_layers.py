@@ -2,13 +2,12 @@
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from jaxcam.cutting._calls import marks_by_layer
 from jaxcam.cutting._describe import LayerDescriptions, describe_self_cutting, describe_traced
 from jaxcam.cutting._layouts import layout_of
 from jaxcam.cutting._program import traced_model
@@ -33,8 +32,8 @@ def layers(
 ) -> dict[str, tuple[int, ...]]:
     """The layers that a model can be cut at, in the order of their calls, with their outputs' shapes `[*spatial k]`.
 
-    Nothing is computed. A layer that is called twice, or inside a scan or a vmap, or that returns several arrays is not
-    among them; `jaxcam.cut` says why.
+    Nothing is computed. A layer that is called twice, or inside a scan or a vmap, or that returns several arrays that
+    the outputs need, is not among them; `jaxcam.cut` says why.
 
     Args:
       model: as in `jaxcam.cut`.
@@ -63,17 +62,8 @@ def _shapes(params: Any, spec: CutSpec) -> dict[str, tuple[int, ...]]:
         raise ValueError("image_shape is needed: layers(model, (h, w, channels)), the shape of one image")
     program, _, marks, _ = traced_model(spec, params, image_struct(spec.image_shape))
     axes = channel_axes(program)
-    count = Counter(mark.name for mark in marks)
-
-    def can_be_cut(mark):
-        single = count[mark.name] == 1 and "[" not in mark.name
-        return single and not mark.within and jnp.issubdtype(mark.aval.dtype, jnp.floating)
-
-    return {
-        mark.name: layout_of(mark.name, spec, mark, axes, warn=False).shape(mark.aval)
-        for mark in marks
-        if can_be_cut(mark)
-    }
+    by_layer = marks_by_layer(marks)
+    return {name: layout_of(name, spec, mark, axes, warn=False).shape(mark.aval) for name, mark in by_layer.items()}
 
 
 def describe_layers(

@@ -243,3 +243,40 @@ def test_it_lists_channels_on_another_axis():
     assert jaxcam.layers(model, shape, image_channel_axis=0)["conv"] == (6, 8, 5)
     assert jaxcam.describe_layers(model, shape, image_channel_axis=0).recommended.shape == (6, 8, 5)
     assert jaxcam.layers(model, shape, image_channel_axis=0, channel_axis=0)["conv"] == (8, 5, 6)
+
+
+class TokensAndExtras(nn.Module):
+    """A block of a vision transformer whose call returns what it computed on its way, as in big_vision."""
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.MultiHeadDotProductAttention(2, name="attention")(nn.LayerNorm(name="norm")(x))
+        return x + y, {"attention": y, "where": jnp.argmax(y, -1)}
+
+
+class TransformerWithExtras(nn.Module):
+    both: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (2, 2), strides=2, name="patches")(x).reshape(x.shape[0], -1, 4)
+        x = jnp.concatenate([jnp.ones([x.shape[0], 1, 4]), x], axis=1)
+        for i in range(3):
+            x, extras = TokensAndExtras(name=f"block{i}")(x)
+            x = x + extras["attention"] if self.both else x
+        return nn.Dense(3, name="classes")(x[:, 0])
+
+
+def test_a_block_with_one_array_in_use_is_a_layer():
+    """Otherwise the recommended layer would be the patches, before all blocks."""
+    shape = (6, 6, 3)
+    module = TransformerWithExtras()
+    model = module, module.init(jax.random.key(0), jnp.ones([1, *shape]))
+    descriptions = jaxcam.describe_layers(model, shape)
+    check_descriptions(model, descriptions, shape)
+    assert descriptions.recommended.name == "block1" and descriptions.recommended.shape == (10, 4)
+    cut = jaxcam.cut(model, grid=(3, 3), prefix=1, image_shape=shape)
+    assert cut.layer == "block1" and jaxcam.grad_cam(cut, jnp.ones(shape), 1).shape == (3, 3)
+    module = TransformerWithExtras(both=True)  # two arrays are in use: neither is the layer's
+    model = module, module.init(jax.random.key(0), jnp.ones([1, *shape]))
+    assert not {"block0", "block1"} & set(jaxcam.layers(model, shape))
