@@ -25,7 +25,7 @@ model, and the layers that a half does not need are not in it.
 
 Any two pure functions make a cut; neither Flax nor a layer is needed:
 
-    >>>     >>> params = {"kernel": jnp.ones([3, 8]), "classifier": jnp.ones([8, 2])}
+    >>> params = {"kernel": jnp.ones([3, 8]), "classifier": jnp.ones([8, 2])}
     >>> features = lambda params, x: jnp.maximum(x @ params["kernel"], 0)
     >>> head = lambda params, A, x: A.mean((0, 1)) @ params["classifier"]
     >>> mine = jaxcam.Cut(params, features, head)

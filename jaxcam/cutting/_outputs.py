@@ -156,7 +156,18 @@ def class_probabilities(cut: Cut, image: Image) -> jax.Array | None:
 @scores.of_classes
 def sigmoid_probability(outputs: jax.Array, target: jax.Array | int) -> jax.Array:
     """The logistic function of the target's logit."""
-    return jax.nn.sigmoid(outputs[target])
+    return _logistic(outputs[target])
+
+
+@jax.custom_jvp
+def _logistic(z):
+    return jax.nn.sigmoid(z)
+
+
+@_logistic.defjvp
+def _jvp_of_logistic(primals, tangents):
+    (z,), (tangent,) = primals, tangents
+    return _logistic(z), _logistic(z) * _logistic(-z) * tangent  # 1 - s as s(-z), which keeps its digits
 
 
 @scores.of_classes

@@ -47,8 +47,27 @@ def log_softmax(outputs: jax.Array, target: jax.Array | int) -> jax.Array:
 
 
 def probability(outputs: jax.Array, target: jax.Array | int) -> jax.Array:
-    """The target class's softmax probability, from logits `[classes]`; in 0..1. Metrics compare it."""
+    """The target class's softmax probability, from logits `[classes]`; in 0..1. Metrics compare it.
+
+    Its derivatives are p times those of log_softmax. They keep their digits where p is rounded to 1: those of
+    `jax.nn.softmax` are zero there.
+    """
+    return _softmax_at(outputs, target)
+
+
+@jax.custom_jvp
+def _softmax_at(outputs, target):
     return jax.nn.softmax(outputs)[target]
+
+
+@_softmax_at.defjvp
+def _jvp_of_softmax_at(primals, tangents):
+    (outputs, target), (tangent, _) = primals, tangents
+    masked = outputs[target] == -jnp.inf  # a class that the model masks has probability 0, whatever the others are
+    finite = jnp.where(masked, 0, outputs)
+    _, slope = jax.jvp(lambda outputs: log_softmax(outputs, target), (finite,), (tangent,))
+    p = _softmax_at(outputs, target)
+    return p, p * jnp.where(masked, 0, slope)
 
 
 class _ScoreOfClasses:
