@@ -69,6 +69,7 @@ def test_the_readme_runs():
     assert eval(call, session) == eval(said)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", ["methods.md", "many_images.md"])
 def test_the_page_runs(page):
     """All blocks run in one session, and the shapes are those of the comments."""

@@ -33,6 +33,7 @@ def data(tmp_path, monkeypatch):
     return "canvases.csv"
 
 
+@pytest.mark.long
 def test_from_a_csv_to_tables_and_pictures(data, capsys):
     call = ["evaluate", data, "--out", "found", "--methods", "grad_cam,hires_cam", "--metrics", "drop,deletion,found"]
     assert main(call) == 0

@@ -402,7 +402,7 @@ def test_blocks_that_are_jitted_are_told_apart_after_the_model_has_run():
     ("kind", "name"),
     [
         ("nnx", "vgg"),
-        ("nnx", "resnet"),
+        pytest.param("nnx", "resnet", marks=pytest.mark.long),
         pytest.param("linen", "densenet", marks=pytest.mark.long),
         pytest.param("linen", "vit", marks=pytest.mark.long),
     ],

@@ -121,7 +121,12 @@ IN_A_SHARD_MAP = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", IN_A_SHARD_MAP)
+LONG = ("noise", "Taylor coefficients")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in IN_A_SHARD_MAP]
+)
 def test_inside_a_shard_map_of_the_users(name):
     """With default options, and with types that say what differs from device to device.
 
@@ -171,6 +176,7 @@ def test_weights_on_explicit_axes(method):
         np.testing.assert_allclose(method(divided, image, 2), wanted, rtol=0, atol=1e-6 * wanted.max())
 
 
+@pytest.mark.long
 def test_maps_of_eight_devices_are_those_of_one(cut, image):
     """Divided by the batch, and by the noise's samples."""
     method = functools.partial(jaxcam.smooth_grad_cam_pp, n_samples=3, batch_size=1)
