@@ -103,7 +103,8 @@ def _keeps_order(step: Step, graph: "Graph") -> bool:
     before, after = ([n for n in graph.shape(v) if n != 1] for v in (step.inputs[0], step.outputs[0]))
     if step.name == "reshape":
         return before[-1:] == after[-1:]
-    return step.name in ("squeeze", "expand_dims", "broadcast_in_dim") and before == after
+    # A slice of the whole is how older versions of JAX write `x[0]`.
+    return step.name in ("squeeze", "expand_dims", "broadcast_in_dim", "slice") and before == after
 
 
 class _Reduction(NamedTuple):

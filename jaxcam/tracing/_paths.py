@@ -4,11 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from jaxcam.tracing._marks import MARK
-from jaxcam.tracing._primitives import CONTRACTIONS, ELEMENTWISE, PASSING_ON, SELECTIONS, WINDOW_REDUCTIONS
+from jaxcam.tracing._primitives import ALONG_ITS_AXES, CONTRACTIONS, PASSING_ON, WINDOW_REDUCTIONS
 from jaxcam.tracing._steps import FlatProgram, Step, needed
 
-_ALONG_ITS_AXES = ELEMENTWISE | SELECTIONS | {MARK, "pad", "rev", "concatenate", "slice", "dynamic_slice", "gather"}
-_ALONG_ITS_AXES |= {"cumsum", "cummax", "cummin", "scatter", "dynamic_update_slice"}
+_ALONG_ITS_AXES = ALONG_ITS_AXES | {MARK}
 
 
 def passed_by_all(program: FlatProgram, source: int) -> set[int]:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam.tracing._marks import MARK
-from jaxcam.tracing._primitives import CONTRACTIONS, IDENTITIES, REARRANGEMENTS, SELECTIONS, STOP_GRADIENT
+from jaxcam.tracing._primitives import CONTRACTIONS, PICKING_FROM_FIRST, SELECTIONS
 from jaxcam.tracing._relus import ValueGraph, place_of_x
 from jaxcam.tracing._steps import FlatProgram, Step
 
@@ -48,8 +48,7 @@ _ALWAYS: dict[str, Bounds] = {
     "argmax": NOT_NEGATIVE, "argmin": NOT_NEGATIVE, "iota": NOT_NEGATIVE,
 }  # fmt: skip
 # The elements of the result are elements of the first operand.
-_PASSING = IDENTITIES | REARRANGEMENTS | STOP_GRADIENT | {MARK, "reduce_max", "reduce_min", "cummax", "cummin"}
-_PASSING |= {"dynamic_slice", "split", "sharding_constraint", "device_put", "pvary"}
+_PASSING = PICKING_FROM_FIRST | {MARK}
 # They are elements of all operands, or each of its own operand.
 _EACH_OF_ITS_OWN = frozenset({"sort", "optimization_barrier"})
 _SUMMING = frozenset({"reduce_sum", "reduce_window_sum", "cumsum"})
