@@ -106,7 +106,7 @@ ALONG_ITS_AXES = (
     | _names("pad rev concatenate slice dynamic_slice gather cumsum cummax cummin scatter dynamic_update_slice")
 )
 # Read by `tracing/_ranges.py`: the elements of the result are elements of the first operand.
-PICKING_FROM_FIRST = PICKING - _names("sort") | _names("split sharding_constraint device_put pvary")
+PICKING_FROM_FIRST = PICKING - _names("sort") | _names("split sharding_constraint device_put")
 PICKING_FROM_ALL = SELECTIONS | _names("concatenate pad")
 # Read by `tracing/_intervals.py`: steps between a sum and a product that it divides, such as adding epsilon,
 # and steps around the logarithm of a logsumexp.
