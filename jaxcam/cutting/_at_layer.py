@@ -25,6 +25,7 @@ model, and the layers that a half does not need are not in it.
 
 Any two pure functions make a cut; neither Flax nor a layer is needed:
 
+    >>> import jax.numpy as jnp
     >>> params = {"kernel": jnp.ones([3, 8]), "classifier": jnp.ones([8, 2])}
     >>> features = lambda params, x: jnp.maximum(x @ params["kernel"], 0)
     >>> head = lambda params, A, x: A.mean((0, 1)) @ params["classifier"]
