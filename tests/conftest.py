@@ -1,16 +1,36 @@
 import os
 import pathlib
+from importlib import metadata
 
-# Compiling takes most of the tests' time: unoptimised, it takes half.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0")
+# Compiling takes most of the tests' time: unoptimized, it takes half, and without fusion emitters, which later versions
+# of XLA cannot leave out, six tenths of that.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    + (" --xla_cpu_use_fusion_emitters=false" if int(metadata.version("jaxlib").split(".")[1]) < 11 else ""),
+)
 
 import jax
 import pytest
 
 import jaxcam
 
+MOST_MAPS = 20_000
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_memory_maps():
+    """Forgets compiled programs between modules once they hold many memory maps.
+
+    Each program holds a few. Linux admits 65,530 per process, and XLA ends the process at the next.
+    """
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from jaxcam.tracing._channels_last import for_loops as for_loops
 from jaxcam.tracing._channels_last import in_order as in_order
 from jaxcam.tracing._endings import LastActivation as LastActivation
 from jaxcam.tracing._endings import last_activation as last_activation
-from jaxcam.tracing._intervals import bounds_of_outputs as bounds_of_outputs
+from jaxcam.tracing._normalized import bounds_of_outputs as bounds_of_outputs
 from jaxcam.tracing._jaxpr import has_primitive as has_primitive
 from jaxcam.tracing._jaxpr import inner_jaxpr as inner_jaxpr
 from jaxcam.tracing._jaxpr import inner_jaxprs as inner_jaxprs

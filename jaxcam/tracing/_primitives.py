@@ -97,8 +97,6 @@ KEEPS_GUARDING = PASSING_ON | AFFINE_ELEMENTWISE | _names("max min clamp select_
 ARITHMETIC = _names("add sub mul div max min select_n dot_general reduce_sum sqrt rsqrt stop_gradient")
 # Read by `tracing/_channel_axes.py`: may change the length of an axis, which stays in its place.
 RESIZING = WINDOW_REDUCTIONS | _names("concatenate pad slice dynamic_slice gather")
-# Read by `tracing/_intervals.py`: each element of the result is one of the first operand, or one of all operands.
-PICKING = REARRANGEMENTS | IDENTITIES | STOP_GRADIENT | _names("reduce_max reduce_min dynamic_slice cummax cummin sort")
 # Read by `tracing/_paths.py`: every axis of the operands stays where it is.
 ALONG_ITS_AXES = (
     ELEMENTWISE
@@ -106,9 +104,13 @@ ALONG_ITS_AXES = (
     | _names("pad rev concatenate slice dynamic_slice gather cumsum cummax cummin scatter dynamic_update_slice")
 )
 # Read by `tracing/_ranges.py`: the elements of the result are elements of the first operand.
-PICKING_FROM_FIRST = PICKING - _names("sort") | _names("split sharding_constraint device_put")
-PICKING_FROM_ALL = SELECTIONS | _names("concatenate pad")
-# Read by `tracing/_intervals.py`: steps between a sum and a product that it divides, such as adding epsilon,
+PICKING_FROM_FIRST = (
+    REARRANGEMENTS
+    | IDENTITIES
+    | STOP_GRADIENT
+    | _names("reduce_max reduce_min dynamic_slice cummax cummin split sharding_constraint device_put")
+)
+# Read by `tracing/_normalized.py`: steps between a sum and a product that it divides, such as adding epsilon,
 # and steps around the logarithm of a logsumexp.
 INSIDE_DENOMINATORS = _names("add max div integer_pow")
 INSIDE_LOGSUMEXP = _names("add max abs reduce_sum select_n")

@@ -28,6 +28,7 @@ from jaxcam.tracing._relus import ValueGraph, place_of_x
 from jaxcam.tracing._steps import FlatProgram, Step
 
 Bounds = tuple[float, float]
+Narrow = Callable[[Step, Sequence[Bounds]], Bounds | None]
 ANYTHING: Bounds = (-math.inf, math.inf)
 UNIT: Bounds = (0.0, 1.0)
 NOT_NEGATIVE: Bounds = (0.0, math.inf)
@@ -51,17 +52,24 @@ _ALWAYS: dict[str, Bounds] = {
 _PASSING = PICKING_FROM_FIRST | {MARK}
 # They are elements of all operands, or each of its own operand.
 _EACH_OF_ITS_OWN = frozenset({"sort", "optimization_barrier"})
-_SUMMING = frozenset({"reduce_sum", "reduce_window_sum", "cumsum"})
+_SUMMING = frozenset({"reduce_window_sum", "cumsum"})
 
 
-def bounds_of(program: FlatProgram) -> dict[int, Bounds]:
-    """An interval for each value of a program whose calls are written out."""
+def bounds_of(program: FlatProgram, narrow: Narrow | None = None) -> dict[int, Bounds]:
+    """An interval for each value of a program whose calls are written out.
+
+    Args:
+      program: what `flatten` returns, with calls and functions with a custom rule written out.
+      narrow: what a caller knows besides: the bounds of a step with one output, from the step and the bounds of what
+        it reads; None where it knows nothing.
+    """
     graph = ValueGraph(program.steps, program.constants, program.outputs, program.avals)
     bounds = {v: ANYTHING for v in program.inputs}
     bounds |= {v: _of_constant(constant) for v, constant in program.constants.items()}
     for step in program.steps:
-        made = _of_step(step, [bounds[v] for v in step.inputs], program, graph)
-        bounds |= zip(step.outputs, made, strict=True)
+        inputs = [bounds[v] for v in step.inputs]
+        known = narrow and narrow(step, inputs)
+        bounds |= zip(step.outputs, [known] if known else _of_step(step, inputs, program, graph), strict=True)
     return bounds
 
 
@@ -92,7 +100,8 @@ def _of_step(step: Step, inputs: list[Bounds], program: FlatProgram, graph: Valu
     low, high = _of_float(step, inputs, graph)
     if place_of_x(graph, step) is not None:
         low, high = max(low, 0.0), max(high, 0.0)
-    return [(low, high)]
+    # An undefined end, such as inf - inf, is no bound.
+    return [(-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)]
 
 
 def _of_float(step: Step, inputs: list[Bounds], graph: ValueGraph) -> Bounds:
@@ -102,6 +111,9 @@ def _of_float(step: Step, inputs: list[Bounds], graph: ValueGraph) -> Bounds:
         return _increasing(name, *inputs)
     if name in _RULES:
         return _RULES[name](*inputs)
+    if name == "reduce_sum":
+        terms = math.prod(graph.avals[step.inputs[0]].shape[axis] for axis in step.params["axes"])
+        return _product(inputs[0], (terms, terms))
     if name in _SUMMING:
         ((low, high),) = inputs
         return (0.0 if low >= 0 else -math.inf), (0.0 if high <= 0 else math.inf)
@@ -111,8 +123,10 @@ def _of_float(step: Step, inputs: list[Bounds], graph: ValueGraph) -> Bounds:
         return _power(step.params["y"], inputs[0])
     if name in CONTRACTIONS:
         return NOT_NEGATIVE if all(low >= 0 for low, _ in inputs) else ANYTHING
-    if name in ("concatenate", "dynamic_update_slice", "pad"):
-        return _union(inputs[: None if name == "concatenate" else 2])
+    if name in ("concatenate", "stack"):  # of which older versions of JAX know the first alone
+        return _union(inputs)
+    if name in ("dynamic_update_slice", "pad"):
+        return _union(inputs[:2])
     if name in SELECTIONS:
         return _union(_selected(step, inputs, graph))
     if name in ("reduce_window_max", "reduce_window_min"):
