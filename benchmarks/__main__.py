@@ -15,7 +15,9 @@ import sys
 from benchmarks import peers, table, timing
 
 HERE = pathlib.Path(__file__).parent
-NOT_BENCHMARKS = ("__init__", "__main__", "peers", "resnets", "table", "timing", "torch_vgg")
+NOT_BENCHMARKS = (
+    "__init__", "__main__", "one_library", "peers", "resnets", "table", "timing", "torch_vgg", "vision_transformer",
+)  # fmt: skip
 NAMES = sorted(file.stem for file in HERE.glob("*.py") if file.stem not in NOT_BENCHMARKS)
 
 

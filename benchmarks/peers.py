@@ -28,7 +28,7 @@ def needed(name):
     """A peer's module, or `Missing`."""
     try:
         if name.split(".")[0] == "pytorch_grad_cam":
-            _declare_operators()
+            declare_operators()
         return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:  # torchvision without its operators is a RuntimeError
         raise Missing(
@@ -37,7 +37,8 @@ def needed(name):
         ) from error
 
 
-def _declare_operators():
+def declare_operators():
+    """Lets torchvision import beside PyTorch's CPU build, where the shim is at hand."""
     folder = pathlib.Path(os.environ.get("JAXCAM_PEERS", PEERS))
     torch = needed("torch")
     if torch.version.cuda is None and (folder / "torchvision_cpu_shim.py").exists():

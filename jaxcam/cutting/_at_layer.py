@@ -34,7 +34,6 @@ Any two pure functions make a cut; neither Flax nor a layer is needed:
     (4, 4)
 """
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack, overload
@@ -48,7 +47,7 @@ from jaxcam.cutting._last_activation import without_last_activation
 from jaxcam.cutting._listed_layers import recommended_layer
 from jaxcam.cutting._options import CutOptions
 from jaxcam.cutting._outputs import with_known_outputs
-from jaxcam.cutting._self_cutting import SelfCutting
+from jaxcam.cutting._self_cutting import SelfCutting, check_no_options
 from jaxcam.cutting._spec import image_struct, spec_of
 from jaxcam.cutting._traced_cuts import traced_cut, traced_cuts
 
@@ -161,7 +160,7 @@ def cut(
             "prefix": prefix, "suffix": suffix, "channel_axis": channel_axis, "image_channel_axis": image_channel_axis,
             "through_stop_gradient": through_stop_gradient,
         }  # fmt: skip
-        _check_no_options(model, options)
+        check_no_options(model, options, cut)
         _check_known(names, model.layers)
         own_cut = model.cuts_at(names) if isinstance(layer, list | tuple) else model.cut_at(layer)
         if image_shape is not None:
@@ -205,17 +204,6 @@ def _check_known(names: tuple[str, ...], known: Sequence[str]) -> None:
     for name in names:
         if name not in known and parsed_name(name).layer not in known:
             raise ValueError(f"no layer {name!r}: {layer_choices(name, known)}")
-
-
-def _check_no_options(model: SelfCutting, options: Mapping[str, Any]) -> None:
-    """Raises a TypeError if an option of traced models is given for a network that cuts itself."""
-    parameters = inspect.signature(cut).parameters
-    for option, value in options.items():
-        if value is not parameters[option].default and value != parameters[option].default:
-            raise TypeError(
-                f"a {type(model).__name__} takes no {option}: it cuts itself at its layers, a jaxcam.VGG after their "
-                "activation"
-            )
 
 
 def _check_image(cut: Cut | Cuts, image: jax.ShapeDtypeStruct) -> None:

@@ -11,7 +11,7 @@ from jaxcam.cutting._calls import marks_by_layer
 from jaxcam.cutting._describe import LayerDescriptions, describe_self_cutting, describe_traced
 from jaxcam.cutting._layouts import layout_of
 from jaxcam.cutting._program import traced_model
-from jaxcam.cutting._self_cutting import SelfCutting
+from jaxcam.cutting._self_cutting import SelfCutting, check_no_options
 from jaxcam.cutting._spec import CutSpec, image_struct, spec_of
 from jaxcam.tracing import channel_axes
 
@@ -46,6 +46,11 @@ def layers(
       (16, 16, 64)
     """
     if isinstance(model, SelfCutting):
+        given = {
+            "inputs": inputs, "image": image, "output": output, "method": method, "channel_axis": channel_axis,
+            "image_channel_axis": image_channel_axis,
+        }  # fmt: skip
+        check_no_options(model, given, layers)
         struct = image_struct(image_shape or model.image_shape)
         cuts = {name: model.cut_at(name) for name in model.layers}
         return {name: jax.eval_shape(cut.features, cut.params, struct).shape for name, cut in cuts.items()}
@@ -119,6 +124,7 @@ def describe_layers(
 def _descriptions(model, image_shape, *, tokens=None, **options) -> LayerDescriptions:
     """The descriptions; the recommended layer has so many tokens, if they are given."""
     if isinstance(model, SelfCutting):
+        check_no_options(model, {name: value for name, value in options.items() if name != "batched"}, describe_layers)
         return describe_self_cutting(model, image_struct(image_shape or model.image_shape), layers(model, image_shape))
     params, spec, _ = spec_of(model, None, options.pop("inputs"), image_shape, **options)
     return describe_traced(spec, params, _shapes(params, spec), tokens)

@@ -17,7 +17,6 @@ The model's traced program shows whether the outputs come from a softmax or from
 
 import dataclasses
 import functools
-import logging
 from typing import Any
 
 import jax
@@ -25,6 +24,7 @@ import jax.numpy as jnp
 
 from jaxcam._base.types import Image, Score
 from jaxcam.cutting._cut import OUTPUTS, Cut, Cuts, activations
+from jaxcam.cutting._image_layout import warn_once
 from jaxcam.cutting._last_activation import WithoutLastActivation, without_last_activation
 from jaxcam.cutting._targets import _outputs
 from jaxcam.formulas import scores
@@ -193,12 +193,7 @@ def _at_layer(cut) -> str:
 
 def _announce(cut, kind: str) -> None:
     if kind in TITLES:
-        _log_once(
+        warn_once(
             f"the outputs{_at_layer(cut)} end in {TITLES[kind]}, and the score is the target's value behind it: "
             "jaxcam.cut(..., strip_activation=True) explains the logit, as the papers do"
         )
-
-
-@functools.lru_cache(maxsize=256)
-def _log_once(message: str) -> None:
-    logging.getLogger("jaxcam").warning(message)

@@ -1,6 +1,8 @@
 """The base class of networks that say themselves how they are cut, so that nothing has to be traced."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from jaxcam.cutting._cut import Cut, Cuts
 
@@ -55,3 +57,20 @@ class SelfCutting:
             f"{type(self).__name__} cannot be cut at several layers: it has no cuts_at(layers), which returns a "
             "jaxcam.Cuts"
         )
+
+
+def check_no_options(model: SelfCutting, options: Mapping[str, Any], function: Callable[..., Any]) -> None:
+    """Raises a TypeError if an option of traced models is given for a network that cuts itself.
+
+    Args:
+      model: the network.
+      options: by their names.
+      function: whose options they are, with their defaults.
+    """
+    parameters = inspect.signature(function).parameters
+    for option, value in options.items():
+        if value is not parameters[option].default and value != parameters[option].default:
+            raise TypeError(
+                f"a {type(model).__name__} takes no {option}: it cuts itself at its layers, a jaxcam.VGG after their "
+                "activation"
+            )

@@ -74,10 +74,15 @@ def describe_batch(
 
 
 def describe_model(cut: Cut, sample: jax.ShapeDtypeStruct | None) -> dict[str, Any]:
-    """The version of jaxcam, the layer, what the model computes for an image such as `sample`, and its parameters."""
+    """The version of jaxcam, the layer, what the model computes for an image such as `sample`, and its parameters.
+
+    The channel axis of the image is part of it if channels are not last.
+    """
+    axis = cut.image_channel_axis
     return {
         "jaxcam": importlib.metadata.version("jaxcam-saliency"),
         "layer": cut.layer,
+        **({} if axis == -1 else {"image_channel_axis": axis}),
         "model": None if sample is None else [list(sample.shape), str(sample.dtype), _program_digest(cut, sample)],
         "params": content_digest(
             *(part for path, leaf in jax.tree.leaves_with_path(cut.params) for part in (path, leaf))

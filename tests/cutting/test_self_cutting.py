@@ -94,6 +94,8 @@ def test_maps_at_one_layer_and_at_several(method):
         (lambda m: jaxcam.cut(m, []), ValueError, "no layers: a name, or several"),
         (lambda m: jaxcam.cut(m, "first", after=nnx.relu), TypeError, "a Residual takes no after: it cuts itself"),
         (lambda m: jaxcam.cut(m, "first", inputs=(1,)), TypeError, "a Residual takes no inputs: it cuts itself"),
+        (lambda m: jaxcam.layers(m, channel_axis=0), TypeError, "a Residual takes no channel_axis: it cuts itself"),
+        (lambda m: jaxcam.describe_layers(m, output="x"), TypeError, "a Residual takes no output: it cuts itself"),
         (
             lambda m: jaxcam.cut(m, "second", image_shape=(6, 3)),
             ValueError,

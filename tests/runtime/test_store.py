@@ -1,6 +1,7 @@
 """Folders of maps: refused to another run, killed, full, and gone on with."""
 
 import errno
+import dataclasses
 import functools
 import os
 import pathlib
@@ -32,11 +33,13 @@ def test_a_folder_of_another_run_is_refused(tiny, tmp_path):
     assert [path.stat().st_mtime_ns for path in found.maps.values()] == before, "nothing is done twice"
     changed = jaxcam.Cut(tiny.params | {"dense": 2 * tiny.params["dense"]}, tiny.features, tiny.head, "hidden")
     moved = jaxcam.Cut(tiny.params, tiny.features, tiny.head, "another")
+    channels_first = dataclasses.replace(tiny, image_channel_axis=0)
     for says, call in {
         "method .*0.1.*, not .*0.2": (functools.partial(weighted, std=0.2), tiny, SMALL, None, KEY),
         "targets null": (method, tiny, SMALL, 1, KEY),
         r"key .*\[0, 2\].*, not .*\[0, 3\]": (method, tiny, SMALL, None, jax.random.key(3)),
         "other params": (method, changed, SMALL, None, KEY),
+        "image_channel_axis null, not 0": (method, channels_first, SMALL, None, KEY),
         'layer "hidden", not "another"': (method, moved, SMALL, None, KEY),
         "other images:": (method, tiny, SMALL[:9], None, KEY),
         "other images .'0' for one": (method, tiny, SMALL + 1, None, KEY),
