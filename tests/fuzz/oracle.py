@@ -2,8 +2,8 @@
 
 Shares no code with jaxcam. Every quantity is computed for the given parameters and image, and for copies of both that
 are changed by some roundings of their type. The distance of their maps from the map bounds the error of float32. In two
-copies the first derivative differs by the error that plain `jax.grad` in float32 has: a saturated tanh or sigmoid loses
-digits in the network's own program.
+copies the derivatives differ by the error that plain `jax.grad` and `jvp` have in float32: a saturated tanh or sigmoid
+loses digits in the network's own program.
 """
 
 import functools
@@ -17,6 +17,7 @@ from tests.fuzz.networks import NETWORKS
 
 COPIES = 6  # the first is not changed
 ROUNDINGS = 4
+MOST_ROUNDINGS = 256  # of the largest second or third derivative: what one of them may be wrong by
 
 
 @jax.custom_vjp
@@ -82,11 +83,10 @@ def _program(name, score, kind, relu_of="plain"):
             return score_of({"logits": z, "mask": A.sum(-1)}, target)
         return score_of(z, target)
 
-    def compute(params, x, target):
-        A = features(params, x)
+    def compute(params, x, rounding, target):
+        A = features(params, x) * rounding
         if kind == "input":
-            # As the papers mean it: the score is no layer, so its relus keep their gradient.
-            u, vjp = jax.vjp(lambda x: u_of(params, features(params, x), x, target), x)
+            u, vjp = jax.vjp(lambda x: u_of(params, features(params, x) * rounding, x, target), x)
             return {"u": u, "gx": vjp(jnp.ones_like(u))[0]}
         u, u1 = jax.value_and_grad(lambda A: u_of(params, A, x, target))(A)
         result = {"A": A, "u": u, "u1": u1}
@@ -98,7 +98,7 @@ def _program(name, score, kind, relu_of="plain"):
             result |= dict(zip(("u2", "u3"), _along_columns(lambda z: score_of(z, target), z, J), strict=True))
         return result
 
-    return jax.jit(jax.vmap(compute, in_axes=(0, 0, None)))
+    return jax.jit(jax.vmap(compute, in_axes=(0, 0, 0, None)))
 
 
 def _derivatives_along(f):
@@ -125,18 +125,27 @@ def _forward(name):
     network = NETWORKS[name]
     features, logits = _one(network, "plain")
 
-    def compute(params, x):
-        A = features(params, x)
+    def compute(params, x, rounding):
+        A = features(params, x) * rounding
         return A, logits(params, A, x)
 
     return jax.jit(jax.vmap(compute))
 
 
+@functools.cache
+def _shape_at_layer(name):
+    network = NETWORKS[name]
+    params = {key: jax.ShapeDtypeStruct(shape, np.float32) for key, shape in network.arrays.items()}
+    image = jax.ShapeDtypeStruct(network.shape, np.float32)
+    return jax.eval_shape(lambda params, x: network.features(params, x, network.relu), params, image).shape
+
+
 class Point(NamedTuple):
-    """Copies of parameters and images, float64, `[copies ...]`."""
+    """Copies of parameters and images, float64, `[copies ...]`, and factors near 1 for the activation."""
 
     params: dict[str, np.ndarray]
     image: np.ndarray
+    rounding: np.ndarray
 
 
 class Oracle:
@@ -155,6 +164,7 @@ class Oracle:
         self.clean = Point(
             {key: self.copies(np.asarray(value, np.float64), self.rounding) for key, value in params.items()},
             self.copies(np.asarray(image, np.float64), self.input_rounding),
+            self.copies(np.ones(_shape_at_layer(name))),
         )
 
     def copies(self, array, rounding=None):
@@ -179,12 +189,13 @@ class Oracle:
 
     def at_image(self, image):
         """The point at another image, of the image's type."""
-        return self.clean._replace(image=self.copies(np.asarray(image, np.float64), self.input_rounding))
+        image = self.copies(np.asarray(image, np.float64), self.input_rounding)
+        return self.clean._replace(image=image, rounding=self.copies(np.ones(_shape_at_layer(self.name))))
 
     def forward(self, point=None):
         point = point or self.clean
         with jax.enable_x64(True):
-            A, z = map(np.asarray, _forward(self.name)(point.params, point.image))
+            A, z = map(np.asarray, _forward(self.name)(*point))
         return self.seen("A", A), self.seen("the logits", z)
 
     def predicted(self):
@@ -202,37 +213,40 @@ class Oracle:
     def run(self, kind, target, point=None, relu_of="plain"):
         point = point or self.clean
         with jax.enable_x64(True), np.errstate(all="ignore"):
-            result = _program(self.name, self.score, kind, relu_of)(point.params, point.image, target)
+            result = _program(self.name, self.score, kind, relu_of)(*point, target)
             result = {key: np.asarray(value) for key, value in result.items()}
         for key, value in result.items():
             self.seen(key, value)
-        self._add_error_of_float32(result, point, target, relu_of)
+        self._add_error_of_float32(result, kind, point, target, relu_of)
         return result
 
-    def _add_error_of_float32(self, result, point, target, relu_of):
-        """Adds the error of the gradient in float32 to the second copy, and takes it from the third."""
-        name, kind = ("gx", "input") if "gx" in result else ("u1", "first")
-        inputs = jax.tree.map(lambda array: np.asarray(array[:1], np.float32), (point.params, point.image))
+    def _add_error_of_float32(self, result, kind, point, target, relu_of):
+        """Adds the error of the derivatives in float32 to the second copy, and takes it from the third."""
+        inputs = jax.tree.map(lambda array: np.asarray(array[:1], np.float32), point)
         target = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32 if leaf.dtype.kind == "f" else None), target)
         with np.errstate(all="ignore"):
-            error = (
-                np.asarray(_program(self.name, self.score, kind, relu_of)(*inputs, target)[name])[0] - result[name][0]
-            )
-        if not np.isfinite(error).all():
-            self.outside.add("the gradient in float32")
-            return
-        result[name] = result[name].copy()
-        result[name][1] += error
-        result[name][2] -= error
+            in_float32 = _program(self.name, self.score, kind, relu_of)(*inputs, target)
+        for name in {"gx", "u1", "u2", "u3"} & result.keys():
+            error = np.asarray(in_float32[name], np.float64)[0] - result[name][0]
+            if not np.isfinite(error).all():
+                self.outside.add(f"{name} in float32")
+                continue
+            if name in ("u2", "u3"):  # nested jvp may lose all digits where jaxcam keeps them
+                most = MOST_ROUNDINGS * self.rounding * np.abs(result[name][0]).max(initial=0)
+                error = np.clip(error, -most, most)
+            result[name] = result[name].copy()
+            result[name][1] += error
+            result[name][2] -= error
 
     def through_link(self, D, link):
         """log scale, and Y1, Y2, Y3 as copies `[copies *spatial k]`."""
         u1, u2, u3 = (self.again(D[key]) if key in D else None for key in ("u1", "u2", "u3"))
         if link == "identity":
             return np.zeros(COPIES), [u1, u2, u3]
+        scale = self.again(D["u"])  # each sample's own rounding: that of the parameters is the same for all
         if u2 is None:
-            return D["u"], [u1, None, None]
-        return D["u"], [u1, self.again(u2 + u1**2), self.again(u3 + 3 * u1 * u2 + u1**3)]
+            return scale, [u1, None, None]
+        return scale, [u1, self.again(u2 + u1**2), self.again(u3 + 3 * u1 * u2 + u1**3)]
 
 
 # The papers' formulas, on copies `[copies *spatial k]`.
