@@ -176,5 +176,12 @@ def _map_and_error(map_from, groups, rounds):
     all_but_one = 1 - jnp.eye(GROUPS, dtype=scales.dtype)
     partial_maps = jax.vmap(lambda kept: map_of(kept, n * (GROUPS - 1) / GROUPS))(all_but_one)
     # Efron & Stein: the variance is (G - 1) / G times the sum of squared deviations of the G partial maps.
-    error = jax.tree.map(lambda maps: jnp.sqrt((GROUPS - 1) * maps.var(0)), partial_maps)
+    error = jax.tree.map(lambda maps: (GROUPS - 1) ** 0.5 * _deviation(maps), partial_maps)
     return map_of(1, n), error
+
+
+def _deviation(maps):
+    """The standard deviation over the first axis, scaled because squares of small or large maps are out of range."""
+    top = jnp.abs(maps).max()
+    scale = jnp.where((top > 0) & jnp.isfinite(top), top, 1)
+    return scale * jnp.sqrt((maps / scale).var(0))
