@@ -94,8 +94,9 @@ def _arrays(spatial, c, k, classes, **more):
 
 
 def _network(spatial, c, k, classes, logits, hidden=None, **options):
-    """A network with a convolution at the layer, and a second one behind it unless `hidden` is None."""
+    """A network with a convolution at the layer; behind it a second one, and what is `hidden`, unless that is None."""
     more = {} if hidden is None else {"second": (*(3,) * len(spatial), k, k)} | hidden
+    more = {name: shape for name, shape in more.items() if shape is not None}
     arrays = _arrays(spatial, c, k, classes, **more)
     return Network((*spatial, c), classes, arrays, one_convolution, logits, **options)
 
@@ -108,7 +109,7 @@ NETWORKS = {
     "pooled": _network((6, 5), 3, 4, 5, pooled),
     "max": _network((6, 6), 1, 3, 4, max_pooled, {}),
     "gelu": _network((4, 3), 2, 3, 4, second_convolution, {}, relu=gelu),
-    "attention": _network((3, 3), 2, 4, 3, attention, MATRICES, relu=jnp.tanh),
+    "attention": _network((3, 3), 2, 4, 3, attention, MATRICES | {"second": None}, relu=jnp.tanh),
     "around": _network((4, 4), 2, 3, 3, around_the_layer, {"skip": (3, 3, 2, 3)}),
     "softmax": _network((4, 5), 3, 3, 4, second_convolution, {}, ending="softmax"),
     "sigmoids": _network((4, 4), 2, 3, 3, second_convolution, {}, ending="sigmoid"),

@@ -49,11 +49,9 @@ def log_softmax(z, t):
 def score_of_logits(ending, classes, score):
     """The score that jaxcam's score computes for a network with this ending."""
     is_sigmoid = ending == "sigmoid" or (ending == "logits" and classes == 1)
-    if score == "logit":
-        return {
-            "softmax": lambda z, t: jnp.exp(log_softmax(z, t)),
-            "sigmoid": lambda z, t: 1 / (1 + jnp.exp(-z[t])),
-        }.get(ending, lambda z, t: z[t])
+    if score == "logit":  # the network's own output, in its own program, which is saturated where it is
+        endings = {"softmax": lambda z, t: jax.nn.softmax(z)[t], "sigmoid": lambda z, t: jax.nn.sigmoid(z[t])}
+        return endings.get(ending, lambda z, t: z[t])
     if score == "log_softmax":
         return (lambda z, t: -jax.nn.softplus(-z[t])) if is_sigmoid else log_softmax
     if score == "probability":
@@ -87,7 +85,7 @@ def _program(name, score, kind, relu_of="plain"):
         A = features(params, x) * rounding
         if kind == "input":
             u, vjp = jax.vjp(lambda x: u_of(params, features(params, x) * rounding, x, target), x)
-            return {"u": u, "gx": vjp(jnp.ones_like(u))[0]}
+            return {"A": A, "u": u, "gx": vjp(jnp.ones_like(u))[0]}
         u, u1 = jax.value_and_grad(lambda A: u_of(params, A, x, target))(A)
         result = {"A": A, "u": u, "u1": u1}
         if kind == "third":
