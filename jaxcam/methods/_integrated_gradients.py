@@ -62,7 +62,7 @@ def integrated_gradients(
     if link not in LINKS:
         raise ValueError(f"link is {link!r}: choose one of {', '.join(LINKS)}")
     model, x = model_of(cut), jnp.asarray(image)
-    baseline = 0 if baseline is None else baseline
+    baseline = jnp.asarray(0 if baseline is None else baseline)  # a list too
     channels = image_axis(cut, x) if jnp.ndim(baseline) == 1 else cut.image_channel_axis
     start = broadcast_baseline(baseline, x, channels)
     outputs = model(x)

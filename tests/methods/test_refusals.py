@@ -1,5 +1,7 @@
 """What cannot be explained is refused by one line: images, keys and options of other kinds."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,6 +109,13 @@ def test_a_static_option_without_a_hash():
 def test_baselines_that_are_no_numbers(baseline, error, message):
     with pytest.raises(error, match=message):
         jaxcam.integrated_gradients(CUT, IMAGE, 1, baseline=baseline, steps=2)
+
+
+def test_a_baseline_is_an_array_or_a_list():
+    explain = functools.partial(jaxcam.integrated_gradients, CUT, IMAGE, 1, steps=2)
+    np.testing.assert_array_equal(explain(baseline=[0.25, 0.5]), explain(baseline=np.array([0.25, 0.5], np.float32)))
+    with pytest.raises(ValueError, match="expected a baseline that is one number"):
+        explain(baseline=[0.0] * 5)
 
 
 def test_a_key_is_one_key():
