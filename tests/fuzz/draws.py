@@ -281,7 +281,8 @@ def strange_option(rng, options):
     known = [name for name in options if name in STRANGE_OPTIONS]
     if not known or rng.uniform() < 0.15:
         name = pick(rng, ["n_sample", "Score", "layer", "targets", "rng", "image_shape", "alpha_", "_"])
-        return Draw(f"unknown {name}", {name: 1}, None, Refusal(TYPE, f"has no option '{name}': choose one of"))
+        pattern = f"has no option '{name}': choose one of|unexpected keyword argument '{name}'"
+        return Draw(f"unknown {name}", {name: 1}, None, Refusal(TYPE, pattern))
     name = pick(rng, known)
     value = pick(rng, STRANGE_OPTIONS[name])
     return Draw(f"{name}={type(value).__name__}", {name: value}, None, Refusal(ANY, name))
