@@ -93,9 +93,7 @@ def bound_of(network: str, method: str) -> float:
     return 1.05 if (network, method) == ("VGG16", "grad_cam") else 1.0
 
 
-def measure(
-    *, small: bool = False, networks: Sequence[str] = tuple(NETWORKS), batches: Sequence[int] = (1, 8)
-) -> dict:
+def measure(*, small: bool = False, networks: Sequence[str] = tuple(NETWORKS), batches: Sequence[int] = (1, 8)) -> dict:
     """Ratios of jaxcam's time over the fastest other library's."""
     if small:
         networks, batches = ("MobileNetV2",), (1,)

@@ -62,7 +62,7 @@ def ours(network: str, side: int) -> Maps:
         return jaxcam.grad_cam_pp(cut, image, TARGET)
 
     def smooth(cut, image, key):
-        return jaxcam.smooth_grad_cam_pp(cut, image, TARGET, key, n_samples=SAMPLES, noise_std=STD)
+        return jaxcam.smooth_grad_cam_pp(cut, image, TARGET, key, n_samples=SAMPLES, std=STD)
 
     def batched(method):
         compiled = jax.jit(jax.vmap(method, in_axes=(None, 0, 0)))

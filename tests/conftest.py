@@ -21,6 +21,21 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
+def pytest_collection_modifyitems(config, items):
+    """Marks the tests that `long.txt` lists as long."""
+    text = (pathlib.Path(__file__).parent / "long.txt").read_text()
+    listed = {line for line in text.splitlines() if line and not line.startswith("#")}
+    known = set()
+    for item in items:
+        names = {item.nodeid, item.nodeid.partition("[")[0]} & listed
+        known |= names
+        if names:
+            item.add_marker("long")
+    if config.args == config.getini("testpaths") and listed - known:
+        raise pytest.UsageError(f"tests/long.txt lists {min(listed - known)}, which is no test")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def few_memory_maps():
     """Forgets compiled programs between modules once they hold many memory maps.

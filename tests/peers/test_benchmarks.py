@@ -12,6 +12,7 @@ pytestmark = pytest.mark.peers
 NAMES = [
     "grad_cam_is_level_with_the_peers",
     "maps_per_second",
+    "networks_beside_the_peers",
     "one_backward_pass_reaches_five_layers",
     "smoothing_is_ahead_of_torch_cam",
     "ten_classes_share_their_features",

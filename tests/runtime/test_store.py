@@ -1,7 +1,7 @@
 """Folders of maps: refused to another run, killed, full, and gone on with."""
 
-import errno
 import dataclasses
+import errno
 import functools
 import os
 import pathlib
