@@ -2,7 +2,7 @@
 
     >>> import jax, jaxcam
     >>> model = nnx.eval_shape(lambda: ConvNeXt(depths=(1, 2), widths=(96, 192), classes=10, rngs=nnx.Rngs(0)))
-    >>> shapes = jaxcam.layers(model, model.image_shape)
+    >>> shapes = jaxcam.layers(model)
     >>> shapes["stages/0"], shapes["stages/1"], shapes["stages/1/blocks/0"], shapes["head/fc"]
     ((56, 56, 96), (28, 28, 192), (28, 28, 192), (10,))
 
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._parts import Activation, Chain, Mlp, checked_class_names, conv, layer_norm
 from jaxcam.networks.vgg import torchvision
 
@@ -66,7 +67,7 @@ class Head(nnx.Module):
         return self.fc(self.norm(x.mean((1, 2))))
 
 
-class ConvNeXt(nnx.Module):
+class ConvNeXt(nnx.Module, ImageNetwork):
     """ConvNeXt: a 4 x 4 stem, four stages of blocks with depthwise convolutions, mean over space, norm, linear layer.
 
     Args:

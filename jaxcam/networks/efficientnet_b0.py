@@ -2,7 +2,7 @@
 
     >>> import jax, jaxcam
     >>> model = nnx.eval_shape(lambda: EfficientNet(stages=STAGES[:2], classes=10, rngs=nnx.Rngs(0)))
-    >>> shapes = jaxcam.layers(model, model.image_shape)
+    >>> shapes = jaxcam.layers(model)
     >>> shapes["blocks/1"], shapes["blocks/1/0/se"], shapes["bn2"], shapes["classifier"]
     ((56, 56, 24), (56, 56, 96), (56, 56, 1280), (10,))
 
@@ -22,13 +22,14 @@ from typing import Any
 import jax
 from flax import nnx
 
+from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._inverted_residuals import blocks_of
 from jaxcam.networks._parts import Activation, BatchNormAct, checked_class_names, conv
 from jaxcam.networks.efficientnet import STAGES, Stage
 from jaxcam.networks.vgg import torchvision
 
 
-class EfficientNet(nnx.Module):
+class EfficientNet(nnx.Module, ImageNetwork):
     """EfficientNet-B0: a stem, gated inverted residual blocks, a 1 x 1 convolution, mean over space, one linear layer.
 
     Args:

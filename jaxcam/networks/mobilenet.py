@@ -2,7 +2,7 @@
 
     >>> import jax, jaxcam
     >>> model = nnx.eval_shape(lambda: MobileNetV2(stages=STAGES[:2], classes=10, rngs=nnx.Rngs(0)))
-    >>> shapes = jaxcam.layers(model, model.image_shape)
+    >>> shapes = jaxcam.layers(model)
     >>> shapes["blocks/1"], shapes["blocks/1/0/conv_dw"], shapes["bn2"], shapes["classifier"]
     ((56, 56, 24), (56, 56, 96), (56, 56, 1280), (10,))
 
@@ -20,6 +20,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._inverted_residuals import blocks_of
 from jaxcam.networks._parts import Activation, BatchNormAct, checked_class_names, conv
 from jaxcam.networks.efficientnet import Stage
@@ -36,7 +37,7 @@ STAGES = (
 )
 
 
-class MobileNetV2(nnx.Module):
+class MobileNetV2(nnx.Module, ImageNetwork):
     """MobileNetV2: a stem, inverted residual blocks, a 1 x 1 convolution, mean over space, one linear layer.
 
     Args:

@@ -2,7 +2,7 @@
 
     >>> import jax, jaxcam
     >>> model = nnx.eval_shape(lambda: ResNet(block="bottleneck", depths=(1, 2), classes=10, rngs=nnx.Rngs(0)))
-    >>> shapes = jaxcam.layers(model, model.image_shape)
+    >>> shapes = jaxcam.layers(model)
     >>> shapes["layer1"], shapes["layer2"], shapes["layer2/1/conv2"], shapes["fc"]
     ((56, 56, 256), (28, 28, 512), (28, 28, 128), (10,))
 
@@ -22,6 +22,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._parts import Activation, BatchNormAct, Chain, checked_class_names, conv
 from jaxcam.networks.vgg import torchvision
 
@@ -73,7 +74,7 @@ class Bottleneck(nnx.Module):
 BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
-class ResNet(nnx.Module):
+class ResNet(nnx.Module, ImageNetwork):
     """ResNet: a stem, four layers of residual blocks, mean over space, one linear layer.
 
     Args:

@@ -2,15 +2,15 @@
 
     >>> import jax, jaxcam
     >>> model = nnx.eval_shape(lambda: ViT(depth=2, classes=10, image_shape=(64, 48, 3), rngs=nnx.Rngs(0)))
-    >>> shapes = jaxcam.layers(model, model.image_shape)
+    >>> shapes = jaxcam.layers(model)
     >>> shapes["patch_embed"], shapes["blocks/1"], shapes["head"]
     ((12, 384), (13, 384), (10,))
 
-Tokens are `[1 + patches, width]`: the class token, and the patches row by row. A map needs their grid, which is
-`model.grid`. The map is zero behind the last attention, where the class token alone counts, so the last useful block is
-the one before the last:
+Tokens are `[1 + patches, width]`: the class token, and the patches row by row. A cut leaves the class token out and has
+the patches in their grid. Behind the last attention the class token alone counts, and the map is zero. So the last
+useful block is the one before the last:
 
-    >>> cut = jaxcam.cut(model, "blocks/0", grid=model.grid, prefix=model.prefix, image_shape=model.image_shape)
+    >>> cut = jaxcam.cut(model, "blocks/0")
     >>> jax.eval_shape(cut.features, cut.params, jax.numpy.ones(model.image_shape)).shape
     (4, 3, 384)
 
@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._parts import Activation, Mlp, checked_class_names, conv, layer_norm
 
 
@@ -79,7 +80,7 @@ class Block(nnx.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class ViT(nnx.Module):
+class ViT(nnx.Module, ImageNetwork):
     """A vision transformer with a class token and learned position embeddings.
 
     Args:
@@ -95,8 +96,8 @@ class ViT(nnx.Module):
       rngs: where the initial parameters come from.
 
     Attributes:
-      grid: the rows and columns of patches: `grid` of `jaxcam.cut`.
-      prefix: the number of tokens in front of them, which is 1: `prefix` of `jaxcam.cut`.
+      grid: the rows and columns of patches.
+      prefix: the number of tokens in front of them, which is 1.
 
     Raises:
       ValueError: a side of the image is not a multiple of `patch`; `width` is not a multiple of `heads`; `class_names`

@@ -136,7 +136,7 @@ def vit_small_patch16(*, weights: Weights = None, **options: Any) -> ViT:
 
     Arguments and errors are those of `resnet50`, options those of `jaxcam.networks.ViT`; "imagenet" takes the Hub's
     `timm/vit_small_patch16_224.augreg_in21k_ft_in1k`. With weights, `image_shape` must be that of the file's position
-    embeddings. `jaxcam.cut(model, "blocks/10", grid=model.grid, prefix=model.prefix)` makes the tokens a map `[14 14]`.
+    embeddings. A cut at a block leaves the class token out and has the other tokens in their grid, `[14 14 384]`.
     `preprocess=jaxcam.vgg.torchvision` normalizes as the weights of DeiT-S and DINO expect.
     """
     return _network(VIT_SMALL_PATCH16, weights, options)

@@ -1,19 +1,28 @@
 """Networks in timm's layout: every array of a file is used once, layers have timm's names, other files are refused."""
 
+import pathlib
+import re
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 import jaxcam
+from jaxcam.pretrained import _timm
 from tests.pretrained.timm_names import LINES, random_arrays, shapes, write_file
+
+
+def marked(networks, *, ordinary):
+    """The networks as parameters of a test, of which the ordinary ones do not take long."""
+    return [pytest.param(name, marks=() if name in ordinary else pytest.mark.long) for name in networks]
 
 
 def load(network, path, **options):
     return getattr(jaxcam, network)(weights=path, **LINES[network][3], **options)
 
 
-@pytest.mark.parametrize("network", LINES)
+@pytest.mark.parametrize("network", marked(LINES, ordinary=LINES.keys() - {"resnet34", "mobilenet_v2"}))
 def test_every_array_is_used_once(network, tmp_path):
     arrays = random_arrays(network)
     assert len(arrays) == LINES[network][1]
@@ -26,7 +35,7 @@ def test_every_array_is_used_once(network, tmp_path):
         equal = [other for other in taken if np.array_equal(taken[other], values)]
         assert len(equal) == 1 and equal[0].rpartition("/")[0] == path.rpartition("/")[0]
     assert model.class_names is None
-    if network == "mobilenet_v2":
+    if network == "efficientnet_b0":
         dense, depthwise = arrays["conv_stem.weight"], arrays["blocks.1.0.conv_dw.weight"]
         assert model.conv_stem.kernel[...][2, 0, 1, 5] == dense[5, 1, 2, 0]
         assert getattr(model.blocks[1], "0").conv_dw.kernel[...][2, 0, 0, 7] == depthwise[7, 0, 2, 0]
@@ -44,14 +53,12 @@ RECOMMENDED = {
 }
 
 
-@pytest.mark.parametrize(
-    "network", [pytest.param(n, marks=() if n == "resnet18" else pytest.mark.long) for n in RECOMMENDED]
-)
+@pytest.mark.parametrize("network", marked(RECOMMENDED, ordinary={"resnet18"}))
 def test_the_recommended_layer_and_the_size(network):
     layer, shape, size = RECOMMENDED[network]
     model = nnx.eval_shape(lambda: getattr(jaxcam, network)(kernel_init=nnx.initializers.zeros_init()))
     assert sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))) == size
-    chosen = jaxcam.describe_layers(model, model.image_shape).recommended
+    chosen = jaxcam.describe_layers(model).recommended
     assert (chosen.name, chosen.shape, chosen.reads_input) == (layer, shape, False)
     assert chosen.can_be_negative == (network in ("efficientnet_b0", "convnext_tiny", "vit_small_patch16"))
 
@@ -91,3 +98,13 @@ def test_class_names_must_fit():
 def test_names_of_the_list_are_read_as_they_are_written():
     assert shapes("resnet50")["layer3.5.bn3.running_var"] == (64,)
     assert shapes("vit_small_patch16")["blocks.11.norm2.bias"] == (6,)
+
+
+def test_the_table_of_the_models_page_is_right():
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    rows = [re.findall(r"`(.*?)`", line)[:3] for line in page.splitlines() if line.startswith("| `jaxcam.")]
+    expected = {
+        f"jaxcam.{network}": (layer, getattr(_timm, network.upper().replace("RESNET", "RESNET_")).repository)
+        for network, (layer, _, _) in RECOMMENDED.items()
+    }
+    assert {name: (layer, repository) for name, layer, repository in rows} == expected
