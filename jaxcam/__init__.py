@@ -20,6 +20,13 @@ from jaxcam.pretrained import digits as digits
 from jaxcam.pretrained import efficientnet_lite0 as efficientnet_lite0
 from jaxcam.pretrained import efficientnet_lite1 as efficientnet_lite1
 from jaxcam.pretrained import efficientnet_lite2 as efficientnet_lite2
+from jaxcam.pretrained import convnext_tiny as convnext_tiny
+from jaxcam.pretrained import efficientnet_b0 as efficientnet_b0
+from jaxcam.pretrained import mobilenet_v2 as mobilenet_v2
+from jaxcam.pretrained import resnet18 as resnet18
+from jaxcam.pretrained import resnet34 as resnet34
+from jaxcam.pretrained import resnet50 as resnet50
+from jaxcam.pretrained import vit_small_patch16 as vit_small_patch16
 from jaxcam.pretrained import vgg11 as vgg11
 from jaxcam.pretrained import vgg13 as vgg13
 from jaxcam.pretrained import vgg16 as vgg16

@@ -11,7 +11,8 @@ import jaxcam
 ROOT = """
     batches certificate channel_weights checkpoints compat controls datasets derivatives layouts linearity maps measures
     metrics noise pixels plots pretrained rules runtime analysis scores vgg weights
-    VGG vgg_digits digits vgg11 vgg13 vgg16 vgg19 Cut Cuts cut layers certify fuse normalize resize select
+    VGG vgg_digits digits vgg11 vgg13 vgg16 vgg19 resnet18 resnet34 resnet50 mobilenet_v2 efficientnet_b0 convnext_tiny
+    vit_small_patch16 Cut Cuts cut layers certify fuse normalize resize select
     gradient_cam cam grad_cam grad_cam_plus grad_cam_pp smooth_grad_cam_pp counterfactual_grad_cam xgrad_cam hires_cam
     layer_cam score_cam grad_cam_plus_smooth average_maps Smoothed deconvnet guided_backprop guided_grad_cam
     input_gradient integrated_gradients saliency smooth_grad square_grad var_grad Explained explain_batch evaluate

@@ -1,8 +1,8 @@
 """A model and a layer as two pure functions, `features` and `head`.
 
 `cut` makes them of a model of any framework that is known, `Cut` of any two functions, and `SelfCutting` is the base
-class of networks that bring their own. The rest is for other packages: checks of a cut and a target, a memo, and
-`canonical_function`.
+class of networks that bring their own, `ImageNetwork` that of networks that say how their images look. The rest is for
+other packages: checks of a cut and a target, a memo, and `canonical_function`.
 """
 
 from jaxcam.cutting._at_layer import cut as cut
@@ -11,6 +11,7 @@ from jaxcam.cutting._checks import check_spatial as check_spatial
 from jaxcam.cutting._cut import Cut as Cut
 from jaxcam.cutting._cut import Cuts as Cuts
 from jaxcam.cutting._cut import activations as activations
+from jaxcam.cutting._image_network import ImageNetwork as ImageNetwork
 from jaxcam.cutting._image_layout import image_axis as image_axis
 from jaxcam.cutting._image_layout import image_spatial as image_spatial
 from jaxcam.cutting._last_activation import without_last_activation as without_last_activation

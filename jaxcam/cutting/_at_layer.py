@@ -102,7 +102,7 @@ def cut(
         of names gives a `Cuts`; the options are then those of each of its layers. "encoder:1" is the second call of a
         layer that is called several times, or in a scan; "block[0]" is the first of several arrays that it returns.
         None takes the layer that `jaxcam.describe_layers` recommends, and logs it.
-      image_shape: that of one image, `(h, w, channels)`, for the checks to be made now.
+      image_shape: that of one image, `(h, w, channels)`, for the checks to be made now. Networks of jaxcam's say it.
       inputs: what the model takes besides the image, for one example: a tuple of further arguments, or a dict of
         arguments by name. Arrays become part of `params`; anything else, such as a flag, is static. The usual flags of
         training (`train`, `deterministic`, ...) are set for eval mode where they are not given.
@@ -117,6 +117,7 @@ def cut(
       image_channel_axis: the axis of one image that holds its channels, likewise; None for an image without channels.
         Results in the input's space keep the image's layout.
       grid: `(h, w)` to turn tokens `[tokens k]` into maps `[h w k]`, row by row; the class token is in `prefix`.
+        A network that inherits from `jaxcam.cutting.ImageNetwork`, such as `jaxcam.vit_small_patch16()`, says both.
       prefix: how many tokens before the grid (a class token, registers) are no part of A. The head takes them from the
         input, as they were.
       suffix: the same for tokens after the grid.

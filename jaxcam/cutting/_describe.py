@@ -9,6 +9,7 @@ import jax
 from jax.extend.core import ClosedJaxpr
 
 from jaxcam.cutting._calls import marks_by_layer
+from jaxcam.cutting._image_network import TokenGrid
 from jaxcam.cutting._program import traced_model
 from jaxcam.cutting._self_cutting import SelfCutting
 from jaxcam.cutting._spec import CutSpec, image_struct
@@ -115,7 +116,7 @@ def describe_traced(
     by_mark = {step.params["name"]: step.outputs[0] for step in flat.steps if step.name == MARK}
     values = {name: by_mark[mark.name] for name, mark in marks_by_layer(traced.marks).items() if mark.name in by_mark}
     places = _places(flat, flat.inputs[-1] if needs[-1] else None, values, shapes)
-    return _with_recommendation(places, len(image.shape), tokens)
+    return _with_recommendation(places, len(image.shape), tokens, spec.own_grid)
 
 
 def describe_self_cutting(
@@ -205,13 +206,15 @@ def _made_from(program: FlatProgram, image: int | None) -> set[int]:
     return made
 
 
-def _with_recommendation(places: Sequence[_Place], rank: int, tokens: int | None) -> LayerDescriptions:
+def _with_recommendation(
+    places: Sequence[_Place], rank: int, tokens: int | None, own_grid: TokenGrid | None = None
+) -> LayerDescriptions:
     """The descriptions, with the recommended one marked."""
     chosen = _recommended(places, rank, tokens)
     descriptions = [place.description for place in places]
     if chosen is not None:
         last_map = max((i for i in range(chosen) if _is_map(places[i], rank)), default=None)
-        note = "" if _is_map(places[chosen], rank) else _token_note(descriptions, chosen, last_map)
+        note = "" if _is_map(places[chosen], rank) else _token_note(descriptions, chosen, last_map, own_grid)
         descriptions[chosen] = descriptions[chosen]._replace(recommended=True, note=note)
     return LayerDescriptions(descriptions)
 
@@ -244,9 +247,13 @@ def _is_map(place: _Place, rank: int) -> bool:
     return place.usable and len(shape) == rank and place.locations > 1 and shape[-1] > 1
 
 
-def _token_note(descriptions: Sequence[LayerDescription], chosen: int, last_map: int | None) -> str:
+def _token_note(
+    descriptions: Sequence[LayerDescription], chosen: int, last_map: int | None, own_grid: TokenGrid | None
+) -> str:
     """What to say about tokens; with the shape of their grid, if a map of so many patches comes before."""
     count = descriptions[chosen].shape[0]
+    if own_grid is not None and count == own_grid.prefix + math.prod(own_grid.grid):
+        return f"tokens: the network says grid={own_grid.grid} and prefix={own_grid.prefix}"
     if last_map is not None:
         grid = descriptions[last_map].shape[:-1]
         extra = count - math.prod(grid)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxcam.cutting._arguments import Arguments
+from jaxcam.cutting._image_network import TokenGrid
 from jaxcam.cutting._memo import Memo
 from jaxcam.cutting._pickled import Recipe
 
@@ -98,7 +99,8 @@ class FunctionalModel(NamedTuple):
       random_streams: the model's random streams.
       call: how the model is called.
       layer_names: the names of all layers; None if only a call tells them (Linen).
-      image_shape: the shape of one image, if the model says it (Keras).
+      image_shape: the shape of one image, if the model says it (Keras, `ImageNetwork`).
+      own_grid: the grid of its tokens, if the model says it (`ImageNetwork`).
     """
 
     params: Any
@@ -106,3 +108,4 @@ class FunctionalModel(NamedTuple):
     call: ModelCall
     layer_names: tuple[str, ...] | None
     image_shape: tuple[int, ...] | None = None
+    own_grid: TokenGrid | None = None

@@ -76,7 +76,7 @@ class Layout(NamedTuple):
         return jnp.moveaxis(output, self.channel_axis, -1)
 
 
-def layout_of(layer: str, spec: CutSpec, mark: Mark, axes: ChannelAxes, *, warn: bool = True) -> Layout:
+def layout_of(layer: str, spec: CutSpec, mark: Mark, axes: ChannelAxes, *, listed: bool = False) -> Layout:
     """The layout of a layer.
 
     The channel axis is the one that is given. If it is -1, a framework with several layouts (Keras) is asked: the
@@ -88,7 +88,8 @@ def layout_of(layer: str, spec: CutSpec, mark: Mark, axes: ChannelAxes, *, warn:
       spec: what is cut.
       mark: that of the layer's output.
       axes: what the program shows.
-      warn: whether a contradiction is logged.
+      listed: whether the layer is listed and not cut at. Then no contradiction is logged, and the network's own grid is
+        not taken.
     """
     shape = jax.eval_shape(spec.without_batch_axis, mark.aval).shape
     removed = len(mark.aval.shape) - len(shape)
@@ -99,14 +100,18 @@ def layout_of(layer: str, spec: CutSpec, mark: Mark, axes: ChannelAxes, *, warn:
         if shown is None and len(shape) > 1:
             shown = spec.call.channel_axes.of_layer(mark.name, len(shape))
         axis = -1 if shown is None else shown
-    elif axis == -1 and warn and shown is not None and 0 <= shown < len(shape) - 1:
+    elif axis == -1 and not listed and shown is not None and 0 <= shown < len(shape) - 1:
         warn_once(
             f"the channels of layer {layer!r} {list(shape)} seem to be its axis {shown}: channel_axis={shown} says so, "
             f"and {len(shape) - 1} that they are last"
         )
     layout = Layout(layer, spec, axis)
-    if warn and spec.grid is None:
-        _warn_of_tokens(layer, spec, layout.shape(mark.aval))
+    if listed or spec.grid is not None:
+        return layout
+    shape, own = layout.shape(mark.aval), spec.own_grid
+    if own is not None and len(shape) == 2 and shape[0] == own.prefix + math.prod(own.grid):
+        return layout._replace(spec=spec._replace(grid=own.grid, prefix=own.prefix))
+    _warn_of_tokens(layer, spec, shape)
     return layout
 
 

@@ -9,6 +9,7 @@ import jax
 
 from jaxcam.cutting._calls import marks_by_layer
 from jaxcam.cutting._describe import LayerDescriptions, describe_self_cutting, describe_traced
+from jaxcam.cutting._image_network import token_grid_of
 from jaxcam.cutting._layouts import layout_of
 from jaxcam.cutting._program import traced_model
 from jaxcam.cutting._self_cutting import SelfCutting, check_no_options
@@ -37,7 +38,7 @@ def layers(
 
     Args:
       model: as in `jaxcam.cut`.
-      image_shape: that of one image, `(h, w, channels)`; a `jaxcam.VGG` and most Keras models know it.
+      image_shape: that of one image, `(h, w, channels)`; jaxcam's networks and most Keras models say it.
       inputs, image, output, method, channel_axis, image_channel_axis, batched: as in `jaxcam.cut`.
 
     Example:
@@ -68,7 +69,7 @@ def _shapes(params: Any, spec: CutSpec) -> dict[str, tuple[int, ...]]:
     program, _, marks, _ = traced_model(spec, params, image_struct(spec.image_shape))
     axes = channel_axes(program)
     by_layer = marks_by_layer(marks)
-    return {name: layout_of(name, spec, mark, axes, warn=False).shape(mark.aval) for name, mark in by_layer.items()}
+    return {name: layout_of(name, spec, mark, axes, listed=True).shape(mark.aval) for name, mark in by_layer.items()}
 
 
 def describe_layers(
@@ -144,6 +145,9 @@ def recommended_layer(
     Raises:
       ValueError: no layer has a map, or the recommended one needs a grid.
     """
+    own = token_grid_of(model)
+    if grid is None and own is not None:
+        grid, prefix = own
     tokens = None if grid is None else prefix + math.prod(grid) + suffix
     chosen = _descriptions(model, image_shape, tokens=tokens, **options).recommended
     if chosen is None:

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxcam.cutting._arguments import arguments_of
 from jaxcam.cutting._eval_mode import EVAL_FLAGS, with_eval_flags
 from jaxcam.cutting._functional_model import STATISTICS_MARK, FunctionalModel, ModelCall, RandomStreams
+from jaxcam.cutting._image_network import ImageNetwork, token_grid_of
 from jaxcam.cutting._marking import mark_with_names, marking_subclass, modules_to_mark
 from jaxcam.cutting._memo import Memo
 from jaxcam.cutting._pickled import Recipe
@@ -21,7 +22,9 @@ def from_nnx(model: nnx.Module, method: str = "__call__") -> FunctionalModel:
     """The parameters of an NNX module and the function that calls one of its methods."""
     graphdef, streams, params = nnx.split(model, nnx.RngState, ...)  # type: ignore[misc]
     call = _call_of(graphdef, method, arguments_of(getattr(model, method)))
-    return FunctionalModel(params, RandomStreams.of(streams), call, tuple(dict(_callable_modules(model))))
+    image_shape = tuple(model.image_shape) if isinstance(model, ImageNetwork) else None
+    layer_names = tuple(dict(_callable_modules(model)))
+    return FunctionalModel(params, RandomStreams.of(streams), call, layer_names, image_shape, token_grid_of(model))
 
 
 def set_eval_mode(model: Any) -> None:

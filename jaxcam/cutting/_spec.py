@@ -11,6 +11,7 @@ from jaxcam.cutting._arguments import check_arguments
 from jaxcam.cutting._calls import parsed_name
 from jaxcam.cutting._frameworks import functional_model
 from jaxcam.cutting._functional_model import ModelCall, RandomStreams
+from jaxcam.cutting._image_network import TokenGrid
 from jaxcam.cutting._memo import canonical_function
 
 
@@ -51,6 +52,7 @@ class CutSpec(NamedTuple):
       image_shape: the shape of one image; None if it is not known before the cut sees one.
       without_jit: whether jitted blocks in the model are traced as if they were written out.
       through_stop_gradient: whether the model's `stop_gradient`s are left out.
+      own_grid: what the model says of its tokens, which is taken at a layer of so many tokens if `grid` is None.
     """
 
     call: ModelCall
@@ -69,6 +71,7 @@ class CutSpec(NamedTuple):
     image: int | str = 0
     output: str | Callable[[Any], Any] | None = None
     through_stop_gradient: bool = False
+    own_grid: TokenGrid | None = None
 
     @property
     def marked(self) -> tuple[str, ...] | None:
@@ -79,7 +82,7 @@ class CutSpec(NamedTuple):
         """The spec without what the trace of the model does not depend on."""
         return self._replace(
             layers=self.marked, after=None, grid=None, prefix=0, suffix=0, image_shape=None, channel_axis=-1,
-            image_channel_axis=-1, through_stop_gradient=False,
+            image_channel_axis=-1, through_stop_gradient=False, own_grid=None,
         )  # fmt: skip
 
     def with_batch_axis(self, array: jax.Array) -> jax.Array:
@@ -141,6 +144,7 @@ def spec_of(
         image=image,
         output=output,
         through_stop_gradient=bool(through_stop_gradient),
+        own_grid=functional.own_grid,
     )
     return params, spec, functional.layer_names
 

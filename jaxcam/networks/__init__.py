@@ -1,5 +1,10 @@
-"""Networks in Flax NNX: VGG, which is cut at its layers without being traced, and EfficientNet-Lite."""
+"""Networks in Flax NNX: VGG, which is cut at its layers without being traced, and networks with timm's names."""
 
+from jaxcam.networks.convnext import ConvNeXt as ConvNeXt
 from jaxcam.networks.efficientnet import EfficientNetLite as EfficientNetLite
+from jaxcam.networks.efficientnet_b0 import EfficientNet as EfficientNet
+from jaxcam.networks.mobilenet import MobileNetV2 as MobileNetV2
+from jaxcam.networks.resnet import ResNet as ResNet
 from jaxcam.networks.vgg import VGG as VGG
 from jaxcam.networks.vgg import vgg_digits as vgg_digits
+from jaxcam.networks.vit import ViT as ViT

@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
+from jaxcam.cutting import ImageNetwork
+
 
 class Stage(NamedTuple):
     """A row of Table 1: `repeats` blocks, the first of which has the stride."""
@@ -100,7 +102,7 @@ class InvertedResidual(nnx.Module):
         return x + projected if self.has_shortcut else projected
 
 
-class EfficientNetLite(nnx.Module):
+class EfficientNetLite(nnx.Module, ImageNetwork):
     """EfficientNet-Lite: a stem, inverted residual blocks, a 1 x 1 convolution, mean over space, one linear layer.
 
     Args:

@@ -11,6 +11,13 @@ from jaxcam.pretrained._efficientnet import efficientnet_lite2 as efficientnet_l
 from jaxcam.pretrained._digits import DIGITS_CLASSES as DIGITS_CLASSES
 from jaxcam.pretrained._digits import digits as digits
 from jaxcam.pretrained._digits import digits_canvas as digits_canvas
+from jaxcam.pretrained._timm import convnext_tiny as convnext_tiny
+from jaxcam.pretrained._timm import efficientnet_b0 as efficientnet_b0
+from jaxcam.pretrained._timm import mobilenet_v2 as mobilenet_v2
+from jaxcam.pretrained._timm import resnet18 as resnet18
+from jaxcam.pretrained._timm import resnet34 as resnet34
+from jaxcam.pretrained._timm import resnet50 as resnet50
+from jaxcam.pretrained._timm import vit_small_patch16 as vit_small_patch16
 from jaxcam.pretrained._vgg import load as load
 from jaxcam.pretrained._vgg import vgg11 as vgg11
 from jaxcam.pretrained._vgg import vgg13 as vgg13

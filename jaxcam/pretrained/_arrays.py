@@ -39,8 +39,7 @@ def from_arrays(build: Callable[[], Model], arrays: Mapping[str, np.ndarray]) ->
 def with_arrays(model: Model, arrays: Mapping[str, np.ndarray]) -> Model:
     """The model with `arrays` in place of its parameters, which may be shapes; errors are those of `from_arrays`."""
     graphdef, state = nnx.split(model)
-    leaves, treedef = jax.tree.flatten_with_path(state)
-    expected = {_parameter_name(path): leaf for path, leaf in leaves}
+    expected, treedef = parameters_by_name(model), jax.tree.structure(state)
     for problem, names in (
         ("missing", set(expected) - set(arrays)),
         ("not in this model", set(arrays) - set(expected)),
@@ -58,8 +57,13 @@ def with_arrays(model: Model, arrays: Mapping[str, np.ndarray]) -> Model:
 
 def to_arrays(model: nnx.Module) -> dict[str, np.ndarray]:
     """The parameters of a model by their paths: what `from_arrays` takes and `numpy.savez` writes."""
+    return {name: np.asarray(leaf) for name, leaf in parameters_by_name(model).items()}
+
+
+def parameters_by_name(model: nnx.Module) -> dict[str, jax.Array]:
+    """The parameters of a model, which may be shapes, by their paths, in the order of its state's leaves."""
     leaves, _ = jax.tree.flatten_with_path(nnx.state(model))
-    return {_parameter_name(path): np.asarray(leaf) for path, leaf in leaves}
+    return {_parameter_name(path): leaf for path, leaf in leaves}
 
 
 def half_as_float32(array: np.ndarray) -> np.ndarray:

@@ -79,10 +79,12 @@ def _format(start: bytes, path: str | os.PathLike) -> tuple[str, Reader]:
         return "HDF5", _read_hdf5
     if start.startswith(ZIP):
         return "zip", _read_zip
-    if start.startswith(PICKLE):
-        return "PyTorch", read_torch_legacy
+    # Before PyTorch: a header may be so long that its length begins as a pickle does. The pickle with which a file of
+    # PyTorch begins has no "{" there.
     if start[8:9] == b"{":  # after the header's length; the header is JSON
         return "safetensors", _read_safetensors
+    if start.startswith(PICKLE):
+        return "PyTorch", read_torch_legacy
     found = f"it begins with {start[:8]!r}" if start else "it is empty"
     raise ValueError(f"{os.fspath(path)}: not a file of weights: {found}; formats known: {FORMATS}")
 

@@ -98,3 +98,13 @@ def test_other_numbers_stay_what_they_are(tmp_path, dtype):
     found = checkpoints.read(tmp_path / "z")["a"]
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, array)
+
+
+def test_a_safetensors_file_whose_length_begins_as_a_pickle_does(tmp_path):
+    """The file begins with its header's length, whose first byte may be the one that PyTorch's pickles begin with."""
+    for width in range(200):
+        write_safetensors(tmp_path / "w", {"a" * (20 + width): np.ones(3, np.float32)})
+        if (tmp_path / "w").read_bytes()[0] == 0x80:
+            break
+    assert (tmp_path / "w").read_bytes()[0] == 0x80
+    assert list(checkpoints.read(tmp_path / "w")) == ["a" * (20 + width)]

@@ -49,8 +49,9 @@ def test_without_network_and_cache_it_says_how_to_give_a_file(tmp_path):
     assert "give a file instead of 'imagenet'" in line
 
 
+@pytest.mark.parametrize("build", [pretrained.vgg16, pretrained.convnext_tiny])
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
-def test_a_network_that_does_not_answer_is_one_line_at_once(monkeypatch, caplog, capfd, host):
+def test_a_network_that_does_not_answer_is_one_line_at_once(monkeypatch, caplog, capfd, host, build):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -58,5 +59,5 @@ def test_a_network_that_does_not_answer_is_one_line_at_once(monkeypatch, caplog,
     sleeps = []
     monkeypatch.setattr("time.sleep", sleeps.append)  # between the tries of the Hub's client
     with caplog.at_level(logging.WARNING, "huggingface_hub"), pytest.raises(OSError, match="give a file instead of"):
-        pretrained.vgg16(weights="imagenet")
+        build(weights="imagenet")
     assert not sleeps and not caplog.records and capfd.readouterr() == ("", "")
