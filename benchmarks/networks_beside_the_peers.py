@@ -1,7 +1,7 @@
 """On seven networks jaxcam's maps take at most 0.8 to 1.05 of the time of the fastest other library's.
 
 VGG-16, ResNet-50, DenseNet-121, MobileNetV2, EfficientNet-B0, ConvNeXt-T and ViT-B/16 with random weights at 224 x 224:
-Keras applications on JAX (VGG: jaxcam's; ViT: `vision_transformer`) against torchvision's models under torch-cam,
+Keras applications on JAX (VGG and ViT: jaxcam's) against torchvision's models under torch-cam,
 pytorch-grad-cam and captum, for one image and for eight. Each library runs in a process of its own (`one_library`),
 with PyTorch's idle threads asleep, and the processes are asked in turn. A ratio is the median over the rounds of
 jaxcam's time over that of the fastest other library; the table also has each library's map over its own forward pass.

@@ -40,14 +40,13 @@ def ours(network: str, side: int) -> Maps:
     from flax import nnx
 
     import jaxcam
-    from benchmarks import vision_transformer
 
     layer, shape = NETWORKS[network][0], (side, side, 3)
     if network == "VGG16":
         cut = jaxcam.cut(jaxcam.vgg16(rngs=nnx.Rngs(0), image_shape=shape), layer)
     elif network == "ViT-B/16":
-        model = vision_transformer.ViT(side=side, rngs=nnx.Rngs(0))
-        cut = jaxcam.cut(model, layer, image_shape=shape, grid=(side // 16, side // 16), prefix=1)
+        model = jaxcam.networks.ViT(width=768, heads=12, image_shape=shape, rngs=nnx.Rngs(0))
+        cut = jaxcam.cut(model, layer)
     else:
         model = getattr(keras.applications, network)(weights=None, input_shape=shape, classifier_activation=None)
         cut = jaxcam.cut(model, layer)
