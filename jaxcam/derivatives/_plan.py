@@ -31,7 +31,7 @@ import numpy as np
 
 from jaxcam.derivatives._program import Level, Program, output_levels, variable
 from jaxcam.derivatives._structure import find_independent_axes, find_seed, is_elementwise, picks_weight_rows, size_of
-from jaxcam.tracing import BILINEAR, CUSTOM_VJP, MASKING, Step, inner_jaxprs, needed
+from jaxcam.tracing import BILINEAR, CUSTOM_VJP, MASKING, Step, flops_of_primitive, inner_jaxprs, needed
 
 CHUNK_BYTES = 2**28  # of coefficients, for the directions of one chunk
 CHUNK_DIRECTIONS = 512
@@ -260,16 +260,10 @@ def _flops(program, stage, seed=None):
 
 
 def _flops_of_step(program, step, seed):
-    out = max(size_of(program, v) for v in step.outputs)
-    if step.name == "dot_general":
-        if seed in step.inputs and picks_weight_rows(program, step, seed):
-            return out
-        (contracted, _), _ = step.params["dimension_numbers"]
-        return 2 * out * math.prod(program.avals[step.inputs[0]].shape[axis] for axis in contracted)
-    if step.name == "conv_general_dilated":
-        kernel = program.avals[step.inputs[1]].shape
-        return 2 * out * math.prod(kernel) // kernel[step.params["dimension_numbers"].rhs_spec[0]]
-    return max(out, *(size_of(program, v) for v in step.inputs), 1)
+    if step.name == "dot_general" and seed in step.inputs and picks_weight_rows(program, step, seed):
+        return max(size_of(program, v) for v in step.outputs)
+    inputs, outputs = ([program.avals[v].shape for v in side] for side in (step.inputs, step.outputs))
+    return flops_of_primitive(step.name, step.params, inputs, outputs)
 
 
 # ---- Programs without a plan.

@@ -61,3 +61,5 @@ from jaxcam.tracing._steps import needed as needed
 from jaxcam.tracing._unroll import SCAN as SCAN
 from jaxcam.tracing._unroll import unrolled as unrolled
 from jaxcam.tracing._stop_gradients import without_stop_gradients as without_stop_gradients
+from jaxcam.tracing._work import flops_of as flops_of
+from jaxcam.tracing._work import flops_of_primitive as flops_of_primitive
