@@ -134,7 +134,7 @@ def find_independent_axes(program: Program, seed: int, steps: list[Step]) -> dic
         for step in steps:
             moving = [v for v in dict.fromkeys(step.inputs) if v in positions]
             if moving:
-                position = _position_after(program, step, {v: positions[v] for v in moving})
+                position = position_after(program, step, {v: positions[v] for v in moving})
                 positions.update(dict.fromkeys(step.outputs, position))
         known = {v: position for v, position in positions.items() if position is not None}
         if n > 1 and len(known) == len(positions):
@@ -142,7 +142,7 @@ def find_independent_axes(program: Program, seed: int, steps: list[Step]) -> dic
     return independent
 
 
-def _position_after(program, step, positions):
+def position_after(program, step, positions):
     """Where an axis of a step's inputs is in its output, or None if the step may mix the indices of the axis."""
     if None in positions.values() or len(step.outputs) != 1:
         return None

@@ -36,6 +36,7 @@ from jax.flatten_util import ravel_pytree
 from jaxcam._base.numerics import Scaled, at_least_float32, exponent_of_unit
 from jaxcam.derivatives._plan import Plan
 from jaxcam.derivatives._push import UnitDirections, apply_stage, taylor_rule
+from jaxcam.derivatives._push_shared_local import make_shared_local_push
 from jaxcam.tracing import evaluate, needed, typed_as
 
 JACOBIAN_ROWS_AT_A_TIME = 32
@@ -118,6 +119,8 @@ def _make_push(plan, values, zeros, j):
     """The function from the indices of a chunk of directions to the derivatives along them."""
     length = jnp.ldexp(jnp.ones_like(zeros, shape=()), j)
     gradients = _gradients_at_smooth_stages(plan, values)
+    if plan.shared_local is not None:
+        return make_shared_local_push(plan, values, gradients, length, zeros)
     jacobian = _jacobian_by_reverse_mode(plan, values)
     rules = [taylor_rule(plan.program, stage, values) for stage in plan.pushed_stages]
 

@@ -40,6 +40,7 @@ from jaxcam.tracing._primitives import LOCALLY_CONSTANT as LOCALLY_CONSTANT
 from jaxcam.tracing._primitives import MASKING as MASKING
 from jaxcam.tracing._primitives import PIECEWISE_LINEAR as PIECEWISE_LINEAR
 from jaxcam.tracing._primitives import PLAIN_CALLS as PLAIN_CALLS
+from jaxcam.tracing._primitives import REARRANGEMENTS as REARRANGEMENTS
 from jaxcam.tracing._primitives import REDUCTIONS as REDUCTIONS
 from jaxcam.tracing._primitives import STOP_GRADIENT as STOP_GRADIENT
 from jaxcam.tracing._primitives import WINDOW_REDUCTIONS as WINDOW_REDUCTIONS
