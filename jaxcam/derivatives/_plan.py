@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxcam.derivatives._program import Level, Program, output_levels, variable
-from jaxcam.derivatives._shared_local import SharedLocal, find_shared_local
+from jaxcam.derivatives._shared_local import NODES, SharedLocal, find_shared_local
 from jaxcam.derivatives._structure import find_independent_axes, find_seed, is_elementwise, picks_weight_rows, size_of
 from jaxcam.tracing import BILINEAR, CUSTOM_VJP, MASKING, Step, flops_of_primitive, inner_jaxprs, needed
 
@@ -189,12 +189,16 @@ def _push_as_pairs(program, seed, pushed_stages, independent_axes, way):
         (out, *_) = stage.outputs
         if out in way.own and not any(v in way.located for v in stage.inputs):
             return locations
+        if out in way.curved:
+            return NODES + (out in way.located)
         if out not in way.located:
             return 1
         return 1 + 1 / locations if all(step.outputs[0] in way.single for step in stage.steps) else 2
 
     def bytes_of(stage):
-        factor = locations if stage.outputs[0] in way.own else 2 if stage.outputs[0] in way.located else 1
+        (out, *_) = stage.outputs
+        shared = NODES if out in way.curved else 1
+        factor = locations if out in way.own else shared + (out in way.located)
         return factor * sum(_bytes_of(program, v) for v in stage.outputs)
 
     return _WayToPush(

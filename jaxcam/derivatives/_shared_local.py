@@ -19,7 +19,11 @@ A located value is *uniform* if its local part is the same at every location. On
 
     sum_q y_q(t) = sum_q shared_q + local_p.
 
-A step that reads a located and an own value has no rule here; the plan then pushes every direction by itself.
+In a norm over space the variance is an own value that is broadcast back: it moves by another amount c_p(t) for each
+location p, but it is one number. The values behind it are *curved*: functions of t and of that number, which are
+pushed at a few values of it and interpolated (`_curves.py`). There is one such number for each direction, that of the
+`primary` sum. A second one, or a step without a rule, such as a spatial kernel, leaves the plan as it is: every
+direction is pushed by itself.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxcam.derivatives._program import trace
@@ -34,14 +38,18 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxcam.derivatives._program import Program, variable
-from jaxcam.derivatives._structure import is_elementwise, position_after
+from jaxcam.derivatives._structure import is_elementwise, output_element_of, position_after, size_of
 from jaxcam.tracing import REARRANGEMENTS, Step
 
 # Affine in all operands together, with the same slope everywhere.
 SUMS_OF_OPERANDS = frozenset("neg add sub add_any convert_element_type copy copy_p reduce_precision".split())
 CONTRACTIONS = frozenset(("dot_general", "conv_general_dilated"))
 SUM_OVER_AXES = "reduce_sum"
+# The numbers of the primary sum at which curved values are pushed: a third coefficient is a cubic in it.
+NODES = 4
 
 
 class SharedLocal(NamedTuple):
@@ -52,6 +60,9 @@ class SharedLocal(NamedTuple):
       located: the located values, each with the positions of these axes in it, in their order.
       uniform: the located values whose local part is the same at every location.
       common: the common values.
+      curved: the located and common values that move with the primary sum.
+      primary: the sum whose own value is broadcast back over the locations; None if there is none.
+      primary_element_of: for each element of the seed, the element of the primary sum, flat, that it moves locally.
       own: the values with a number for each location of the direction.
       single: the steps, by their first output, that can run on the local part of a single location.
       moving_steps: the steps that read a value with a state.
@@ -61,6 +72,9 @@ class SharedLocal(NamedTuple):
     located: dict[int, tuple[int, ...]]
     uniform: frozenset[int]
     common: frozenset[int]
+    curved: frozenset[int]
+    primary: int | None
+    primary_element_of: np.ndarray | None
     own: frozenset[int]
     single: frozenset[int]
     moving_steps: tuple[Step, ...]
@@ -81,8 +95,16 @@ def find_shared_local(program: Program, seed: int, steps: Sequence[Step]) -> lis
       steps: those that the directions are pushed through.
     """
     moving = _moving_steps(program, seed, steps)
-    ways = (_Walk(program, seed, axes).through(moving) for axes in _axes_that_are_summed(program, seed, moving))
+    ways = (_find_way(program, seed, axes, moving) for axes in _axes_that_are_summed(program, seed, moving))
     return [way for way in ways if way is not None]
+
+
+def _find_way(program, seed, axes, steps):
+    walk = _Walk(program, seed, axes)
+    way = walk.through(steps)
+    if way is None and walk.first_own is not None:
+        return _Walk(program, seed, axes, primary=walk.first_own).through(steps)
+    return way
 
 
 def _moving_steps(program, seed, steps):
@@ -97,33 +119,41 @@ def _moving_steps(program, seed, steps):
 
 
 def _axes_that_are_summed(program, seed, steps) -> Iterator[tuple[int, ...]]:
-    """The sets of axes of the seed that a step sums over, without repetition."""
+    """The sets of axes of the seed that a step sums over, whole and without those that another step mixes."""
     shape = program.avals[seed].shape
     positions: dict[int, dict[int, int]] = {seed: {axis: axis for axis, n in enumerate(shape) if n > 1}}
-    seen: set[tuple[int, ...]] = set()
+    summed: dict[tuple[int, ...], None] = {}
+    mixed: set[int] = set()
     for step in steps:
         moving = [v for v in dict.fromkeys(step.inputs) if v in positions]
         if not moving:
             continue
-        if step.name == SUM_OVER_AXES:
-            summed = tuple(axis for axis, at in positions[moving[0]].items() if at in step.params["axes"])
-            if summed and summed not in seen:
-                seen.add(summed)
-                yield summed
-        after = {}
-        for axis in set.intersection(*(set(positions[v]) for v in moving)):
-            position = position_after(program, step, {v: positions[v][axis] for v in moving})
-            if position is not None:
-                after[axis] = position
-        if after:
-            positions.update(dict.fromkeys(step.outputs, after))
+        over = {axis for axis, at in positions[moving[0]].items() if at in step.params.get("axes", ())}
+        is_sum = step.name == SUM_OVER_AXES
+        if is_sum and over:
+            summed[tuple(sorted(over))] = None
+        # A value without an axis, such as a sum over it, is the same along it.
+        before = {
+            axis: {v: positions[v][axis] for v in moving if axis in positions[v]}
+            for v in moving
+            for axis in positions[v]
+        }
+        after = {axis: position_after(program, step, at) for axis, at in before.items()}
+        positions.update(dict.fromkeys(step.outputs, {axis: at for axis, at in after.items() if at is not None}))
+        mixed.update(axis for axis, at in after.items() if at is None and not (is_sum and axis in over))
+    candidates = [axes for whole in summed for axes in (whole, tuple(axis for axis in whole if axis not in mixed))]
+    yield from dict.fromkeys(axes for axes in candidates if axes)
 
 
 class _Walk:
     """The states of all values, step by step, for one choice of the location axes."""
 
-    def __init__(self, program, seed, axes):
-        self.program, self.axes = program, axes
+    def __init__(self, program, seed, axes, primary=None):
+        self.program, self.seed, self.axes, self.primary = program, seed, axes, primary
+        self.first_own = self.primary_element_of = None
+        self.curved = set()
+        # For each located value, where each element of the seed goes, if it goes to one element.
+        self.element_of = {} if primary is None else {seed: np.arange(size_of(program, seed))}
         self.located, self.uniform = {seed: axes}, {seed}
         self.common, self.own, self.single = set(), set(), set()
         self.flat = {}  # by value and axes, what `is_flat` has answered
@@ -138,6 +168,9 @@ class _Walk:
             dict(self.located),
             frozenset(self.uniform),
             frozenset(self.common),
+            frozenset(self.curved),
+            self.primary,
+            self.primary_element_of,
             frozenset(self.own),
             frozenset(self.single),
             tuple(steps),
@@ -148,22 +181,71 @@ class _Walk:
         inputs = tuple(dict.fromkeys(step.inputs))
         located = [v for v in inputs if v in self.located]
         own = [v for v in inputs if v in self.own]
+        is_curved = any(v in self.curved for v in inputs)
         if not located:
             (self.own if own else self.common).update(step.outputs)
+            self.curved.update(step.outputs if is_curved and not own else ())
             return True
         if own or len(step.outputs) != 1:
             return False
         positions = self.positions_after(step, located)
         (out,) = step.outputs
-        if positions is not None:
-            self.located[out] = positions
-            if all(v in self.uniform for v in located) and self.keeps_uniform(step, located, positions):
-                self.uniform.add(out)
-            return True
-        if not self.sums_over_locations(step):
+        if positions is None:
+            return self.sums_over_locations(step) and self.after_sum(step, located[0])
+        if is_curved and not self.is_curved_alike(step, positions):
             return False
-        (self.common if located[0] in self.uniform else self.own).add(out)
+        self.located[out] = positions
+        self.curved.update([out] if is_curved else [])
+        self.find_elements(step, located)
+        if all(v in self.uniform for v in located) and not is_curved and self.keeps_uniform(step, located, positions):
+            self.uniform.add(out)
         return True
+
+    def after_sum(self, step, value):
+        """Adds the output of a sum over locations."""
+        (out,) = step.outputs
+        if value in self.uniform:
+            self.common.add(out)
+            return True
+        if out != self.primary:
+            self.first_own = out if self.first_own is None else self.first_own
+            self.own.add(out)
+            return True
+        elements = self.element_of.get(value)
+        of_sum = output_element_of(self.program, step, value)
+        if elements is None or of_sum is None or elements.min() < 0:
+            return False
+        by_axis = np.moveaxis(
+            of_sum[elements].reshape(self.program.avals[self.seed].shape), self.axes, range(len(self.axes))
+        )
+        first = by_axis[(0,) * len(self.axes)]
+        if (by_axis != first).any():
+            return False  # the number that moves depends on the location
+        self.primary_element_of = of_sum[elements]
+        self.common.add(out)
+        self.curved.add(out)
+        return True
+
+    def is_curved_alike(self, step, positions):
+        """Whether every location reads the same curved value, element by element."""
+        common = [v for v in step.inputs if v in self.curved and v not in self.located]
+        if not common:
+            return True
+        # A value without axes is broadcast by the step itself.
+        ranks = {len(self.program.avals[v].shape) for v in (*common, *step.outputs)} - {0}
+        alike = len(ranks) == 1 and all(self.is_flat(v, positions) for v in common)
+        return alike and is_elementwise(self.program, step)
+
+    def find_elements(self, step, located):
+        """Notes where each element of the seed goes in the output, apart from what moves with common values."""
+        if not all(v in self.element_of for v in located):
+            return
+        first, *others = (self.element_of[v] for v in located)
+        if not all(np.array_equal(first, elements) for elements in others):
+            return
+        after = output_element_of(self.program, step, located[0])
+        if after is not None and first.min() >= 0:
+            self.element_of[step.outputs[0]] = after[first]
 
     def positions_after(self, step, located):
         """The positions of the location axes in the output, or None if the step may mix locations."""

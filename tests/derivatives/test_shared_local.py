@@ -1,12 +1,15 @@
 """Locations that meet only in sums: which heads are pushed as pairs, and that the pairs are brute force."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxcam.derivatives import _program, brute_force, exact
 from jaxcam.derivatives._plan import make_plan
-from tests.derivatives.heads import HEADS, IMAGE, TOKENS, assert_close, attention, normal, softmax
+from tests.derivatives.heads import HEADS, IMAGE, TOKENS, assert_close, attention, conv, group_norm, normal, softmax
 
 
 def mean(A):
@@ -23,6 +26,15 @@ def silu_head(x):
 
 def gated(A):
     return silu_head(A * gate(A))
+
+
+def layer_norm_over_space(A):
+    x = A - A.mean()
+    return x * jax.lax.rsqrt((x * x).mean() + 1e-3)
+
+
+def instance_norm(A):
+    return (A - mean(A)) * jax.lax.rsqrt(A.var((0, 1), keepdims=True) + 1e-3)
 
 
 def convolve(x, kernel):
@@ -67,27 +79,41 @@ PAIRS = {
         (0,),
     ),
 }
-NOT_PAIRS = {
-    "a gate behind silu": (IMAGE, lambda A: gated(jax.nn.silu(A))[0]),
-    "attention": (IMAGE, lambda A: attention(A)[0]),
-    "a gate of squares": (IMAGE, lambda A: silu_head(A * jax.nn.sigmoid(mean(A * A)))[0]),
-    "a gate of a masked value": (
+# One number of each direction is broadcast back, and differs from location to location.
+CURVED = {
+    "group norm, softmax": (IMAGE, lambda A: softmax(silu_head(group_norm(A))), 4, (0, 1)),
+    "group norm": (*HEADS["group norm"], 1, (0, 1, 3)),
+    "layer norm over space": (IMAGE, lambda A: silu_head(layer_norm_over_space(A))[0], 4, (0, 1)),
+    "instance norm": (IMAGE, lambda A: silu_head(instance_norm(A))[0], 4, (0, 1)),
+    "a gate behind silu, softmax": (IMAGE, lambda A: softmax(gated(jax.nn.silu(A))), 4, (0, 1)),
+    "a gate of squares": (IMAGE, lambda A: silu_head(A * jax.nn.sigmoid(mean(A * A)))[0], 4, (0, 1)),
+    "a gate, then group norm": (IMAGE, lambda A: silu_head(group_norm(A * gate(A)))[0], 4, (0, 1)),
+    "a gate weighted by location": (
         IMAGE,
-        lambda A: silu_head(A * jnp.sin(mean(jnp.where(normal(3, *IMAGE) > 0, A, 0))))[0],
+        lambda A: silu_head(A * jnp.sin(mean(A * normal(3, *IMAGE))))[0],
+        4,
+        (0, 1),
     ),
-    "a gate weighted by location": (IMAGE, lambda A: silu_head(A * jnp.sin(mean(A * normal(3, *IMAGE))))[0]),
+}
+NOT_PAIRS = {
+    "attention": (IMAGE, lambda A: attention(A)[0]),
+    "group norm, then a gate": (IMAGE, lambda A: gated(group_norm(A))[0]),
+    "a gate of a mixed value": (IMAGE, lambda A: silu_head(A * jnp.sin(mean(jnp.tanh(A @ normal(1, 4, 4)))))[0]),
+    "a gate, then a kernel": (IMAGE, lambda A: silu_head(conv(A * gate(A), normal(3, 3, 3, 4, 4)))[0]),
     "a maximum": (IMAGE, lambda A: silu_head(A * jnp.sin(A.max((0, 1), keepdims=True)))[0]),
     "a cumulative sum": (IMAGE, lambda A: silu_head(jnp.cumsum(A, 0) * gate(A))[0]),
 }
-QUICK = ("a batch axis", "efficient channel attention")  # `test_exact.py` has the first two
+HEADS_OF_BOTH = PAIRS | CURVED
+QUICK = ("a batch axis", "group norm, softmax")
+LONG = [name for name in HEADS_OF_BOTH if name not in (*QUICK, *HEADS)]  # `test_exact.py` has some of `HEADS`
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", HEADS_OF_BOTH)
 def test_heads_that_are_pushed_as_pairs(name):
-    shape, f, directions, axes = PAIRS[name]
+    shape, f, directions, axes = HEADS_OF_BOTH[name]
     plan = make_plan(_program.trace(f, normal(0, *shape)))
     assert plan.shared_local is not None and plan.shared_local.axes == axes
-    assert plan.directions == directions
+    assert plan.directions == directions and bool(plan.shared_local.curved) == (name in CURVED)
 
 
 @pytest.mark.parametrize("name", NOT_PAIRS)
@@ -96,11 +122,36 @@ def test_heads_without_a_pair_keep_their_plan(name):
     assert make_plan(_program.trace(f, normal(0, *shape))).shared_local is None
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if name not in QUICK else ()) for name in list(PAIRS)[2:]]
-)
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
 def test_pairs_are_brute_force(name, x64):
-    shape, f, *_ = PAIRS[name]
+    shape, f, *_ = HEADS_OF_BOTH[name]
     result, expected = jax.jit(lambda A: (exact(f, A, batch_size=3), brute_force(f, A)))(normal(0, *shape))
     assert jnp.abs(expected.u2).max() > 1e-6 and jnp.abs(expected.u3).max() > 1e-6
     assert_close(result, expected)
+
+
+@pytest.mark.long
+def test_a_channel_that_hardly_varies_keeps_its_digits(x64):
+    """The first coefficient of its variance is tiny beside the second."""
+    shape, f, *_ = CURVED["instance norm"]
+    A = normal(0, *shape).at[..., 1].multiply(1e-9).at[..., 2].set(1.0)
+    assert_close(*jax.jit(lambda A: (exact(f, A), brute_force(f, A)))(A))
+
+
+@pytest.mark.long
+def test_pairs_under_vmap_and_grad(x64):
+    shape, f, *_ = CURVED["a gate, then group norm"]
+    A = jnp.stack([normal(seed, *shape) for seed in range(2)])
+
+    def loss(which, A):
+        return sum((derivative**2).sum() for derivative in jax.vmap(which)(A)[1:])
+
+    def pairs(A):
+        return exact(f, A, where=lambda u1: u1 > 0)
+
+    def slow(A):
+        u, u1, u2, u3 = brute_force(f, A)
+        return u, u1, jnp.where(u1 > 0, u2, 0), jnp.where(u1 > 0, u3, 0)
+
+    result, expected = (jax.jit(jax.grad(functools.partial(loss, which)))(A) for which in (pairs, slow))
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-9 * float(jnp.abs(expected).max()))
