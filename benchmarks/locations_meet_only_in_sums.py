@@ -101,8 +101,8 @@ def compare(head, params, A, *, repeats):
         chunk = -(-by_itself.directions // by_itself.chunks)
         # As many directions as fill a chunk; a direction may serve several elements of A.
         of_a_chunk = jnp.arange(A.size) % by_itself.directions < chunk
-        one_chunk = jax.jit(lambda params, A: exact(score(params), A, where=of_a_chunk.reshape(A.shape)))
-        one_chunk = one_chunk.lower(params, A).compile()
+        of_chunk = jax.jit(lambda params, A: exact(score(params), A, where=of_a_chunk.reshape(A.shape)))
+        one_chunk = of_chunk.lower(params, A).compile()
     x, W = jax.random.normal(jax.random.key(0), (2048, 512)), jax.random.normal(jax.random.key(1), (512, 512))
     products = jax.jit(lambda x, W: jax.lax.fori_loop(0, 20, lambda _, x: 1e-2 * (x @ W), x))
     rivals = {

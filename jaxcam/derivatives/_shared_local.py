@@ -38,6 +38,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcam.derivatives._program import Program, variable
@@ -182,6 +183,9 @@ class _Walk:
         located = [v for v in inputs if v in self.located]
         own = [v for v in inputs if v in self.own]
         is_curved = any(v in self.curved for v in inputs)
+        dtypes = [self.program.avals[v].dtype for v in step.outputs]
+        if is_curved and any(jnp.issubdtype(t, jnp.floating) and jnp.finfo(t).bits < 32 for t in dtypes):
+            return False  # differences between nodes would lose the digits that half precision has
         if not located:
             (self.own if own else self.common).update(step.outputs)
             self.curved.update(step.outputs if is_curved and not own else ())

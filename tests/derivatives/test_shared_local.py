@@ -128,6 +128,14 @@ def test_heads_without_a_pair_keep_their_plan(name):
     assert make_plan(_program.trace(f, normal(0, *shape))).shared_local is None
 
 
+def test_half_precision_has_no_curves():
+    """Interpolation would lose the few digits of its coefficients."""
+    f = lambda A: jnp.tanh(A * jnp.sin((A * A).mean(0, keepdims=True))).sum().astype(jnp.float32)
+    for dtype, is_curved in ((jnp.bfloat16, False), (jnp.float32, True)):
+        plan = make_plan(_program.trace(f, normal(0, *TOKENS).astype(dtype)))
+        assert (plan.shared_local is not None) == is_curved
+
+
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
 def test_pairs_are_brute_force(name, x64):
     shape, f, *_ = HEADS_OF_BOTH[name]
