@@ -5,7 +5,7 @@
   4096 x 4096 layer, at the rate of such matrix products in the same run.
 - The head of ConvNeXt-T on 7 x 7 x 768: pooling, layer norm, dense; and with the norm before the pooling.
 - The end of EfficientNet-B0 on 7 x 7 x 1152: squeeze-and-excite, two 1 x 1 convolutions with batch norm, silu, pooling,
-  dense. Every direction meets every other in the gate: the floor is the count of the plan at the matrix rate.
+  dense. The locations of a channel share the gate's answer: the floor is the count of the plan at the matrix rate.
 
 Brute force (three nested jvp along one-hot directions) is timed on a fiftieth of the locations and scaled, 128 and 512
 directions at a time, and the better of the two counts. Memory is the largest that the process has held when the exact

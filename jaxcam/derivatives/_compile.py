@@ -24,6 +24,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 from jaxcam.tracing import CUSTOM_RULES, inner_jaxpr
 
 PROGRAMS_KEPT = 64
+CUSTOM_VMAP = "custom_vmap_call"
 
 
 def run_compiled(f: Callable[..., Any], *args: Any) -> Any:
@@ -102,8 +103,12 @@ def jaxpr_key(jaxpr: Jaxpr) -> Hashable:
 
 def _params_key(eqn):
     # A custom rule is unused once nothing is differentiated. Its functions are new at each trace.
-    custom = eqn.primitive.name in CUSTOM_RULES
-    return _value_key(inner_jaxpr(eqn.params) if custom else eqn.params)
+    if eqn.primitive.name in CUSTOM_RULES:
+        return _value_key(inner_jaxpr(eqn.params))
+    if eqn.primitive.name == CUSTOM_VMAP:
+        # Its rule is a new function at each trace, too, and nothing is batched any more.
+        return _value_key({name: value for name, value in eqn.params.items() if name != "rule"})
+    return _value_key(eqn.params)
 
 
 def _value_key(value):

@@ -1,6 +1,6 @@
 """The plan: which directions are pushed through which steps, decided while tracing.
 
-`make_plan` reads a `Program` before any number is known. `_taylor.py` carries the plan out. A plan saves work in three
+`make_plan` reads a `Program` before any number is known. `_taylor.py` carries the plan out. A plan saves work in four
 ways, none of which changes a result:
 
 - **Coinciding directions share a push.** The first steps of a head often send each element of A to one element of a
@@ -12,6 +12,9 @@ ways, none of which changes a result:
 - **Columns that are known are not pushed.** The tangent of a dense layer along a unit direction is a row of its
   weights. And if the smooth part reads few values, reverse mode computes all columns of their Jacobian in fewer passes
   than there are directions.
+- **Directions whose locations meet only in sums share a push.** In squeeze-and-excite every direction of a channel
+  moves the gate by the same amount. One push of what they share and one of what differs at a direction's own location
+  serve all of them: `_shared_local.py`.
 
 A head with pooling: the 16 locations of a channel coincide, so three directions are pushed through two stages.
 
@@ -30,8 +33,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxcam.derivatives._program import Level, Program, output_levels, variable
+from jaxcam.derivatives._shared_local import NODES, SharedLocal, find_shared_local
 from jaxcam.derivatives._structure import find_independent_axes, find_seed, is_elementwise, picks_weight_rows, size_of
-from jaxcam.tracing import BILINEAR, CUSTOM_VJP, MASKING, Step, inner_jaxprs, needed
+from jaxcam.tracing import BILINEAR, CUSTOM_VJP, MASKING, Step, flops_of_primitive, inner_jaxprs, needed
 
 CHUNK_BYTES = 2**28  # of coefficients, for the directions of one chunk
 CHUNK_DIRECTIONS = 512
@@ -69,6 +73,8 @@ class Plan(NamedTuple):
       frontier: the affine values that stages with smooth results read.
       frontier_stages: the stages from the seed to the frontier.
       jacobian_values: the frontier, if reverse mode computes its columns before the push; otherwise empty.
+      shared_local: how the locations meet, if the directions of all locations are pushed as pairs; otherwise None. The
+        location axes are then among the independent axes, before the others, and have no positions in values.
       may_be_masked: whether relu or max pooling before the frontier may stop some directions.
       directions: how many are pushed.
       chunk_size: directions at a time.
@@ -84,6 +90,7 @@ class Plan(NamedTuple):
     frontier: tuple[int, ...]
     frontier_stages: tuple[Stage, ...]
     jacobian_values: tuple[int, ...]
+    shared_local: SharedLocal | None
     may_be_masked: bool
     directions: int
     chunk_size: int
@@ -105,40 +112,108 @@ def make_plan(program: Program, batch_size: int | None = None) -> Plan:
     seed, seed_element_of = find_seed(program)
     stages = _make_stages(program, seed)
     frontier, frontier_stages = _find_frontier(program, stages)
-    steps = [step for stage in _needed_for_push(stages) for step in stage.steps]
-    independent_axes = find_independent_axes(program, seed, steps)
-    seed_shape = program.avals[seed].shape
-    directions = math.prod(n for axis, n in enumerate(seed_shape) if axis not in independent_axes)
-    by_reverse_mode = _reverse_mode_is_cheaper(program, seed, frontier, frontier_stages, directions)
-    jacobian_values = tuple(v for v in frontier if v != seed) if by_reverse_mode else ()
-    pushed_stages = _needed_for_push(stages, known=jacobian_values)
-    pushed_values = (*(v for stage in pushed_stages for v in stage.outputs), *jacobian_values)
-    bytes_per_direction = 2 * sum(_bytes_of(program, v) for v in pushed_values)
-    chunk_size = batch_size or max(1, min(CHUNK_DIRECTIONS, CHUNK_BYTES // max(1, bytes_per_direction)))
+    pushed_stages = _needed_for_push(stages)
+    steps = [step for stage in pushed_stages for step in stage.steps]
+    by_itself = _push_by_itself(program, seed, stages, steps, frontier, frontier_stages)
+    as_pairs = (
+        _push_as_pairs(program, seed, pushed_stages, by_itself.independent_axes, way)
+        for way in find_shared_local(program, seed, steps)
+    )
+    way_to_push = min((by_itself, *as_pairs), key=lambda way: way.flops)
+    chunk_size = batch_size or max(1, min(CHUNK_DIRECTIONS, CHUNK_BYTES // max(1, way_to_push.bytes_per_direction)))
     may_be_masked = program.levels[seed] == Level.PIECEWISE or any(
         step.name in MASKING for stage in frontier_stages for step in stage.steps
     )
-    flops_per_direction = sum(
-        _flops(program, stage, seed) * (2 if _is_smooth(program, stage) else 1) for stage in pushed_stages
-    )
-    flops = directions * flops_per_direction
-    if jacobian_values:
-        flops += _flops_of_reverse_mode(program, jacobian_values, frontier_stages)
     return Plan(
         program=program,
         seed=seed,
         seed_element_of=seed_element_of,
-        independent_axes=independent_axes,
+        independent_axes=way_to_push.independent_axes,
         stages=stages,
-        pushed_stages=pushed_stages,
+        pushed_stages=way_to_push.pushed_stages,
         frontier=frontier,
         frontier_stages=frontier_stages,
-        jacobian_values=jacobian_values,
+        jacobian_values=way_to_push.jacobian_values,
+        shared_local=way_to_push.shared_local,
         may_be_masked=may_be_masked,
-        directions=directions,
+        directions=way_to_push.directions,
         chunk_size=chunk_size,
+        flops=way_to_push.flops,
+    )
+
+
+# ---- Ways to push.
+class _WayToPush(NamedTuple):
+    """The part of a plan that depends on whether directions are pushed by themselves or as pairs, and its cost."""
+
+    independent_axes: dict[int, dict[int, int]]
+    pushed_stages: tuple[Stage, ...]
+    jacobian_values: tuple[int, ...]
+    shared_local: SharedLocal | None
+    directions: int
+    bytes_per_direction: int
+    flops: float
+
+
+def _push_by_itself(program, seed, stages, steps, frontier, frontier_stages):
+    """Each direction by itself, along with its copies on the independent axes."""
+    independent_axes = find_independent_axes(program, seed, steps)
+    directions = _directions_apart_from(program, seed, independent_axes)
+    by_reverse_mode = _reverse_mode_is_cheaper(program, seed, frontier, frontier_stages, directions)
+    jacobian_values = tuple(v for v in frontier if v != seed) if by_reverse_mode else ()
+    pushed_stages = _needed_for_push(stages, known=jacobian_values)
+    pushed_values = (*(v for stage in pushed_stages for v in stage.outputs), *jacobian_values)
+    flops = directions * sum(_flops_of_coefficients(program, stage, seed) for stage in pushed_stages)
+    if jacobian_values:
+        flops += _flops_of_reverse_mode(program, jacobian_values, frontier_stages)
+    return _WayToPush(
+        independent_axes=independent_axes,
+        pushed_stages=pushed_stages,
+        jacobian_values=jacobian_values,
+        shared_local=None,
+        directions=directions,
+        bytes_per_direction=2 * sum(_bytes_of(program, v) for v in pushed_values),
         flops=flops,
     )
+
+
+def _push_as_pairs(program, seed, pushed_stages, independent_axes, way):
+    """All locations of a direction as a pair of a shared and a local part."""
+    other_axes = {axis: positions for axis, positions in independent_axes.items() if axis not in way.axes}
+    axes = {axis: {} for axis in way.axes} | other_axes
+    directions = _directions_apart_from(program, seed, axes)
+    locations = math.prod(program.avals[seed].shape[axis] for axis in way.axes)
+
+    def copies(stage):
+        """How often a direction is pushed through a stage."""
+        (out, *_) = stage.outputs
+        if out in way.own and not any(v in way.located for v in stage.inputs):
+            return locations
+        if out in way.curved:
+            return NODES + (out in way.located)
+        if out not in way.located:
+            return 1
+        return 1 + 1 / locations if all(step.outputs[0] in way.single for step in stage.steps) else 2
+
+    def bytes_of(stage):
+        (out, *_) = stage.outputs
+        shared = NODES if out in way.curved else 1
+        factor = locations if out in way.own else shared + (out in way.located)
+        return factor * sum(_bytes_of(program, v) for v in stage.outputs)
+
+    return _WayToPush(
+        independent_axes=axes,
+        pushed_stages=pushed_stages,
+        jacobian_values=(),
+        shared_local=way,
+        directions=directions,
+        bytes_per_direction=2 * sum(map(bytes_of, pushed_stages)),
+        flops=directions * sum(copies(stage) * _flops_of_coefficients(program, stage) for stage in pushed_stages),
+    )
+
+
+def _directions_apart_from(program, seed, axes):
+    return math.prod(n for axis, n in enumerate(program.avals[seed].shape) if axis not in axes)
 
 
 # ---- Stages.
@@ -254,22 +329,21 @@ def _bytes_of(program, v):
     return size_of(program, v) * np.dtype(program.avals[v].dtype).itemsize
 
 
+def _flops_of_coefficients(program, stage, seed=None):
+    """Operations of a stage for both coefficients of one direction; the second of the affine part is zero."""
+    return _flops(program, stage, seed) * (2 if _is_smooth(program, stage) else 1)
+
+
 def _flops(program, stage, seed=None):
     """Floating-point operations of a stage for one coefficient of one direction of the seed."""
     return sum(_flops_of_step(program, step, seed) for step in stage.steps)
 
 
 def _flops_of_step(program, step, seed):
-    out = max(size_of(program, v) for v in step.outputs)
-    if step.name == "dot_general":
-        if seed in step.inputs and picks_weight_rows(program, step, seed):
-            return out
-        (contracted, _), _ = step.params["dimension_numbers"]
-        return 2 * out * math.prod(program.avals[step.inputs[0]].shape[axis] for axis in contracted)
-    if step.name == "conv_general_dilated":
-        kernel = program.avals[step.inputs[1]].shape
-        return 2 * out * math.prod(kernel) // kernel[step.params["dimension_numbers"].rhs_spec[0]]
-    return max(out, *(size_of(program, v) for v in step.inputs), 1)
+    if step.name == "dot_general" and seed in step.inputs and picks_weight_rows(program, step, seed):
+        return max(size_of(program, v) for v in step.outputs)
+    inputs, outputs = ([program.avals[v].shape for v in side] for side in (step.inputs, step.outputs))
+    return flops_of_primitive(step.name, step.params, inputs, outputs)
 
 
 # ---- Programs without a plan.

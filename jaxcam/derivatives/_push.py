@@ -181,9 +181,9 @@ def _product_rule(stage, values):
         coefficients = dict(zip(stage.inputs, inputs, strict=True))
         (a1, a2), (b1, b2) = (coefficients.get(v, (None, None)) for v in step.inputs)
         added2 = multiply(a1, b1)
-        added3 = _sum_of_present(multiply(a1, b2), multiply(a2, b1))
-        v1 = _sum_of_present(multiply(a1, b), multiply(a, b1))
-        v2 = _sum_of_present(multiply(a2, b), multiply(a, b2), added2)
+        added3 = sum_of_present(multiply(a1, b2), multiply(a2, b1))
+        v1 = sum_of_present(multiply(a1, b), multiply(a, b1))
+        v2 = sum_of_present(multiply(a2, b), multiply(a, b2), added2)
         return [(v1, v2)], [(added2, added3)]
 
     return rule
@@ -198,8 +198,8 @@ def _quotient_rule(stage, values):
         (a1, a2), (b1, b2) = ((_as_array(first), second) for first, second in inputs)
         v1 = (a1 - v * b1) / b
         added2 = -v1 * b1 / b
-        v2 = _sum_of_present(added2, None if a2 is None else a2 / b, None if b2 is None else -v * b2 / b)
-        added3 = _sum_of_present(-v2 * b1 / b, None if b2 is None else -v1 * b2 / b)
+        v2 = sum_of_present(added2, None if a2 is None else a2 / b, None if b2 is None else -v * b2 / b)
+        added3 = sum_of_present(-v2 * b1 / b, None if b2 is None else -v1 * b2 / b)
         return [(v1, v2)], [(added2, added3)]
 
     return rule
@@ -253,7 +253,7 @@ def _map_over_directions(f, coefficients, point):
     return jax.vmap(f, in_axes=axes)(*arrays)
 
 
-def _sum_of_present(*terms):
+def sum_of_present(*terms):
     present = [term for term in terms if term is not None]
     return functools.reduce(jnp.add, present) if present else None
 

@@ -54,15 +54,15 @@ def find_seed(program: Program) -> tuple[int, np.ndarray]:
         if step.inputs.count(value) != 1 or any(variable(program.levels[v]) for v in others):
             break
         is_smooth = program.levels[step.outputs[0]] == Level.SMOOTH
-        output_element_of = None if is_smooth else _output_element_of(program, step, value)
-        if output_element_of is None:
+        element_after = None if is_smooth else output_element_of(program, step, value)
+        if element_after is None:
             break
-        seed_element_of = np.where(seed_element_of < 0, -1, output_element_of[seed_element_of])
+        seed_element_of = np.where(seed_element_of < 0, -1, element_after[seed_element_of])
         (value,) = step.outputs
     return value, seed_element_of
 
 
-def _output_element_of(program, step, value):
+def output_element_of(program, step, value):
     """For each element of a step's input, flat, the only output element that it reaches, or -1; None if several."""
     shape, (out,) = program.avals[value].shape, step.outputs
     out_shape, params = program.avals[out].shape, step.params
@@ -90,9 +90,9 @@ def _through_index_map(step, value, shape):
         source = np.asarray(step.run(*map(jnp.asarray, numbers))[0]).ravel()
     if np.bincount(source, minlength=size + 1)[1:].max(initial=0) > 1:
         return None  # an element has copies, as in broadcasting
-    output_element_of = np.full(size + 1, -1)
-    output_element_of[source] = np.arange(source.size)
-    return output_element_of[1:]
+    element_after = np.full(size + 1, -1)
+    element_after[source] = np.arange(source.size)
+    return element_after[1:]
 
 
 def _window_of(shape, out_shape, *, window_dimensions, window_strides, padding, base_dilation, window_dilation, **_):
@@ -134,7 +134,7 @@ def find_independent_axes(program: Program, seed: int, steps: list[Step]) -> dic
         for step in steps:
             moving = [v for v in dict.fromkeys(step.inputs) if v in positions]
             if moving:
-                position = _position_after(program, step, {v: positions[v] for v in moving})
+                position = position_after(program, step, {v: positions[v] for v in moving})
                 positions.update(dict.fromkeys(step.outputs, position))
         known = {v: position for v, position in positions.items() if position is not None}
         if n > 1 and len(known) == len(positions):
@@ -142,7 +142,7 @@ def find_independent_axes(program: Program, seed: int, steps: list[Step]) -> dic
     return independent
 
 
-def _position_after(program, step, positions):
+def position_after(program, step, positions):
     """Where an axis of a step's inputs is in its output, or None if the step may mix the indices of the axis."""
     if None in positions.values() or len(step.outputs) != 1:
         return None

@@ -36,26 +36,30 @@ from jax.flatten_util import ravel_pytree
 from jaxcam._base.numerics import Scaled, at_least_float32, exponent_of_unit
 from jaxcam.derivatives._plan import Plan
 from jaxcam.derivatives._push import UnitDirections, apply_stage, taylor_rule
+from jaxcam.derivatives._push_shared_local import make_shared_local_push
 from jaxcam.tracing import evaluate, needed, typed_as
 
 JACOBIAN_ROWS_AT_A_TIME = 32
 
 
 def second_and_third_derivatives(
-    plan: Plan, A: jax.Array, *, progress: Callable[[], None] | None = None
+    plan: Plan, A: jax.Array, *, where: jax.Array | None = None, progress: Callable[[], None] | None = None
 ) -> tuple[Scaled, Scaled]:
     """u2 and u3 at every element of A, at least float32, times a power of two that keeps them in the range of floats.
 
     Args:
       plan: of the function.
       A: the activation.
+      where: a mask of A's shape; elsewhere the derivatives are zero, and chunks without an element of it are skipped.
       progress: called after each chunk of directions.
     """
     program = plan.program
     values = evaluate(program.steps, {**program.constants, program.inputs[0]: A})
     slope = _slope_of_seed(plan, values)
+    if where is not None:
+        slope = jnp.where(where, slope, 0)
     combinations = _combinations_of_frontier(plan, values)
-    if plan.may_be_masked:
+    if plan.may_be_masked or where is not None:
         order, is_live = _live_directions_first(plan, values, slope, combinations)
     else:
         order, is_live = jnp.arange(plan.directions), None
@@ -88,7 +92,7 @@ def _push_in_chunks(plan, values, order, is_live, j, progress):
     def push_if_live(indices):
         if is_live is None:
             return push(indices)
-        return jax.lax.cond(is_live[indices].any(), push, lambda _: (zeros, zeros), indices)
+        return jax.lax.cond(_any_in_batch(is_live[indices]), push, lambda _: (zeros, zeros), indices)
 
     def step(_, indices):
         second, third = push_if_live(indices)
@@ -100,10 +104,23 @@ def _push_in_chunks(plan, values, order, is_live, j, progress):
     return [array.reshape(chunks * size, *independent_shape)[: plan.directions] for array in derivatives]
 
 
+@jax.custom_batching.custom_vmap
+def _any_in_batch(is_live):
+    """Whether any is 1. Under vmap: of any example, so that a branch stays a branch and does not become a selection."""
+    return is_live.any()
+
+
+@_any_in_batch.def_vmap
+def _any_of_all_examples(axis_size, in_batched, is_live):
+    return _any_in_batch(is_live), False
+
+
 def _make_push(plan, values, zeros, j):
     """The function from the indices of a chunk of directions to the derivatives along them."""
     length = jnp.ldexp(jnp.ones_like(zeros, shape=()), j)
     gradients = _gradients_at_smooth_stages(plan, values)
+    if plan.shared_local is not None:
+        return make_shared_local_push(plan, values, gradients, length, zeros)
     jacobian = _jacobian_by_reverse_mode(plan, values)
     rules = [taylor_rule(plan.program, stage, values) for stage in plan.pushed_stages]
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxcam._base.numerics import is_scaled, on_cpu
 from jaxcam._base.types import Image, Score, Target
 from jaxcam.cutting import Cut, Cuts, activations, check_spatial, resolve_target
-from jaxcam.derivatives import certify
+from jaxcam.derivatives import certify, exact_cost
 from jaxcam.formulas import maps, scores, weights
 from jaxcam.methods._call import explanation_method
 from jaxcam.methods._layer_derivatives import ORDERS, derivatives_at_layers
@@ -29,7 +29,7 @@ from jaxcam.methods._locally_constant import refuse_locally_constant
 from jaxcam.methods._plus_plus import PlusPlusRule, log_alphas_outside
 from jaxcam.methods._types import GradientMethod, Key, Maps, MapsByLayer, Rule, RuleMethod
 from jaxcam.perturbations import map_over_noise
-from jaxcam.tracing import convolves
+from jaxcam.tracing import convolves, flops_of
 
 
 def _rule_method(compute: Callable[..., Maps]) -> RuleMethod:
@@ -129,11 +129,11 @@ def _map_and_shares(
     features, head_at = _features_and_head(cut, A)
     rule = weigh if isinstance(weigh, PlusPlusRule) else _of_values(weigh)
 
-    def derivatives_of(x, features_of_x):
+    def derivatives_of(x, features_of_x, *, order=order, where=None):
         head, point = head_at(x, features_of_x)
         return derivatives_at_layers(
             head, point, target,
-            score=score, link=link, order=order, derivatives=derivatives, batch_size=batch_size,
+            score=score, link=link, order=order, derivatives=derivatives, batch_size=batch_size, where=where,
         )  # fmt: skip
 
     def maps_from(D) -> jax.Array | MapsByLayer:
@@ -150,16 +150,50 @@ def _map_and_shares(
     head, point = head_at(image, clean_features)
     refuse_locally_constant(lambda point: score(head(point), target), point)
     if n_samples == 0 or key is None:  # the checks refuse n_samples > 0 without a key
-        _, Y = derivatives_of(image, clean_features)
+        # Grad-CAM++ multiplies alpha by relu(Y1): no other element needs a second and third derivative.
+        where = dict.fromkeys(A, _is_positive) if isinstance(weigh, PlusPlusRule) else None
+        _, Y = derivatives_of(image, clean_features, where=where)
         return map_and_shares_from(Y)
-    one_at_a_time = _one_sample_is_enough(head, point, order, derivatives, batch_size)
-    average_with = functools.partial(
-        map_over_noise, features, derivatives_of, image=image, key=key, n_samples=n_samples, std=std, relative=relative,
-        standard_error=standard_error, batch_size=1 if one_at_a_time else batch_size, mesh=mesh,
-    )  # fmt: skip
+    is_pushed = order == 3 and derivatives == "exact" and not certify(head, point).affine
+    # One sample fills the machine if it has a direction for each location, or convolutions on a CPU.
+    one_at_a_time = is_pushed or (batch_size is None and on_cpu() and convolves(head, point))
+
+    def average(values_of, finish):
+        return map_over_noise(
+            features, values_of, finish, image, key, n_samples=n_samples, std=std, relative=relative,
+            standard_error=standard_error, batch_size=1 if one_at_a_time else batch_size, mesh=mesh,
+        )  # fmt: skip
+
     if standard_error is not None:
-        return average_with(maps_from), None  # the error is that of all that is returned
-    return average_with(map_and_shares_from)
+        # The error is that of all that is returned. It comes from the maps of parts of the samples, in which D1 is
+        # positive at other elements, so every element counts.
+        return average(derivatives_of, maps_from), None
+    where = None
+    if isinstance(weigh, PlusPlusRule) and is_pushed:
+        first_order = functools.partial(derivatives_of, order=1)
+        work = sum(_exact_flops(lambda point: score(head(point), target), point, batch_size))
+        if work / 2 > _flops_of_a_sample(features, first_order, image):
+            # With noise relu(D1) decides, and D1 takes only backward passes.
+            where = average(first_order, lambda D: {layer: _is_positive(D1) for layer, (D1,) in D.items()})
+    return average(functools.partial(derivatives_of, where=where), map_and_shares_from)
+
+
+def _is_positive(Y1):
+    return Y1 > 0
+
+
+def _exact_flops(score_at, point, batch_size):
+    """The operations of the exact derivatives at each layer."""
+
+    def score_of_layer(layer, A):
+        return score_at({**point, layer: A})
+
+    for layer, A in point.items():
+        yield exact_cost(functools.partial(score_of_layer, layer), A, batch_size=batch_size).flops
+
+
+def _flops_of_a_sample(features, values_of, image):
+    return flops_of(jax.make_jaxpr(lambda x: values_of(x, features(x)))(image))
 
 
 def _of_values(weigh: Rule) -> Rule:
@@ -213,10 +247,3 @@ def _features_and_head(cut, A):
         lambda x: cut.features(cut.params, x),
         lambda x, A_of_x: (lambda point: cut.head(cut.params, point[cut.layer], x), {cut.layer: A_of_x}),
     )
-
-
-def _one_sample_is_enough(head, point, order, derivatives, batch_size):
-    """Whether the work on one noisy sample fills the machine."""
-    if order == 3 and derivatives == "exact" and not certify(head, point).affine:
-        return True  # one sample has a direction for each location
-    return batch_size is None and on_cpu() and convolves(head, point)

@@ -23,6 +23,7 @@ from jaxcam.derivatives import (
 
 DERIVATIVES = ("exact", "closed_form")
 ORDERS = (1, 3)
+Where = jax.Array | Callable[[jax.Array], jax.Array]
 # A point of the head: the activation of each layer, or a displacement from it.
 Point = dict[Any, jax.Array]
 
@@ -37,6 +38,7 @@ def derivatives_at_layers(
     order: int,
     derivatives: str,
     batch_size: int | None,
+    where: dict[Any, Where] | None = None,
 ) -> tuple[jax.Array, dict[Any, tuple[Any, ...]]]:
     """`(scale, {layer: (Y1, Y2, Y3)})` of one input, or `(Y1,)` for order 1. Each Y_p must be read as times e^scale.
 
@@ -51,6 +53,7 @@ def derivatives_at_layers(
       order: 1 or 3.
       derivatives: of order 3: "exact" or "closed_form".
       batch_size: directions at a time.
+      where: by layer, the `where` of `jaxcam.derivatives.exact`; None for all elements. The closed form ignores it.
 
     Raises:
       ValueError: an option is not known; for order 3, link="identity" with an affine score, where Y2 = Y3 = 0.
@@ -80,7 +83,7 @@ def derivatives_at_layers(
     if piecewise_linear:
         by_layer = _in_closed_form(head, point, score, target, batch_size)
     else:
-        by_layer = _layer_by_layer(score_at, point, batch_size)
+        by_layer = _layer_by_layer(score_at, point, batch_size, where or {})
     by_layer = {layer: of_u._replace(u1=_where_defined(of_u.u, of_u.u1)) for layer, of_u in by_layer.items()}
     linked = {layer: through_link_scaled(of_u, link=link) for layer, of_u in by_layer.items()}
     scale, _ = next(iter(linked.values()))
@@ -109,14 +112,14 @@ def _in_closed_form(head, point, score, target, batch_size):
     return {layer: ScaledDerivatives(u, u1[layer], Scaled(u2[layer], 0), Scaled(u3[layer], 0)) for layer in point}
 
 
-def _layer_by_layer(score_at, point, batch_size):
+def _layer_by_layer(score_at, point, batch_size, where):
     """The derivatives of u by layer, of any head."""
 
     def score_of_layer(layer, A):
         return score_at({**point, layer: A})
 
     return {
-        layer: exact_scaled(functools.partial(score_of_layer, layer), A, batch_size=batch_size)
+        layer: exact_scaled(functools.partial(score_of_layer, layer), A, where=where.get(layer), batch_size=batch_size)
         for layer, A in point.items()
     }
 

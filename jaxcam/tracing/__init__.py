@@ -40,6 +40,7 @@ from jaxcam.tracing._primitives import LOCALLY_CONSTANT as LOCALLY_CONSTANT
 from jaxcam.tracing._primitives import MASKING as MASKING
 from jaxcam.tracing._primitives import PIECEWISE_LINEAR as PIECEWISE_LINEAR
 from jaxcam.tracing._primitives import PLAIN_CALLS as PLAIN_CALLS
+from jaxcam.tracing._primitives import REARRANGEMENTS as REARRANGEMENTS
 from jaxcam.tracing._primitives import REDUCTIONS as REDUCTIONS
 from jaxcam.tracing._primitives import STOP_GRADIENT as STOP_GRADIENT
 from jaxcam.tracing._primitives import WINDOW_REDUCTIONS as WINDOW_REDUCTIONS
@@ -61,3 +62,5 @@ from jaxcam.tracing._steps import needed as needed
 from jaxcam.tracing._unroll import SCAN as SCAN
 from jaxcam.tracing._unroll import unrolled as unrolled
 from jaxcam.tracing._stop_gradients import without_stop_gradients as without_stop_gradients
+from jaxcam.tracing._work import flops_of as flops_of
+from jaxcam.tracing._work import flops_of_primitive as flops_of_primitive

@@ -21,7 +21,7 @@ def plan_of(f, A, batch_size=None):
     [
         ("dense, gelu", 16, 0, False),  # one in four locations passes max pooling
         ("pool, layer norm, softmax", 4, 0, False),  # all locations of a channel are one direction
-        ("layer norm, pool", 4, 2, False),  # locations do not meet before the pooling
+        ("layer norm, pool", 1, 3, False),  # locations do not meet before the pooling, and channels in sums
         ("batch norm, silu", 1, 3, False),  # no two elements meet
         ("relu conv, softmax", 64, 0, True),  # 3 logits, 64 directions
         ("attention", 64, 0, False),  # everything meets everything
