@@ -1,6 +1,6 @@
 """The entry point: the parser of all commands, the dispatch to one of them, and the exit codes.
 
-jaxcam                        the demo: explain a sample canvas with the embedded network, as a picture
+jaxcam                        the demo: explain a photograph of a cat, as a picture; --digits explains a canvas
 jaxcam explain IMAGE...       explain your own pictures
 jaxcam batch FOLDER           save the maps of all pictures in a folder as arrays; a stopped run can be resumed
 jaxcam evaluate DATA          compare methods and controls on labeled images: tables, curves, where methods differ
@@ -8,7 +8,8 @@ jaxcam diagnose               report what is known about a map before it is draw
 jaxcam validate               compare the closed form with the exact derivatives, as a table and a picture
 jaxcam layers                 list the layers at which the network can be cut
 
-The network is the embedded one, a VGG from a file of weights (--weights FILE), or VGG-16 (--weights imagenet).
+The network is EfficientNet-Lite0 with ImageNet weights, and for validate the embedded one for digits. --model takes any
+other: one of jaxcam's, an application of Keras, a .keras or .h5 file, or module:function.
 
 >>> options = build_parser().parse_args(["explain", "cat.png", "--subset", "0,0 4,4"])
 >>> options.command, options.images, options.subset

@@ -48,7 +48,7 @@ def overlay(
     Args:
       axes: where to draw.
       image: `[h w 3]`, `[h w 1]` or `[h w]`, in any range that `as_picture` knows.
-      saliency_map: `[h' w']`, at any resolution.
+      saliency_map: `[h' w']`, at any resolution; or a masked array `[h w]`, which is drawn where it is not masked.
       alpha: opacity of the map; 0 shows only the image, 1 only the map.
       value_range: the values of the image that are drawn black and white, such as `(-1, 1)`. By default `as_picture`
         says which.
@@ -60,13 +60,18 @@ def overlay(
 
 
 def _draw_over(axes, picture, saliency_map, alpha):
+    mask = np.ma.getmaskarray(saliency_map) if isinstance(saliency_map, np.ma.MaskedArray) else None
+    if mask is not None and mask.shape != picture.shape[:2]:
+        raise ValueError(f"expected a masked map of the image's size {picture.shape[:2]}, got {mask.shape}")
     saliency = np.asarray(saliency_map, np.float32)
     if not np.isfinite(saliency).all():
         raise ValueError(f"a map has {np.count_nonzero(~np.isfinite(saliency))} values that are NaN or infinite")
-    resized = maps.normalize(maps.resize(jnp.asarray(saliency), picture.shape[:2]))
+    resized = np.asarray(maps.normalize(maps.resize(jnp.asarray(saliency), picture.shape[:2])))
+    if mask is not None:
+        resized = np.ma.MaskedArray(resized, np.broadcast_to(mask, resized.shape))
     axes.imshow(picture)
     axes.set_axis_off()
-    return axes.imshow(np.asarray(resized), cmap=COLORS, vmin=0, vmax=1, alpha=alpha)
+    return axes.imshow(resized, cmap=COLORS, vmin=0, vmax=1, alpha=alpha)
 
 
 def compare(
