@@ -17,6 +17,7 @@ other: one of jaxcam's, an application of Keras, a .keras or .h5 file, or module
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -49,6 +50,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _with_signed_values(arguments: Sequence[str]) -> list[str]:
+    """The words with `--preprocess -1..1` as one, because argparse takes -1..1 for an option."""
+    words: list[str] = []
+    for word in arguments:
+        if words and words[-1] == "--preprocess" and word.startswith("-1"):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -58,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
       The exit code: 0, 2 for any mistake that the user can correct, or 130 for an interrupt.
     """
-    options = build_parser().parse_args(arguments)
+    options = build_parser().parse_args(_with_signed_values(sys.argv[1:] if arguments is None else arguments))
     try:
         return options.run(options)
     except USER_ERRORS as error:

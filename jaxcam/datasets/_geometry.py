@@ -47,7 +47,7 @@ def fitted_region(stored: Size, shape: Size, fit: str) -> tuple[float, float, fl
     """Row0, column0, row1, column1 of what a fit shows, in the picture's own pixels; beyond the picture where it pads.
 
     Example:
-      >>> fitted_region((100, 200), (50, 50), "square"), fitted_region((100, 200), (50, 50), "pad")
+      >>> fitted_region((100, 200), (40, 40), "square"), fitted_region((100, 200), (40, 40), "pad")
       ((0.0, 50.0, 100.0, 150.0), (-50.0, 0.0, 150.0, 200.0))
     """
     resized, corner = size_and_corner(stored, shape, fit)

@@ -25,6 +25,7 @@ from jaxcam.cutting import (
     activations,
     cut,
     describe_layers,
+    functional_model,
     output_kind,
     without_last_activation,
 )
@@ -296,8 +297,18 @@ def _size(name: str, found: FoundModel, input_size: int | Sequence[int] | None, 
     shape = found.image_shape
     spatial = shape if shape is None or axis is None else [*shape[: axis % len(shape)], *shape[axis % len(shape) + 1 :]]
     if spatial is None or len(spatial) != 2 or None in spatial:
-        raise ValueError(f"{name} does not say the size of its images: give input_size, such as 224")
+        if not isinstance(found.model, Cut):
+            _check_model(name, found.model)
+        raise ValueError(f"{name} does not say the size of its images: give input_size (--input-size), such as 224")
     return int(spatial[0] or 0), int(spatial[1] or 0)
+
+
+def _check_model(name: str, model: Any) -> None:
+    """Raises a TypeError if this is no model."""
+    try:
+        functional_model(model)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from error
 
 
 def _checked_image(as_input: AsNetworkInput, size: tuple[int, int], name: str) -> jax.ShapeDtypeStruct:
@@ -306,7 +317,7 @@ def _checked_image(as_input: AsNetworkInput, size: tuple[int, int], name: str) -
     try:
         struct = jax.eval_shape(as_input, picture)
     except Exception as error:  # of a user's function
-        reason = " ".join(str(error).split())[:200]
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
         raise ValueError(f"preprocess {name!r} does not take an image [h w 3] of JAX: {reason}") from error
     if not isinstance(struct, jax.ShapeDtypeStruct):
         raise ValueError(f"preprocess {name!r} returned {type(struct).__name__}: expected an image")
