@@ -29,7 +29,8 @@ from jaxcam.plots._picture import ValueRange, as_picture, as_pictures
 from jaxcam.runtime import replace
 
 COLORS = "turbo"
-PANEL = 2.4  # the side of a panel, in inches
+PANEL = 2.4  # the width of a panel, in inches
+LEAST_ASPECT, MOST_ASPECT = 0.5, 1.5  # of a panel's height to its width; wider and taller pictures leave space
 
 # A panel's title and its map; None for the image alone.
 Panel = tuple[str, jax.typing.ArrayLike | None]
@@ -241,7 +242,10 @@ def panel_grid(
         raise ValueError("there are no images: expected at least one to draw")
     pictures = as_pictures(images, value_range=value_range)
     rows, columns = len(rows_of_panels), len(rows_of_panels[0])
-    figure = new_figure(figsize=(PANEL * columns + 0.6, (PANEL + 0.25) * rows))
+    aspect = max(picture.shape[0] / picture.shape[1] for picture in pictures)
+    titles = max(title.count("\n") for panels in rows_of_panels for title, _ in panels)
+    height = PANEL * min(max(aspect, LEAST_ASPECT), MOST_ASPECT) + 0.25 + 0.15 * titles
+    figure = new_figure(figsize=(PANEL * columns + 0.6, height * rows))
     grid = figure.subplots(rows, columns, squeeze=False)
     drawn_map = None
     for axes_of_row, picture, panels in zip(grid, pictures, rows_of_panels, strict=True):
