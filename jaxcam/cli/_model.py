@@ -13,7 +13,6 @@ from jaxcam.opening import ModelSource, OpenedModel, model_source, read_class_na
 
 # The sample canvas that is explained when no image is given.
 SAMPLE = 1
-IMAGENET_CLASSES = 1000
 
 
 class OpenedAndImage(NamedTuple):
@@ -100,8 +99,8 @@ def opened_and_image(options: argparse.Namespace) -> OpenedAndImage:
       ValueError: a network of other classes without an image; as `open_model`.
     """
     if options.image is None:
-        names = known_class_names(source_of(options), options)
-        if names is None or len(names) not in (len(jaxcam.pretrained.DIGITS_CLASSES), IMAGENET_CLASSES):
+        source = source_of(options)
+        if source.name != "digits" and source.class_names != jaxcam.pretrained.imagenet_classes():
             raise ValueError("the samples do not show the classes of this network: give an IMAGE")
     opened = open_model(options)
     if options.image is not None:

@@ -112,6 +112,11 @@ def test_a_wrong_model_is_one_line_and_runs_nothing(capsys, options, says):
     assert not list(pathlib.Path().glob("*grad_cam*")) and not pathlib.Path("ran").exists()
 
 
+def test_a_network_of_other_classes_has_no_sample(capsys):
+    model = ["--model", "some_nets:net", "--input-size", "16", "--preprocess", "0..1", "--classes", "names.txt"]
+    fails(capsys, "diagnose", *model, says="the samples do not show the classes of this network: give an IMAGE")
+
+
 def test_a_layer_that_is_not_there(capsys):
     model = ["--model", "some_nets:net", "--input-size", "16", "--preprocess", "0..1"]
     fails(capsys, "explain", "photo.png", *model, "--layer", "head", says="no layer 'head': choose one of conv, dense")
@@ -127,19 +132,19 @@ def test_an_application_and_a_file_of_keras(capsys):
     with jax.numpy_rank_promotion("allow"):
         record, errors = explained(capsys, "--model", "model.keras", "--preprocess", "-1..1")
         assert record["map_shape"] == [14, 14] and "the network ends in a softmax" in errors
-        record, errors = explained(capsys, "--model", "keras:MobileNetV2:weights=none")
-        assert record["map_shape"] == [7, 7] and "the network ends in a softmax" in errors
+        assert main(["layers", "--model", "keras:MobileNetV2:weights=none"]) == 0
+        assert "*  out_relu " in capsys.readouterr().out
     fails(capsys, "explain", "photo.png", "--model", "lambda.keras", says="lambda.keras has a Lambda layer 'lambda'")
 
 
 @pytest.mark.long
 def test_the_demo_explains_a_photograph_at_two_layers(capsys, monkeypatch):
-    monkeypatch.setattr(
-        "jaxcam.cli._demo.METHODS", ("grad_cam",)
-    )  # compiling the others takes a minute; .ci/run has them
+    # Compiling the other methods, and the earlier layer, takes a minute; .ci/run has them.
+    monkeypatch.setattr("jaxcam.cli._demo.METHODS", ("grad_cam",))
+    monkeypatch.setattr("jaxcam.cli._demo.EARLIER", "head")
     assert main([]) == 0
     printed = capsys.readouterr().out
     assert "cat" in printed.splitlines()[0] and len([line for line in printed.splitlines() if "%" in line]) == 5
-    assert "layer head and blocks/11/expand, Grad-CAM: jaxcam_demo.png" in printed and "one map there" in printed
+    assert "layer head and head, Grad-CAM: jaxcam_demo.png" in printed and "one map there" in printed
     with Image.open("jaxcam_demo.png") as drawn:
         assert drawn.height > 400
