@@ -98,6 +98,13 @@ from jaxcam.evaluation import evaluate as evaluate
 from jaxcam.evaluation import measures as measures
 from jaxcam.methods import controls as controls
 
+# A network by its name, ready for photographs, and what explains one photograph.
+from jaxcam import opening as opening
+from jaxcam.opening import OpenedModel as OpenedModel
+from jaxcam.opening import open_model as open_model
+from jaxcam.explaining import Explanation as Explanation
+from jaxcam.explaining import explain as explain
+
 # Questions about a model and its maps.
 from jaxcam import analysis as analysis
 from jaxcam.analysis import Diagnosis as Diagnosis

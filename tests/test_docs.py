@@ -4,13 +4,14 @@ import inspect
 import os
 import pathlib
 import re
+import shutil
 
 os.environ["KERAS_BACKEND"] = "jax"
 
 import jax
 import pytest
 
-from jaxcam import cli
+from jaxcam import cli, datasets
 from jaxcam.evaluation import measures
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -56,21 +57,36 @@ def test_the_examples_run(title, capsys):
             assert line.startswith(words.removesuffix("..."))
 
 
-def test_the_readme_runs():
+# What the README's reader has: a function that builds a network, and a photograph.
+OWN_NETWORK = """
+from flax import nnx
+
+def build():
+    rngs = nnx.Rngs(0)
+    return nnx.Sequential(
+        nnx.Conv(3, 8, (3, 3), rngs=rngs), nnx.relu, lambda x: x.mean((1, 2)), nnx.Linear(8, 10, rngs=rngs)
+    )
+"""
+
+
+def test_the_readme_runs(tmp_path, monkeypatch):
     """All blocks run in one session."""
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("my_models.py").write_text(OWN_NETWORK)
+    shutil.copy(datasets.sample_photograph(), "cat.jpg")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     assert len(blocks) >= 2
     session = {}
     with jax.numpy_rank_promotion("allow"):
         for block in blocks:
             exec(compile(block, "README.md", "exec"), session)
-    assert session["saliency"].ndim == 2
+    assert session["saliency"].ndim == 2 and pathlib.Path("explained.png").stat().st_size > 10_000
     ((call, said),) = re.findall(r"^(jaxcam\.layers\(.*?\))  # (\{.*\})$", "\n".join(blocks), flags=re.MULTILINE)
     assert eval(call, session) == eval(said)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("page", ["methods.md", "many_images.md"])
+@pytest.mark.parametrize("page", ["methods.md", "many_images.md", "photographs.md"])
 def test_the_page_runs(page):
     """All blocks run in one session, and the shapes are those of the comments."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)

@@ -17,15 +17,15 @@ FLOORS = [
     ["_base", "tracing", "formulas", "datasets"],
     ["derivatives", "cutting", "perturbations", "networks"],
     ["pretrained", "methods", "metrics", "runtime"],
-    ["analysis", "evaluation"],
-    ["plots"],
+    ["analysis", "evaluation", "opening"],
+    ["plots", "explaining"],
     ["cli"],
 ]
 ORDER = [package for floor in FLOORS for package in floor]
 # A library, and the files that may import it: a package, or one file of it.
 KNOWN_IN = {
     "flax": {"cutting", "networks", "pretrained"},
-    "keras": set(),
+    "keras": {"opening"},
     "matplotlib": {"plots"},
     "PIL": {"datasets", "pretrained"},
     "rich": {"_base/progress.py"},

@@ -3,6 +3,5 @@
 from jaxcam.cli._main import main as main
 from jaxcam.cli._method_texts import parse_methods as parse_methods
 from jaxcam.cli._method_texts import parse_metrics as parse_metrics
-from jaxcam.cli._model import read_fitted as read_fitted
 from jaxcam.cli._report import estimates_of as estimates_of
 from jaxcam.cli._report import write_report as write_report

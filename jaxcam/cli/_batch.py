@@ -1,7 +1,6 @@
 """`jaxcam batch`: save the maps of all pictures in a folder as arrays."""
 
 import argparse
-import functools
 import pathlib
 
 import jaxcam
@@ -29,7 +28,6 @@ def add_parser(subparsers: _options.Subparsers) -> None:
         help="folder for the maps; it is made if it does not exist",
     )
     _options.add_model_options(parser)
-    _options.add_layer_option(parser)
     _options.add_target_option(parser)
     _options.add_method_options(parser)
     parser.add_argument(
@@ -47,30 +45,31 @@ def add_parser(subparsers: _options.Subparsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compute and save the maps that are missing."""
     method = _method.chosen_method(options)
-    _model.check_class_options(options)
     pictures = jaxcam.datasets.pictures_in(options.folder)
     skipped = _describe_skipped(jaxcam.datasets.other_files_in(options.folder))
     if not pictures:
         raise ValueError(f"{options.folder} has no pictures" + (f": {skipped}" if skipped else ""))
     if skipped:
         _output.print_error(f"{options.folder}: {skipped}")
-    model = _model.build_model(options)
+    opened = _model.open_model(options)
     explained = jaxcam.explain_batch(
         method,
-        _model.cut_at(model, options.layer or _model.recommended_layer(model)),
+        opened.cut,
         pictures,
-        _model.find_target(options.target, _model.class_names(model)),
+        _model.find_target(options.target, opened.class_names),
         _method.key_of_method(options),
-        load=functools.partial(_model.read_fitted, shape=_model.input_size(model)),
+        load=opened.load,
         out=options.out,
         batch_size=options.batch_size,
         memory=None if options.memory is None else options.memory * MEBIBYTE,
     )
     if options.json:
-        _output.print_json({"out": str(options.out), "maps": len(explained.maps), "failed": explained.failed})
+        _output.print_json(
+            {"out": str(options.out), "layer": opened.layer, "maps": len(explained.maps), "failed": explained.failed}
+        )
     else:
         failures = f", {len(explained.failed)} failed: the same command tries them again" if explained.failed else ""
-        print(f"{options.out}: {len(explained.maps)} maps{failures}")
+        print(f"{options.out}: {len(explained.maps)} maps at layer {opened.layer} of {opened.name}{failures}")
     return _output.FAILURE if explained.failed else 0
 
 

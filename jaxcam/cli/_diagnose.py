@@ -15,9 +15,8 @@ def add_parser(subparsers: _options.Subparsers) -> None:
         "is negative, what the relu cuts off, and the score and probability of the class.",
     )
     parser.set_defaults(command="diagnose", run=run)
-    parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file (default: a sample canvas)")
+    parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file (default: a sample)")
     _options.add_model_options(parser)
-    _options.add_layer_option(parser)
     _options.add_target_option(parser)
     _options.add_activation_option(parser)
     parser.add_argument("--score", choices=_options.SCORES, default="logit", help="(default: %(default)s)")
@@ -26,12 +25,12 @@ def add_parser(subparsers: _options.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report."""
-    model, cut, image = _model.cut_and_image(options)
-    names = _model.class_names(model)
+    opened, image = _model.opened_and_image(options)
+    names = opened.class_names
     target = _model.find_target(options.target, names)
-    diagnosis = jaxcam.diagnose(cut, image, target, score=getattr(jaxcam.scores, options.score))
+    diagnosis = jaxcam.diagnose(opened.cut, image, target, score=getattr(jaxcam.scores, options.score))
     if options.json:
         _output.print_json({"class": names[diagnosis.target], **diagnosis.as_dict()})
     else:
-        print(diagnosis)
+        print(f"{opened.name}, class {names[diagnosis.target]!r}\n{diagnosis}")
     return 0

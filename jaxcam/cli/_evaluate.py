@@ -34,8 +34,7 @@ def add_parser(subparsers: _options.Subparsers) -> None:
         "--out", type=pathlib.Path, metavar="FOLDER", required=True, help="folder for all that is written"
     )
     _add_data_options(parser.add_argument_group("data"))
-    _options.add_model_options(parser)
-    _options.add_layer_option(parser)
+    _options.add_model_options(parser, fit="stretch")
     _options.add_activation_option(parser)
     parser.add_argument(
         "--methods",
@@ -75,7 +74,6 @@ def _add_data_options(group) -> None:
     )
     group.add_argument("--where", type=_options.pairs, metavar="K=V,K=V", help="with csv: rows to keep, split=test")
     group.add_argument("--split", help="with voc: the list of images (default: test)")
-    group.add_argument("--fit", choices=("stretch", "crop"), default="stretch", help="(default: %(default)s)")
     group.add_argument("--limit", type=int, metavar="N", help="number of images, spread evenly (default: all)")
 
 
@@ -83,14 +81,13 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate what is missing, write the report and print the tables."""
     methods = parse_methods(options.methods)
     metrics = None if options.metrics is None else parse_metrics(options.metrics)
-    names = _model.known_class_names(options)
+    names = _model.known_class_names(_model.source_of(options), options)
     examples = _spread(_listed_examples(options, names), options.limit)
-    model = _model.build_model(options, activation=_model.activation_named(options.activation))
-    cut = _model.cut_at(model, options.layer or _model.recommended_layer(model))
-    load = functools.partial(jaxcam.datasets.load, shape=_model.input_size(model), fit=options.fit)
+    opened = _model.open_model(options)
+    load = functools.partial(jaxcam.datasets.load, shape=opened.input_size, fit=options.fit)
     key = jax.random.key(options.seed)
     evaluation = jaxcam.evaluate(
-        cut,
+        opened.cut,
         examples,
         methods,
         metrics,
@@ -104,16 +101,16 @@ def run(options: argparse.Namespace) -> int:
     written = write_report(
         evaluation,
         options.out,
-        cut,
+        opened.cut,
         methods,
         lambda name: load(example_of[name]),
         key,
-        class_name=_model.class_names(model).__getitem__,
+        class_name=opened.class_names.__getitem__,
     )
     if options.json:
         _output.print_json(estimates_of(evaluation))
     else:
-        print(f"{evaluation}\n\n{', '.join(map(str, written))}")
+        print(f"{opened.name}, layer {opened.layer}\n\n{evaluation}\n\n{', '.join(map(str, written))}")
     return _output.FAILURE if evaluation.failed else 0
 
 

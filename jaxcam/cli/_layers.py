@@ -2,8 +2,8 @@
 
 import argparse
 
-import jaxcam
 from jaxcam.cli import _model, _options, _output
+from jaxcam.opening import describe_source
 
 
 def add_parser(subparsers: _options.Subparsers) -> None:
@@ -16,7 +16,13 @@ def add_parser(subparsers: _options.Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the descriptions, with the recommended layer marked; as JSON the names and shapes."""
-    descriptions = jaxcam.describe_layers(_model.build_model(options))
+    descriptions = describe_source(
+        _model.source_of(options),
+        input_size=options.input_size,
+        output=options.output,
+        channel_axis=options.channel_axis,
+        image_channel_axis=options.image_channel_axis,
+    )
     if options.json:
         _output.print_json({layer.name: list(layer.shape) for layer in descriptions})
     else:

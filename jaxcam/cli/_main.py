@@ -1,6 +1,6 @@
 """The entry point: the parser of all commands, the dispatch to one of them, and the exit codes.
 
-jaxcam                        the demo: explain a sample canvas with the embedded network, as a picture
+jaxcam                        the demo: explain a photograph of a cat, as a picture; --digits explains a canvas
 jaxcam explain IMAGE...       explain your own pictures
 jaxcam batch FOLDER           save the maps of all pictures in a folder as arrays; a stopped run can be resumed
 jaxcam evaluate DATA          compare methods and controls on labeled images: tables, curves, where methods differ
@@ -8,7 +8,8 @@ jaxcam diagnose               report what is known about a map before it is draw
 jaxcam validate               compare the closed form with the exact derivatives, as a table and a picture
 jaxcam layers                 list the layers at which the network can be cut
 
-The network is the embedded one, a VGG from a file of weights (--weights FILE), or VGG-16 (--weights imagenet).
+The network is EfficientNet-Lite0 with ImageNet weights, and for validate the embedded one for digits. --model takes any
+other: one of jaxcam's, an application of Keras, a .keras or .h5 file, or module:function.
 
 >>> options = build_parser().parse_args(["explain", "cat.png", "--subset", "0,0 4,4"])
 >>> options.command, options.images, options.subset
@@ -16,6 +17,7 @@ The network is the embedded one, a VGG from a file of weights (--weights FILE), 
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -48,6 +50,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _with_signed_values(arguments: Sequence[str]) -> list[str]:
+    """The words with `--preprocess -1..1` as one, because argparse takes -1..1 for an option."""
+    words: list[str] = []
+    for word in arguments:
+        if words and words[-1] == "--preprocess" and word.startswith("-1"):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -57,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
       The exit code: 0, 2 for any mistake that the user can correct, or 130 for an interrupt.
     """
-    options = build_parser().parse_args(arguments)
+    options = build_parser().parse_args(_with_signed_values(sys.argv[1:] if arguments is None else arguments))
     try:
         return options.run(options)
     except USER_ERRORS as error:

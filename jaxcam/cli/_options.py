@@ -4,8 +4,11 @@ import argparse
 import pathlib
 from typing import Any
 
+from jaxcam.datasets import FITS
 from jaxcam.formulas.weights import ALPHAS
 from jaxcam.methods import METHOD_TITLES
+from jaxcam.opening import DEFAULT as DEFAULT_MODEL
+from jaxcam.opening import DEFAULT_FIT, NETWORKS, PREPROCESSING
 
 # What `ArgumentParser.add_subparsers` returns.
 Subparsers = argparse._SubParsersAction
@@ -15,24 +18,62 @@ ACTIVATIONS = ("relu", "leaky_relu", "relu6", "elu", "softplus", "silu", "gelu",
 SCORES = ("logit", "log_softmax")
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The network: `--weights` and `--classes`."""
-    parser.add_argument(
+def add_model_options(parser: argparse.ArgumentParser, *, default: str = DEFAULT_MODEL, fit: str = DEFAULT_FIT) -> None:
+    """The network and what it takes: `--model` and its companions.
+
+    Args:
+      parser: of a command.
+      default: the network without `--model` and `--weights`.
+      fit: how pictures are fitted to the network's input by default.
+    """
+    parser.set_defaults(default_model=default)
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        metavar="MODEL",
+        help=f"one of {', '.join(NETWORKS)}; keras:NAME, an application of Keras; a .keras or .h5 file; or "
+        f"package.module:function, which returns a model, a (module, variables) pair or a Cut (default: {default})",
+    )
+    group.add_argument(
         "--weights",
         metavar="FILE",
-        help="weights of a VGG, as written by Keras, PyTorch, timm, flaxmodels or jaxcam; or 'imagenet' for those of "
-        "VGG-16, which are downloaded once (default: the embedded network)",
+        help="weights of the model; without --model those of a VGG, as written by Keras, PyTorch, timm, flaxmodels or "
+        "jaxcam, or 'imagenet' for those of VGG-16, which are downloaded once",
     )
-    parser.add_argument(
+    group.add_argument(
         "--classes",
         metavar="FILE",
         help="the names of the classes, one per line; or 'imagenet' for its 1000 names",
     )
-
-
-def add_layer_option(parser: argparse.ArgumentParser) -> None:
-    """`--layer`."""
-    parser.add_argument("--layer", help="a layer listed by `jaxcam layers` (default: the one that it recommends)")
+    group.add_argument("--layer", help="a layer listed by `jaxcam layers` (default: the one that it recommends)")
+    group.add_argument(
+        "--preprocess",
+        metavar="VALUES",
+        help=f"what the model takes: {', '.join(PREPROCESSING)}, or module:function, from RGB in 0..1 (default: what "
+        "the model says)",
+    )
+    group.add_argument(
+        "--fit",
+        choices=FITS,
+        default=fit,
+        help="how a picture is made to fit: the largest square in the center, a smaller crop as on ImageNet, the whole "
+        "picture squashed, or the whole picture between bars (default: %(default)s)",
+    )
+    group.add_argument(
+        "--input-size", type=size, metavar="H,W", help="height and width of the images (default: what the model says)"
+    )
+    group.add_argument("--output", metavar="PATH", help="the part of the model's outputs to explain, such as logits")
+    group.add_argument(
+        "--after", metavar="NAME", help="the activation behind the layer, a name in jax.nn or module:function"
+    )
+    group.add_argument("--grid", type=size, metavar="H,W", help="the shape of a transformer's tokens")
+    group.add_argument("--prefix", type=int, default=0, metavar="N", help="tokens before the grid (default: 0)")
+    group.add_argument(
+        "--channel-axis", type=int, default=-1, metavar="N", help="the layer's axis of channels (default: -1, the last)"
+    )
+    group.add_argument(
+        "--image-channel-axis", type=int, choices=(-1, 0), default=-1, help="the image's (default: -1, the last)"
+    )
 
 
 def add_target_option(parser: argparse.ArgumentParser) -> None:
@@ -45,9 +86,8 @@ def add_activation_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--activation",
         choices=ACTIVATIONS,
-        default="relu",
-        help="replaces relu and keeps the weights: the derivatives change, and the network is no longer a trained one "
-        "(default: %(default)s)",
+        help="replaces the activation of one of jaxcam's own networks and keeps the weights: the derivatives change, "
+        "and the network is no longer a trained one",
     )
 
 
@@ -108,6 +148,17 @@ def add_output_options(parser: argparse.ArgumentParser, *, of_command: bool = Tr
     )
     parser.add_argument("--force", action="store_true", help="overwrite existing pictures", default=default(False))
     parser.add_argument("--json", action="store_true", help="print JSON", default=default(False))
+
+
+def size(text: str) -> tuple[int, int]:
+    """The height and width of a text such as "224" or "224,320"."""
+    try:
+        sides = [int(part) for part in text.replace("x", ",").split(",")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 224 or 224,320")
+    return sides[0], sides[-1]
 
 
 def integers(text: str) -> list[int]:

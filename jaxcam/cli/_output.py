@@ -5,63 +5,10 @@ import json
 import os
 import pathlib
 import sys
-from typing import Any, NamedTuple
-
-import numpy as np
-
-from jaxcam.methods import METHOD_TITLES
+from typing import Any
 
 # The exit code for any mistake that the user can correct.
 FAILURE = 2
-
-
-class Record(NamedTuple):
-    """What is printed about one explained picture.
-
-    Attributes:
-      image: the picture's file.
-      output: the file that was written.
-      class_name: of the explained class.
-      target: its number.
-      probability: its probability.
-      layer: where the network was cut.
-      method: the method's name, or the names of several.
-      saliency: the map, or one of several of the same shape.
-    """
-
-    image: str
-    output: pathlib.Path
-    class_name: str
-    target: int
-    probability: float
-    layer: str
-    method: str | list[str]
-    saliency: np.ndarray
-
-    def as_dict(self) -> dict[str, Any]:
-        """The record as JSON has it."""
-        return {
-            "image": self.image,
-            "output": str(self.output),
-            "class": self.class_name,
-            "target": self.target,
-            "probability": self.probability,
-            "layer": self.layer,
-            "method": self.method,
-            "map_shape": list(self.saliency.shape),
-        }
-
-    def __str__(self) -> str:
-        names = [self.method] if isinstance(self.method, str) else self.method
-        return (
-            f"{self.image}: class {self.class_name!r}, probability {self.probability:.4f}\n"
-            f"  layer {self.layer}, {', '.join(METHOD_TITLES[name] for name in names)}: {self.output}"
-        )
-
-
-def title_of(class_name: str, probability: float) -> str:
-    """The title above a picture."""
-    return f"{class_name!r}, {probability:.1%}"
 
 
 def check_free(path: pathlib.Path, options: argparse.Namespace) -> pathlib.Path:

@@ -17,9 +17,8 @@ def add_parser(subparsers: _options.Subparsers) -> None:
         "differences: a table, and the picture jaxcam_validate.png.",
     )
     parser.set_defaults(command="validate", run=run)
-    parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file (default: a sample canvas)")
-    _options.add_model_options(parser)
-    _options.add_layer_option(parser)
+    parser.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file (default: a sample)")
+    _options.add_model_options(parser, default="digits")
     _options.add_target_option(parser)
     _options.add_activation_option(parser)
     parser.add_argument(
@@ -35,12 +34,14 @@ def add_parser(subparsers: _options.Subparsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the table and draw the picture."""
     path = _output.check_free(options.out / "jaxcam_validate.png", options)
-    model, cut, image = _model.cut_and_image(options)
-    target = _model.find_target(options.target, _model.class_names(model))
-    validation = jaxcam.validate(cut, image, target, jax.random.key(options.seed), locations=options.locations)
+    opened, image = _model.opened_and_image(options)
+    target = _model.find_target(options.target, opened.class_names)
+    validation = jaxcam.validate(opened.cut, image, target, jax.random.key(options.seed), locations=options.locations)
     jaxcam.plots.save(jaxcam.plots.validation(validation, image), path, force=options.force)
     if options.json:
-        _output.print_json({"activation": options.activation, "output": str(path), **validation.as_dict()})
+        _output.print_json(
+            {"model": opened.name, "activation": options.activation, "output": str(path), **validation.as_dict()}
+        )
     else:
         print(f"{validation}\n\n{path}")
     return 0

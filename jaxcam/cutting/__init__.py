@@ -11,6 +11,7 @@ from jaxcam.cutting._checks import check_spatial as check_spatial
 from jaxcam.cutting._cut import Cut as Cut
 from jaxcam.cutting._cut import Cuts as Cuts
 from jaxcam.cutting._cut import activations as activations
+from jaxcam.cutting._frameworks import functional_model as functional_model
 from jaxcam.cutting._image_network import ImageNetwork as ImageNetwork
 from jaxcam.cutting._image_layout import image_axis as image_axis
 from jaxcam.cutting._image_layout import image_spatial as image_spatial

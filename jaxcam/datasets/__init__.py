@@ -18,12 +18,15 @@ required: a number that is off by one raises no error and makes every figure wro
 """
 
 # One example.
+from jaxcam.datasets._example import FITS as FITS
 from jaxcam.datasets._example import Example as Example
 from jaxcam.datasets._example import MaskFile as MaskFile
 from jaxcam.datasets._example import checked_example as checked_example
 from jaxcam.datasets._example import load as load
+from jaxcam.datasets._geometry import fitted_region as fitted_region
 from jaxcam.datasets._files import other_files_in as other_files_in
 from jaxcam.datasets._files import pictures_in as pictures_in
+from jaxcam.datasets._sample import sample_photograph as sample_photograph
 
 # Class names and numbers.
 from jaxcam.datasets._classes import Classes as Classes

@@ -14,9 +14,17 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from jaxcam._base.axes import spatial_shape
-from jaxcam.datasets._geometry import TURNS, resized_boxes, resized_mask, size_and_corner, turned_boxes, turned_mask
+from jaxcam.datasets._geometry import (
+    TURNS,
+    cropped,
+    resized_boxes,
+    resized_mask,
+    size_and_corner,
+    turned_boxes,
+    turned_mask,
+)
 
-FITS = ("stretch", "crop")
+FITS = ("stretch", "crop", "square", "pad")
 
 
 class MaskFile(NamedTuple):
@@ -114,7 +122,7 @@ def load(
         if is_array and not (0 <= pixels.min() and pixels.max() <= 1):
             raise ValueError(f"{what} has values outside 0..1, which cannot be resized to {resized}: scale it to 0..1")
         pixels = images.fit(pixels, resized)
-    pixels = pixels[corner[0] : corner[0] + shape[0], corner[1] : corner[1] + shape[1]]
+    pixels = cropped(pixels, corner, shape)
     if mask is not None:
         mask = resized_mask(turned_mask(_mask_array(mask, stored, what), turn), resized, corner, shape)
     if boxes is not None:

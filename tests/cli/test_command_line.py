@@ -14,6 +14,7 @@ import jaxcam
 import jaxcam.datasets.images
 from jaxcam.cli import main
 
+DIGITS = ["--model", "digits"]
 CANVASES = [pathlib.Path(jaxcam.__file__).parent / "pretrained" / "digits" / f"canvas{i}.png" for i in range(3)]
 
 
@@ -43,8 +44,8 @@ def fails(capsys, *arguments, says):
     assert "Traceback" not in captured.err
 
 
-def test_the_demo(capsys):
-    assert main([]) == 0
+def test_the_demo_of_digits(capsys):
+    assert main(["--digits"]) == 0
     printed = capsys.readouterr().out
     for word in ("class '", "probability 0.", "layer block3_conv2", "Smooth Grad-CAM++", "jaxcam_demo.png"):
         assert word in printed
@@ -54,24 +55,27 @@ def test_the_demo(capsys):
 
 
 def test_the_demo_as_a_process():
-    done = subprocess.run([sys.executable, "-m", "jaxcam", "--json"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxcam", "--digits", "--json"], capture_output=True, text=True, check=True
+    )
     record = json.loads(done.stdout)
     assert record["map_shape"] == [16, 16] and record["probability"] > 0.5
 
 
 def test_nothing_is_overwritten_without_force(capsys):
-    assert main([]) == 0
+    assert main(["--digits"]) == 0
     before = pathlib.Path("jaxcam_demo.png").read_bytes()
     capsys.readouterr()
-    fails(capsys, says="jaxcam_demo.png exists already; --force overwrites it")
+    fails(capsys, "--digits", says="jaxcam_demo.png exists already; --force overwrites it")
     assert pathlib.Path("jaxcam_demo.png").read_bytes() == before
-    assert main(["--force"]) == 0
+    assert main(["--digits", "--force"]) == 0
 
 
 def test_several_pictures(capsys, picture):
     pathlib.Path("maps").mkdir()
     arguments = [
         "explain",
+        *DIGITS,
         str(CANVASES[0]),
         str(CANVASES[1]),
         picture,
@@ -92,7 +96,7 @@ def test_several_pictures(capsys, picture):
 def test_a_bad_picture_does_not_stop_the_others(capsys):
     pathlib.Path("torn.png").write_bytes(CANVASES[0].read_bytes()[:3000])
     pathlib.Path("notes.txt").write_text("not a picture")
-    fails_with = main(["explain", "torn.png", str(CANVASES[0]), "notes.txt", "absent.png", "--json"])
+    fails_with = main(["explain", *DIGITS, "torn.png", str(CANVASES[0]), "notes.txt", "absent.png", "--json"])
     captured = capsys.readouterr()
     records = json.loads(captured.out)
     assert fails_with == 2
@@ -112,7 +116,7 @@ def test_a_bad_picture_does_not_stop_the_others(capsys):
     ],
 )
 def test_options(capsys, options):
-    assert main(["explain", str(CANVASES[1]), *options]) == 0
+    assert main(["explain", *DIGITS, str(CANVASES[1]), *options]) == 0
     assert "probability" in capsys.readouterr().out
 
 
@@ -120,7 +124,7 @@ def test_options(capsys, options):
     ("options", "says"),
     [
         (["--layer", "conv9"], "no layer 'conv9': choose one of block1_conv1"),
-        (["--layer", "fc1"], "a map needs at least one spatial axis"),
+        (["--layer", "fc1"], "layer 'fc1' of digits has no map, it returns (128,)"),
         (["--target", "cat"], "no class 'cat': choose a number in 0..9 or a name: '0', '1'"),
         (["--method", "lime"], "invalid choice: 'lime'"),
         (["--method", "cam"], "CAM needs a head that is global average pooling"),
@@ -140,7 +144,7 @@ def test_options(capsys, options):
     ],
 )
 def test_mistakes_get_one_line(capsys, options, says):
-    fails(capsys, "explain", str(CANVASES[0]), *options, says=says)
+    fails(capsys, "explain", *DIGITS, str(CANVASES[0]), *options, says=says)
     assert not list(pathlib.Path().iterdir())
 
 
@@ -161,7 +165,7 @@ def test_weights_of_ones_own(capsys, weights_and_names):
     (record,) = json.loads(capsys.readouterr().out)
     assert (record["class"], record["target"], record["layer"]) == ("three", 3, "block3_conv2")
     drawn = pathlib.Path(record["output"]).read_bytes()
-    assert main([*named, "--target", "3"]) == 0
+    assert main([*named, *DIGITS, "--target", "3"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["probability"] == record["probability"]
     assert pathlib.Path(record["output"]).read_bytes() != drawn, "the title has the name"
     assert main([*named, "--weights", "mine.npz"]) == 0
@@ -175,7 +179,14 @@ def test_the_other_commands_with_weights(capsys, weights_and_names, picture):
     assert "block3_conv2  16 x 16 x 64" in capsys.readouterr().out
     assert main(["validate", picture, *weights_and_names, "--target", "nine", "--locations", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["target"] == 9
-    fails(capsys, "validate", "--weights", "mine.npz", "--force", says="with --weights, give an IMAGE")
+    fails(
+        capsys,
+        "validate",
+        "--weights",
+        "mine.npz",
+        "--force",
+        says="the samples do not show the classes of this network: give an IMAGE",
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,11 +196,12 @@ def test_the_other_commands_with_weights(capsys, weights_and_names, picture):
         (["--weights", "names.txt"], "names.txt: not a file of weights"),
         (
             ["--weights", "mine.npz", "--classes", "imagenet"],
-            "--classes imagenet has 1000 names: the network has 10",
+            "expected a name for each of the network's 10 classes, got 1000 names",
         ),
-        (["--classes", "names.txt"], "--classes goes with --weights"),
+        (["--classes", "names.txt"], "expected a name for each of the network's 1000 classes, got 10 names"),
         (["--weights", "imagenet", "--target", "tigre cat"], "no class 'tigre cat': did you mean 'tiger cat'"),
-        (["--target", "99"], "no class 99: there are 10, from 0"),
+        (["--target", "1000"], "no class 1000: there are 1000, from 0"),
+        ([*DIGITS, "--weights", "mine.npz"], "digits brings its own weights: give vgg and the file"),
         (["--weights", "mine.npz", "--classes", "absent.txt"], "absent.txt: No such file or directory"),
     ],
 )
@@ -201,16 +213,18 @@ def test_two_inputs_of_one_name(capsys, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.png").write_bytes(CANVASES[0].read_bytes())
-    fails(capsys, "explain", "a/x.png", "b/x.png", says="a/x.png and b/x.png would both be written to x.smooth")
+    fails(
+        capsys, "explain", *DIGITS, "a/x.png", "b/x.png", says="a/x.png and b/x.png would both be written to x.smooth"
+    )
 
 
 def test_an_option_before_the_command_counts(capsys):
-    assert main(["--json", "layers"]) == 0
+    assert main(["--json", "layers", *DIGITS]) == 0
     assert json.loads(capsys.readouterr().out)["block3_conv2"] == [16, 16, 64]
 
 
 def test_layers(capsys):
-    assert main(["layers"]) == 0
+    assert main(["layers", *DIGITS]) == 0
     assert "block3_conv2  16 x 16 x 64" in capsys.readouterr().out
 
 
@@ -226,7 +240,7 @@ def test_validate(capsys):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--layer", "fc1"], "layer 'fc1' has no map: choose a convolution or a pooling"),
+        (["--layer", "fc1"], "layer 'fc1' of digits has no map, it returns (128,): choose a convolution or a pooling"),
         (["--layer", "conv9"], "no layer 'conv9': choose one of block1_conv1"),
         (["--activation", "swish"], "invalid choice: 'swish'"),
         (["--locations", "0"], "expected an integer of at least 1 for locations, got 0"),
@@ -261,10 +275,10 @@ def test_pictures_of_every_form(tmp_path, mode):
 
 
 def test_diagnose(capsys):
-    assert main(["diagnose", "--target", "3"]) == 0
+    assert main(["diagnose", *DIGITS, "--target", "3"]) == 0
     report = capsys.readouterr().out
     assert "block3_conv2, class 3: score" in report and "the closed form is exact" in report
-    assert main(["diagnose", "--activation", "gelu", "--score", "log_softmax", "--json"]) == 0
+    assert main(["diagnose", *DIGITS, "--activation", "gelu", "--score", "log_softmax", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["certificate"]["locally_affine"] is False and record["class"] in "0123456789"
 
@@ -272,11 +286,11 @@ def test_diagnose(capsys):
 def test_batch_resumes_a_folder_of_the_flat_layout(capsys):
     pathlib.Path("pictures").mkdir()
     (pathlib.Path("pictures") / "a.png").write_bytes(CANVASES[0].read_bytes())
-    arguments = ["batch", "pictures", "--out", "maps", "--method", "grad_cam", "--json"]
+    arguments = ["batch", "pictures", *DIGITS, "--out", "maps", "--method", "grad_cam", "--json"]
     assert main(arguments) == 0
-    assert json.loads(capsys.readouterr().out) == {"out": "maps", "maps": 1, "failed": {}}
+    assert json.loads(capsys.readouterr().out) == {"out": "maps", "layer": "block3_conv2", "maps": 1, "failed": {}}
     recorded = json.loads(pathlib.Path("maps/run.json").read_text())
-    assert recorded["load"]["name"] == "jaxcam.cli.read_fitted"
+    assert recorded["load"]["name"] == "jaxcam.opening.read_fitted"
     recorded["load"]["name"] = "jaxcam.__main__._fitted"
     pathlib.Path("maps/run.json").write_text(json.dumps(recorded))
     np.save("maps/a.npy", np.full((16, 16), 7, np.float32))
@@ -316,16 +330,15 @@ def test_a_network_that_ends_in_a_softmax_is_explained_by_its_logits(capsys, mon
             return jaxcam.Cut(cut.params, cut.features, head, layer, reads_input=False)
 
     def explained():
-        assert main(["explain", picture, "--json", "--force"]) == 0
+        assert main(["explain", *DIGITS, picture, "--json", "--force"]) == 0
         captured = capsys.readouterr()
         return json.loads(captured.out), captured.err
 
     expected, errors = explained()
     assert "softmax" not in errors
-    monkeypatch.setattr("jaxcam.cli._model.build_model", lambda options, **_: Probabilities())
-    monkeypatch.setattr("jaxcam.cli._model.class_names", lambda model: jaxcam.pretrained.DIGITS_CLASSES)
+    monkeypatch.setitem(jaxcam.opening.NETWORKS, "digits", Probabilities)
     found, errors = explained()
-    assert errors == "jaxcam: the network ends in a softmax: the logits in front of it are explained\n"
+    assert errors.splitlines()[0] == "jaxcam: the network ends in a softmax: the logits in front of it are explained"
     assert found[0]["target"] == expected[0]["target"]
     assert found[0]["probability"] == pytest.approx(expected[0]["probability"], rel=1e-5)
 
@@ -339,17 +352,20 @@ def test_batch_takes_the_pictures_of_a_mixed_folder(capsys):
     for name in ("weights.h5", "report.pdf", "clip.mpg", "page.ps", "notes.txt", "field.grib", "without"):
         (folder / name).write_bytes(b"no picture")
     (folder / "folder.png").mkdir()
-    assert main(["batch", "pictures", "--out", "maps", "--method", "grad_cam"]) == 0
+    assert main(["batch", "pictures", *DIGITS, "--out", "maps", "--method", "grad_cam"]) == 0
     captured = capsys.readouterr()
-    assert captured.out == "maps: 2 maps\n"
+    assert captured.out == "maps: 2 maps at layer block3_conv2 of digits\n"
     assert captured.err.strip() == (  # a version of rich ends the progress bar with an empty line
         "jaxcam: pictures: skipped 7 files of other kinds (clip.mpg, field.grib, notes.txt, ...) and 3 hidden files"
     )
     assert sorted(path.name for path in pathlib.Path("maps").iterdir()) == ["B.npy", "a.npy", "run.json"]
     (folder / "notes.txt").rename("notes.txt")
-    assert main(["batch", "pictures", "--out", "maps", "--method", "grad_cam", "--json"]) == 0
+    assert main(["batch", "pictures", *DIGITS, "--out", "maps", "--method", "grad_cam", "--json"]) == 0
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == {"out": "maps", "maps": 2, "failed": {}} and "skipped 6 files" in captured.err
+    assert (
+        json.loads(captured.out) == {"out": "maps", "layer": "block3_conv2", "maps": 2, "failed": {}}
+        and "skipped 6 files" in captured.err
+    )
 
 
 def test_hidden_colors_do_not_change_the_class(capsys):
@@ -360,7 +376,7 @@ def test_hidden_colors_do_not_change_the_class(capsys):
         pixels = np.dstack([canvas, np.full(canvas.shape[:2], 255, np.uint8)])
         pixels[:20] = (*hidden, 0)
         Image.fromarray(pixels).save(name)
-        assert main(["explain", name, "--method", "grad_cam", "--json"]) == 0
+        assert main(["explain", *DIGITS, name, "--method", "grad_cam", "--json"]) == 0
         answers += json.loads(capsys.readouterr().out)
     assert answers[0]["probability"] == answers[1]["probability"] and answers[0]["target"] == answers[1]["target"]
 
@@ -368,7 +384,11 @@ def test_hidden_colors_do_not_change_the_class(capsys):
 def test_a_picture_without_a_range_is_one_line(capsys):
     Image.fromarray(np.array([[-5, 70000]], np.int32)).save("x.tif")
     fails(
-        capsys, "explain", "x.tif", says="x.tif has integers from -5 to 70000: the file does not say their range; scale"
+        capsys,
+        "explain",
+        *DIGITS,
+        "x.tif",
+        says="x.tif has integers from -5 to 70000: the file does not say their range; scale",
     )
 
 
@@ -377,7 +397,7 @@ def test_bounded_alphas(tmp_path):
     folder.mkdir()
     (folder / "canvas.png").write_bytes(CANVASES[1].read_bytes())
     options = ["--method", "grad_cam_pp", "--score", "log_softmax", "--target", "3", "--alpha", "bounded"]
-    assert main(["batch", str(folder), "--out", "maps", *options]) == 0
+    assert main(["batch", str(folder), *DIGITS, "--out", "maps", *options]) == 0
     cut, image = jaxcam.cut(jaxcam.digits(), "block3_conv2"), jaxcam.datasets.images.read(CANVASES[1])
     defined, bounded = (
         jaxcam.grad_cam_pp(cut, image, 3, score=jaxcam.scores.log_softmax, alpha=alpha)

@@ -15,7 +15,7 @@ from jaxcam.cli import main, parse_methods, parse_metrics
 from jaxcam.cli._evaluate import layout_of
 from jaxcam.evaluation import measures
 from jaxcam.evaluation._result import Evaluation
-from tests.cli.test_command_line import fails
+from tests.cli.test_command_line import DIGITS, fails
 
 CANVASES = pathlib.Path(jaxcam.__file__).parent / "pretrained" / "digits"
 
@@ -35,7 +35,17 @@ def data(tmp_path, monkeypatch):
 
 @pytest.mark.long
 def test_from_a_csv_to_tables_and_pictures(data, capsys):
-    call = ["evaluate", data, "--out", "found", "--methods", "grad_cam,hires_cam", "--metrics", "drop,deletion,found"]
+    call = [
+        "evaluate",
+        data,
+        *DIGITS,
+        "--out",
+        "found",
+        "--methods",
+        "grad_cam,hires_cam",
+        "--metrics",
+        "drop,deletion,found",
+    ]
     assert main(call) == 0
     printed = capsys.readouterr().out
     for words in ("3 images, 100.0% classified rightly", "Grad-CAM ", "HiResCAM", "all ones", "copies found"):
@@ -58,7 +68,7 @@ def test_from_a_csv_to_tables_and_pictures(data, capsys):
 
 def test_a_bad_picture_does_not_stop_the_others(data, capsys):
     pathlib.Path("canvas1.png").write_bytes(b"no picture")
-    assert main(["evaluate", data, "--out", "found", "--methods", "grad_cam", "--metrics", "pointing"]) == 2
+    assert main(["evaluate", data, *DIGITS, "--out", "found", "--methods", "grad_cam", "--metrics", "pointing"]) == 2
     captured = capsys.readouterr()
     assert "2 images" in captured.out and "1 failed" in captured.out
     assert len(list(pathlib.Path("found/images").iterdir())) == 2
@@ -89,12 +99,12 @@ def test_a_bad_picture_does_not_stop_the_others(data, capsys):
 )
 def test_mistakes_get_one_line(data, capsys, options, says):
     pathlib.Path("empty").mkdir()
-    fails(capsys, "evaluate", *options, says=says)
+    fails(capsys, "evaluate", *DIGITS, *options, says=says)
     assert not list(pathlib.Path().glob("found/images/*"))
 
 
 def test_a_reference_that_is_a_control_and_how_many(data, capsys):
-    call = ["evaluate", data, "--out", "found", "--methods", "grad_cam", "--metrics", "drop", "--limit", "2"]
+    call = ["evaluate", data, *DIGITS, "--out", "found", "--methods", "grad_cam", "--metrics", "drop", "--limit", "2"]
     assert main([*call, "--reference", "all ones"]) == 0
     assert "2 images" in capsys.readouterr().out
     assert pathlib.Path("found/differences.png").exists()

@@ -14,7 +14,7 @@ STORED = [(100, 150), (150, 100), (300, 200), (256, 256)]
 SHARES = [(0.3, 0.2, 0.6, 0.9), (0, 0, 1, 1), (0.45, 0.3, 0.9, 0.7)]
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
+@pytest.mark.parametrize("fit", ["stretch", "crop", "square", "pad"])
 @pytest.mark.parametrize("shape", [(224, 224), (64, 96)])
 @pytest.mark.parametrize("stored", STORED)
 def test_a_box_drawn_as_a_mask_stays_the_box(stored, shape, fit):
@@ -28,7 +28,7 @@ def test_a_box_drawn_as_a_mask_stays_the_box(stored, shape, fit):
         assert np.abs(loaded.boxes[0] - around(loaded.mask)).max() <= 1
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
+@pytest.mark.parametrize("fit", ["stretch", "crop", "square", "pad"])
 def test_the_picture_moves_as_its_mask(fit):
     mask = drawn((20, 40, 70, 110), (100, 150))
     image = np.repeat(mask[..., None], 3, -1).astype(np.float32)
@@ -127,8 +127,8 @@ def test_what_load_refuses(tmp_path):
         load(Example(tmp_path / "text.jpg"), (8, 8))
     with pytest.raises(ValueError, match="short.png is not a whole picture"):
         load(Example(tmp_path / "short.png"), (8, 8))
-    with pytest.raises(ValueError, match="expected fit to be one of stretch, crop, got 'pad'"):
-        load(Example(path), (8, 8), fit="pad")
+    with pytest.raises(ValueError, match="expected fit to be one of stretch, crop, square, pad, got 'squash'"):
+        load(Example(path), (8, 8), fit="squash")
     with pytest.raises(ValueError, match=r"a.png: expected a mask with one integer per pixel, got RGB"):
         load(Example(path, mask=MaskFile(path)), (8, 8))
     with pytest.raises(ValueError, match=r"m.png has shape \(4, 5\), but its picture, .*a.png, has \(12, 20\)"):
