@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxcam.cli import _batch, _demo, _diagnose, _evaluate, _explain, _layers, _validate
+from jaxcam.cli._compiled_programs import keep_compiled_programs
 from jaxcam.cli._output import FAILURE, one_line, print_error
 
 # In the order of the help text.
@@ -70,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
       The exit code: 0, 2 for any mistake that the user can correct, or 130 for an interrupt.
     """
+    if arguments is None:  # a process of its own: no setting of a caller is changed
+        keep_compiled_programs()
     options = build_parser().parse_args(_with_signed_values(sys.argv[1:] if arguments is None else arguments))
     try:
         return options.run(options)

@@ -19,6 +19,7 @@ operations that they know.
     [9.0, 9.0, 9.0, 9.0]
 """
 
+import functools
 import itertools
 import math
 from typing import Any, NamedTuple
@@ -32,6 +33,18 @@ from jaxcam.tracing._primitives import PLAIN_CALLS
 from jaxcam.tracing._steps import Step, entering, evaluate, flatten
 
 CONVOLUTION = "conv_general_dilated"
+
+
+class _Window(NamedTuple):
+    """The parameters of a convolution that the sum depends on, with their names in JAX."""
+
+    dimension_numbers: Any
+    feature_group_count: int
+    window_strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    lhs_dilation: tuple[int, ...]
+    rhs_dilation: tuple[int, ...]
+    preferred_element_type: Any
 
 
 class Case(NamedTuple):
@@ -80,15 +93,22 @@ def as_shifted_products(x: jax.Array, kernel: jax.Array, params: dict[str, Any])
       params: those of `jax.lax.conv_general_dilated`, with any strides, dilations, padding and groups, and
         `batch_group_count` 1.
     """
-    x_axes, kernel_axes, out_axes = params["dimension_numbers"]
-    dtype = params["preferred_element_type"] or x.dtype
+    return _sum_over_positions(x, kernel, _Window(*(params[name] for name in _Window._fields)))
+
+
+# Jitted so that a network which repeats a convolution traces, differentiates and lowers it once.
+@functools.partial(jax.jit, static_argnums=2)
+def _sum_over_positions(x: jax.Array, kernel: jax.Array, window: _Window) -> jax.Array:
+    """`as_shifted_products`, with the parameters in a record that can be hashed."""
+    x_axes, kernel_axes, out_axes = window.dimension_numbers
+    dtype = window.preferred_element_type or x.dtype
     # Half precision is accumulated in float32, as XLA does.
     wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
     # In the order [batch *spatial channels] and [*spatial in out].
     x = x.transpose(x_axes[0], *x_axes[2:], x_axes[1]).astype(wide)
     kernel = kernel.transpose(*kernel_axes[2:], kernel_axes[1], kernel_axes[0]).astype(wide)
-    groups, strides, dilation = params["feature_group_count"], params["window_strides"], params["rhs_dilation"]
-    sides = [(low, high, gap - 1) for (low, high), gap in zip(params["padding"], params["lhs_dilation"], strict=True)]
+    groups, strides, dilation = window.feature_group_count, window.window_strides, window.rhs_dilation
+    sides = [(low, high, gap - 1) for (low, high), gap in zip(window.padding, window.lhs_dilation, strict=True)]
     x = jax.lax.pad(x, jnp.zeros((), wide), [(0, 0, 0), *sides, (0, 0, 0)])
     spatial, size = x.shape[1:-1], kernel.shape[:-2]
     reach = [step * (k - 1) + 1 for step, k in zip(dilation, size, strict=True)]
