@@ -43,11 +43,8 @@ import numpy as np
 
 from jaxcam.derivatives._program import Program, variable
 from jaxcam.derivatives._structure import is_elementwise, output_element_of, position_after, size_of
-from jaxcam.tracing import REARRANGEMENTS, Step
+from jaxcam.tracing import CONTRACTIONS, REARRANGEMENTS, SUMS_OF_OPERANDS, Step
 
-# Affine in all operands together, with the same slope everywhere.
-SUMS_OF_OPERANDS = frozenset("neg add sub add_any convert_element_type copy copy_p reduce_precision".split())
-CONTRACTIONS = frozenset(("dot_general", "conv_general_dilated"))
 SUM_OVER_AXES = "reduce_sum"
 # The numbers of the primary sum at which curved values are pushed: a third coefficient is a cubic in it.
 NODES = 4

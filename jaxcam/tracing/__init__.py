@@ -28,6 +28,8 @@ from jaxcam.tracing._paths import passed_by_all as passed_by_all
 from jaxcam.tracing._paths import pooled_from as pooled_from
 from jaxcam.tracing._paths import rearranged_from as rearranged_from
 from jaxcam.tracing._primitives import BILINEAR as BILINEAR
+from jaxcam.tracing._primitives import CONTRACTIONS as CONTRACTIONS
+from jaxcam.tracing._primitives import SUMS_OF_OPERANDS as SUMS_OF_OPERANDS
 from jaxcam.tracing._primitives import CALLS as CALLS
 from jaxcam.tracing._primitives import CUSTOM_JVP as CUSTOM_JVP
 from jaxcam.tracing._primitives import CUSTOM_RULES as CUSTOM_RULES

@@ -58,6 +58,8 @@ SMOOTH_ELEMENTWISE = _names(
 # Read by `derivatives/_program.py`, for levels.
 LINEAR = IDENTITIES | SUMS | SELECTIONS | REARRANGEMENTS | OTHER_LINEAR
 BILINEAR = ELEMENTWISE_PRODUCTS | CONTRACTIONS  # and by `derivatives/_plan.py`: Leibniz's rule
+# Affine in all operands together, with the same slope everywhere. Read by `derivatives/_shared_local.py`.
+SUMS_OF_OPERANDS = SUMS | IDENTITIES
 PIECEWISE_LINEAR = CLIPS | OTHER_PIECEWISE_LINEAR
 LOCALLY_CONSTANT = COMPARISONS_AND_ROUNDING | POSITIONS | STOP_GRADIENT  # and by `tracing/_relus.py`
 # Each element of the result depends on the same element of the operands. Read by `derivatives/_structure.py`, for runs
