@@ -95,4 +95,5 @@ def _size(u1, u2, u3):
     roots = [largest[0], jnp.sqrt(largest[1]), jnp.cbrt(largest[2])]
     exponents: list[jax.Array | int] = [0, jnp.asarray(u2.exponent) // 2, jnp.asarray(u3.exponent) // 3]
     sizes = [times_power_of_two(root, exponent) for root, exponent in zip(roots, exponents, strict=True)]
-    return jnp.stack(sizes).max()
+    # Not a stack: under vmap over a sharded axis JAX's rule for it refuses values of which one alone has the axis.
+    return jnp.maximum(jnp.maximum(sizes[0], sizes[1]), sizes[2])

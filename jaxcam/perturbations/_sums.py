@@ -25,7 +25,8 @@ def add_scaled(a: ScaledValues, b: ScaledValues) -> ScaledValues:
       >>> float(scale), float(value)
       (500.0, 5.0)
     """
-    logs = _below_top(jnp.stack([a[0], b[0]]), jnp.where(a[0] >= b[0], 0, 1))
+    # Not a stack: under vmap over a sharded axis JAX's rule for it refuses values of which one alone has the axis.
+    logs = _below_top(jnp.concatenate([a[0][None], b[0][None]]), jnp.where(a[0] >= b[0], 0, 1))
 
     def add(value_a, value_b):
         if not is_scaled(value_a):
