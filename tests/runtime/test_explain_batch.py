@@ -105,7 +105,8 @@ def test_the_command_line(tmp_path, capsys, caplog):
     for i in range(2):
         (folder / f"canvas{i}.png").write_bytes((CANVASES / f"canvas{i}.png").read_bytes())
     (folder / "notes.txt").write_text("not a picture")
-    arguments = ["batch", str(folder), "--out", str(out), "--method", "grad_cam", "--target", "3", "--json"]
+    batch = ["batch", str(folder), "--model", "digits"]
+    arguments = [*batch, "--out", str(out), "--method", "grad_cam", "--target", "3", "--json"]
     assert main(arguments) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["maps"] == 2 and record["failed"] == {}
@@ -115,7 +116,7 @@ def test_the_command_line(tmp_path, capsys, caplog):
     assert main([*arguments[:-2], "5"]) == 2
     assert "holds another run, with targets" in capsys.readouterr().err
     (folder / "torn.png").write_bytes(b"no picture")
-    assert main(["batch", str(folder), "--out", str(tmp_path / "more"), "--method", "grad_cam"]) == 2
+    assert main([*batch, "--out", str(tmp_path / "more"), "--method", "grad_cam"]) == 2
     assert "2 maps" in capsys.readouterr().out and "torn" in caplog.text
     assert main(["batch", str(tmp_path / "none"), "--out", str(out)]) == 2
 
