@@ -6,8 +6,10 @@ from typing import Any
 import jax
 from flax import nnx
 
-from jaxcam.networks._parts import Activation, BatchNormAct, Chain, conv
+from jaxcam.cutting import ImageNetwork
+from jaxcam.networks._parts import Activation, BatchNormAct, Chain, checked_class_names, conv
 from jaxcam.networks.efficientnet import Stage
+from jaxcam.networks.vgg import torchvision
 
 
 class SqueezeExcite(nnx.Module):
@@ -85,3 +87,58 @@ def blocks_of(stages: Sequence[Stage], channels: int, **options: Any) -> nnx.Lis
             channels = stage.channels
         chains.append(Chain(blocks))
     return nnx.List(chains)
+
+
+class InvertedResidualNetwork(nnx.Module, ImageNetwork):
+    """A stem, inverted residual blocks, a 1 x 1 convolution, mean over space, one linear layer.
+
+    Args:
+      stages: the rows of the network's table between the stem and the last convolution.
+      activation: behind every convolution but those at the end of a block.
+      gated: whether the blocks have a squeeze-and-excite gate.
+      stem: the channels of the first convolution.
+      head: the channels of the last convolution.
+      classes: the number of outputs, which are logits.
+      image_shape: `(h, w, 3)` of one image. The network takes other sizes, too.
+      preprocess: applied to the image first, `[b h w 3] -> [b h w 3]`; None for nothing.
+      class_names: one for each output, in the order of the classes; None if they are not known.
+      kernel_init: draws the kernels of the convolutions; He et al. 2015 by default.
+      rngs: where the initial parameters come from.
+
+    Raises:
+      ValueError: `class_names` that are not one for each class.
+    """
+
+    def __init__(
+        self,
+        *,
+        stages: Sequence[Stage],
+        activation: Activation,
+        gated: bool,
+        stem: int = 32,
+        head: int = 1280,
+        classes: int = 1000,
+        image_shape: tuple[int, int, int] = (224, 224, 3),
+        preprocess: Activation | None = torchvision,
+        class_names: Sequence[str] | None = None,
+        kernel_init: nnx.Initializer = nnx.initializers.he_normal(),  # noqa: B008
+        rngs: nnx.Rngs,
+    ):
+        self.image_shape = tuple(image_shape)
+        self.preprocess = preprocess
+        self.class_names = checked_class_names(class_names, classes)
+        init: dict[str, Any] = {"kernel_init": kernel_init, "rngs": rngs}
+        self.conv_stem = conv(3, stem, 3, stride=2, **init)
+        self.bn1 = BatchNormAct(stem, activation=activation, **init)
+        self.blocks = blocks_of(stages, stem, activation=activation, gated=gated, **init)
+        self.conv_head = conv(stages[-1].channels, head, 1, **init)
+        self.bn2 = BatchNormAct(head, activation=activation, **init)
+        self.classifier = nnx.Linear(head, classes, rngs=rngs)
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """Logits `[b classes]` of the images `[b h w 3]`, floats in 0..1."""
+        x = image if self.preprocess is None else self.preprocess(image)
+        x = self.bn1(self.conv_stem(x))
+        for blocks in self.blocks:
+            x = blocks(x)
+        return self.classifier(self.bn2(self.conv_head(x)).mean((1, 2)))
