@@ -83,11 +83,13 @@ def explain(
     fitted = np.asarray(datasets.load(datasets.Example(picture), opened.input_size, fit=fit).image)
     probabilities = np.asarray(probabilities_of(opened.cut, fitted))
     number = int(probabilities.argmax()) if number is None else int(number)
-    compute = _maps_of if len(functions) > 1 else inspect.unwrap(_maps_of)
+    # New partials of a dict would compile anew at each call, so each method keeps its own compiled programs.
+    compute = _maps_of if len(functions) > 1 and not isinstance(methods, Mapping) else inspect.unwrap(_maps_of)
     by_name = compute(tuple(functions.items()), opened.cut, jnp.asarray(fitted), jnp.int32(number), key)
     maps = {name: np.asarray(saliency) for name, saliency in by_name.items()}
     for name, saliency in maps.items():
         if not np.isfinite(saliency).all():
+            functions[name](opened.cut, fitted, number, **key_of(functions[name], key))  # a method of jaxcam says why
             raise ValueError(f"the map is not finite: {name} is not defined for this layer")
     return Explanation(
         source=source,
