@@ -111,3 +111,16 @@ def exponent_of_unit(size: jax.Array, *, step: int = 32, limit: int = 96) -> jax
     usable = jnp.isfinite(size) & (size > 0)
     log2 = jnp.log2(at_least_float32(jax.lax.stop_gradient(jnp.where(usable, size, 1))))
     return -step * jnp.clip(jnp.round(log2 / step), -(limit // step), limit // step).astype(jnp.int32)
+
+
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0), and NaN where x is NaN.
+
+    XLA's CPU backend may make 0 of NaN in a maximum that is fused with a sum, and a map that is not finite would look
+    like a map of zeros.
+
+    Example:
+      >>> relu(jnp.array([-1.0, 2.0, jnp.nan])).tolist()
+      [0.0, 2.0, nan]
+    """
+    return jnp.where(jnp.isnan(x), x, jax.nn.relu(x))

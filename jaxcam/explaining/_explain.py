@@ -143,14 +143,14 @@ def probabilities_of(cut: Cut, image: Any) -> jax.Array:
 
 
 def _methods_by_name(methods: str | Sequence[str] | Mapping[str, Method]) -> dict[str, Method]:
+    if not methods:
+        raise ValueError(f"no methods: choose some of {', '.join(METHOD_TITLES)}")
     if isinstance(methods, Mapping):
         return dict(methods)
     names = [methods] if isinstance(methods, str) else list(methods)
     for name in names:
         if name not in METHOD_TITLES:
             raise ValueError(f"no method {name!r}: choose one of {', '.join(METHOD_TITLES)}")
-    if not names:
-        raise ValueError(f"no methods: choose some of {', '.join(METHOD_TITLES)}")
     return {name: getattr(jaxcam.methods, name) for name in names}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
-from jaxcam._base.numerics import safe_divide
+from jaxcam._base.numerics import relu, safe_divide
 
 Select = Callable[[jax.Array], jax.Array]
 FUSIONS: dict[str, Callable[..., jax.Array]] = {"mean": jnp.mean, "maximum": jnp.max}
@@ -33,7 +33,7 @@ def weighted_sum(A: jax.Array, weights: jax.Array, *, select: Select | None = No
     if weights.shape not in (A.shape, A.shape[-1:]):
         raise ValueError(f"expected weights of shape {A.shape[-1:]} or {A.shape}, got {weights.shape}")
     products = A.astype(weights.dtype) * weights.reshape((1,) * (A.ndim - weights.ndim) + weights.shape)
-    return jax.nn.relu(products.sum(-1) if select is None else select(products))
+    return relu(products.sum(-1) if select is None else select(products))
 
 
 # The name of earlier versions; `jaxcam.saliency` is another function, the input gradient of Simonyan et al.

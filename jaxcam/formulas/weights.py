@@ -12,7 +12,7 @@ A rule returns a weight for each channel, `[k]`, or for each neuron, `[*spatial 
 
 import jax
 
-from jaxcam._base.numerics import Scaled, safe_divide, times_power_of_two
+from jaxcam._base.numerics import Scaled, relu, safe_divide, times_power_of_two
 
 NUMERATORS = ("second", "first")
 ALPHAS = ("defined", "bounded")
@@ -52,7 +52,7 @@ def grad_cam_plus(Y1: jax.Array) -> jax.Array:
 
     Lerma & Lucas, "Grad-CAM++ is equivalent to Grad-CAM with positive gradients", 2022.
     """
-    return jax.nn.relu(Y1).mean(_space(Y1))
+    return relu(Y1).mean(_space(Y1))
 
 
 def xgrad_cam(A: jax.Array, Y1: jax.Array) -> jax.Array:
@@ -79,7 +79,7 @@ def layer_cam(Y1: jax.Array) -> jax.Array:
 
     Jiang et al., "LayerCAM: exploring hierarchical class activation maps for localization", TIP 2021.
     """
-    return jax.nn.relu(Y1)
+    return relu(Y1)
 
 
 def score_cam(scores: jax.Array) -> jax.Array:
@@ -135,7 +135,7 @@ def grad_cam_pp(
     """
     alphas = _scaled_alpha(A, Y1, Y2, Y3, numerator, alpha, exponents)
     # Equation 5: w_k^c = sum_i sum_j alpha_ij^kc relu(dY^c / dA_ij^k).
-    return (alphas.array * times_power_of_two(jax.nn.relu(Y1), alphas.exponent)).sum(_space(A))
+    return (alphas.array * times_power_of_two(relu(Y1), alphas.exponent)).sum(_space(A))
 
 
 def alpha_grad_cam_pp(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxcam._base.numerics import relu
 from jaxcam._base.types import Image, Target
 from jaxcam.cutting import Cut, activations, check_spatial
 from jaxcam.methods._call import explanation_method
@@ -80,7 +81,7 @@ def mean_activation(cut: Cut, image: Image, target: Target = None) -> jax.Array:
     """
     A = cut.features(cut.params, jnp.asarray(image))
     check_spatial(cut.layer, A)
-    return jax.nn.relu(A.mean(-1))
+    return relu(A.mean(-1))
 
 
 def _map_shape(cut, image):

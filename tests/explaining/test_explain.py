@@ -1,5 +1,6 @@
 """One explained picture: its classes, its maps, and where they lie on the picture."""
 
+import dataclasses
 import io
 import json
 
@@ -87,6 +88,7 @@ def test_methods_of_a_dict_and_their_key(opened, wide):
         ({"target": "cat"}, "no class 'cat'"),
         ({"methods": "lime"}, "no method 'lime': choose one of cam"),
         ({"methods": []}, "no methods"),
+        ({"methods": {}}, "no methods"),
         ({"top": 0}, "expected an integer of at least 1 for top, got 0"),
         ({"image": np.zeros([4, 4])}, r"expected an image \[h w 3\] or the path of a picture, got shape \(4, 4\)"),
         ({"image": np.full([4, 4, 3], 255.0)}, "expected RGB in 0..1, got values from 255 to 255"),
@@ -103,3 +105,10 @@ def test_mistakes_are_one_line(change, message, opened, wide):
 def test_the_photograph_of_the_package_is_small():
     path = jaxcam.datasets.sample_photograph()
     assert path.stat().st_size < 60_000 and images.read(path).shape == (300, 451, 3)
+
+
+def test_a_map_that_is_not_finite_says_why(opened, wide):
+    """Also of methods that are computed together, which are traced and know no values."""
+    broken = jaxcam.Cut(np.float32(np.nan), lambda params, x: x * params, lambda params, A, x: A.sum((0, 1)), "product")
+    with pytest.raises(ValueError, match="the map of grad_cam is not finite: the activation at 'product' is not"):
+        jaxcam.explain(dataclasses.replace(opened, cut=broken), wide, 1, methods=["grad_cam", "hires_cam"])

@@ -167,3 +167,14 @@ def test_what_cannot_be_fused(maps, options, message):
     with pytest.raises(ValueError, match=message) as refused:
         jaxcam.fuse(maps, **options)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+def test_nan_is_no_zero(jitted):
+    """XLA makes 0 of NaN in a maximum behind a sum: a map that is not finite would look like zeros."""
+    A, ones = jnp.full([64, 64, 3], jnp.nan), jnp.ones([64, 64, 3])
+    weighted_sum = jax.jit(jaxcam.maps.weighted_sum) if jitted else jaxcam.maps.weighted_sum
+    assert np.isnan(weighted_sum(A, ones)).all() and np.isnan(weighted_sum(ones, A)).all()
+    for weigh in (jaxcam.weights.grad_cam_plus, jaxcam.weights.layer_cam):
+        weigh = jax.jit(weigh) if jitted else weigh
+        assert np.isnan(weigh(A)).all()
