@@ -56,9 +56,11 @@ def convnext(small, *, pool_first):
     return head, W, A
 
 
-def efficientnet(small):
-    """Squeeze-and-excite, 1 x 1 convolution, batch norm, 1 x 1 convolution, batch norm, silu, pooling, dense."""
-    widths = (16, 4, 8, 12, 10) if small else (1152, 48, 320, 1280, 1000)
+def projected_head(widths, before):
+    """A gate or a norm, `before`, two 1 x 1 convolutions with batch norm, silu, pooling, dense.
+
+    `widths` are the channels: of A, squeezed in a gate, of both convolutions, and the classes.
+    """
     k, squeezed, narrow, wide, classes = widths
     A = jax.nn.silu(jax.random.normal(jax.random.key(0), (7, 7, k)))
     shapes = {"down": (k, squeezed), "up": (squeezed, k), "narrow": (k, narrow), "wide": (narrow, wide)}
@@ -70,11 +72,21 @@ def efficientnet(small):
     }
 
     def head(p, A):
-        gate = jax.nn.sigmoid(jax.nn.silu(A.mean((0, 1)) @ p["down"]) @ p["up"])
-        x = (A * gate[None, None]) @ p["narrow"] * 1.1 + 0.1  # batch norm in eval mode is a scale and a shift
+        x = before(p, A) @ p["narrow"] * 1.1 + 0.1  # batch norm in eval mode is a scale and a shift
         return jax.nn.silu(x @ p["wide"] * 0.9 - 0.1).mean((0, 1)) @ p["dense"]
 
     return head, params, A
+
+
+def gate(p, A):
+    """Squeeze-and-excite."""
+    squeezed = jax.nn.silu(A.mean((0, 1), keepdims=True) @ p["down"])
+    return A * jax.nn.sigmoid(squeezed @ p["up"])
+
+
+def efficientnet(small):
+    """EfficientNet-B0's end, from the gate of its last block."""
+    return projected_head((16, 4, 8, 12, 10) if small else (1152, 48, 320, 1280, 1000), gate)
 
 
 @jax.jit

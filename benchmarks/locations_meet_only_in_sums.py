@@ -11,7 +11,6 @@ locations, in float32.
 """
 
 import functools
-import math
 import statistics
 from unittest import mock
 
@@ -19,36 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import timing
-from benchmarks.exact_on_smooth_heads import efficientnet
+from benchmarks.exact_on_smooth_heads import efficientnet, gate, projected_head
 from jaxcam.derivatives import _plan, brute_force, exact, exact_cost
 
 AT_LEAST = {"gated head: brute force / exact": 60, "EfficientNet-B0's end: every direction by itself / exact": 17}
 SAMPLED = 128
-
-
-def gated_head(small, before):
-    """`before` is the gate or the norm in front of two projections, silu, pooling and a dense layer."""
-    k, squeezed, narrow, wide, classes = (16, 4, 8, 12, 10) if small else (480, 20, 80, 640, 1000)
-    A = jax.nn.silu(jax.random.normal(jax.random.key(0), (7, 7, k)))
-    shapes = {"down": (k, squeezed), "up": (squeezed, k), "narrow": (k, narrow), "wide": (narrow, wide)}
-    shapes["dense"] = (wide, classes)
-    keys = jax.random.split(jax.random.key(1), len(shapes))
-    params = {
-        name: jax.random.normal(key, shape) / math.sqrt(shape[0])
-        for key, (name, shape) in zip(keys, shapes.items(), strict=True)
-    }
-
-    def head(p, A):
-        x = before(p, A) @ p["narrow"] * 1.1 + 0.1  # batch norm in eval mode is a scale and a shift
-        return jax.nn.silu(x @ p["wide"] * 0.9 - 0.1).mean((0, 1)) @ p["dense"]
-
-    return head, params, A
-
-
-def gate(p, A):
-    """Squeeze-and-excite."""
-    squeezed = jax.nn.silu(A.mean((0, 1), keepdims=True) @ p["down"])
-    return A * jax.nn.sigmoid(squeezed @ p["up"])
 
 
 def group_norm(_, A):
@@ -61,10 +35,11 @@ def group_norm(_, A):
 
 def measure(*, small: bool = False) -> dict:
     """Ratios against brute force and the plan of single directions, for each head; small runs small heads."""
+    widths = (16, 4, 8, 12, 10) if small else (480, 20, 80, 640, 1000)
     heads = {
-        "gated head": gated_head(small, gate),
+        "gated head": projected_head(widths, gate),
         "EfficientNet-B0's end": efficientnet(small),
-        "group norm, 8 groups": gated_head(small, group_norm),
+        "group norm, 8 groups": projected_head(widths, group_norm),
     }
     ratios, details = {}, {}
     for name, (head, params, A) in heads.items():

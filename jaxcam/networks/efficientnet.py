@@ -27,6 +27,7 @@ import jax
 from flax import nnx
 
 from jaxcam.cutting import ImageNetwork
+from jaxcam.networks._parts import checked_class_names
 
 
 class Stage(NamedTuple):
@@ -133,10 +134,8 @@ class EfficientNetLite(nnx.Module, ImageNetwork):
         kernel_init: nnx.Initializer = nnx.initializers.he_normal(),  # noqa: B008
         rngs: nnx.Rngs,
     ):
-        if class_names is not None and len(class_names) != classes:
-            raise ValueError(f"expected {classes} class_names, one for each class, got {len(class_names)}")
         self.image_shape = tuple(image_shape)
-        self.class_names = None if class_names is None else tuple(class_names)
+        self.class_names = checked_class_names(class_names, classes)
         init: dict[str, Any] = {"activation": activation, "kernel_init": kernel_init, "rngs": rngs}
         self.stem = ConvNorm(3, STEM_CHANNELS, 3, stride=2, **init)
         blocks, channels = [], STEM_CHANNELS

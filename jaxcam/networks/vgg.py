@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxcam.cutting import Cut, Cuts, MadeFunction, Memo, Recipe, SelfCutting
+from jaxcam.networks._parts import checked_class_names
 
 Activation = Callable[[jax.Array], jax.Array]
 _cut_functions = Memo()
@@ -90,10 +91,8 @@ class VGG(nnx.Module, SelfCutting):
             raise ValueError(
                 f"expected images of at least {shrink} x {shrink} for {len(blocks)} poolings, got {image_shape}"
             )
-        if class_names is not None and len(class_names) != classes:
-            raise ValueError(f"expected {classes} class_names, one for each class, got {len(class_names)}")
         self.image_shape = tuple(image_shape)
-        self.class_names = None if class_names is None else tuple(class_names)
+        self.class_names = checked_class_names(class_names, classes)
         self.activation = activation
         self.preprocess = preprocess
         self.top = top
