@@ -4,6 +4,7 @@ A name is the layer's, and may end in the number of a call and of an array: "enc
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -43,16 +44,32 @@ def marks_of(layer: str, marks: Sequence[Mark]) -> list[Mark]:
     return [mark for mark in marks if mark.name == layer or mark.name.startswith(f"{layer}[")]
 
 
-def marks_by_layer(marks: Sequence[Mark]) -> dict[str, Mark]:
-    """The marked value that the name of a layer chooses without any number, for all layers that have one.
+def listed_calls(marks: Sequence[Mark]) -> dict[str, tuple[MarkedCall, Mark]]:
+    """By the name that chooses it, each marked value that a program can be cut at, in the order of the marks.
 
-    A layer that is called once and returns several arrays has one if the outputs need one of them.
+    The name is the layer's. It ends in the number of the call if the layer is called several times, and in that of the
+    array if the outputs need several of its arrays. A layer whose first call is inside a transformation has no names.
+
+    Args:
+      marks: those of the program.
     """
-    floats: dict[str, list[Mark]] = {}
+    calls = Counter(mark.name for mark in marks)
+    arrays: Counter[str] = Counter()
+    for mark in {mark.name: mark for mark in marks}.values():
+        arrays[_without_array(mark.name)] += jnp.issubdtype(mark.aval.dtype, jnp.floating)
+    numbers: Counter[str] = Counter()
+    refused: dict[str, bool] = {}  # by layer, whether its first call is inside a transformation
+    listed = {}
     for mark in marks:
+        layer, number = _without_array(mark.name), numbers[mark.name]
+        numbers[mark.name] += 1
+        if refused.setdefault(layer, bool(mark.within)) or mark.within:
+            continue
         if jnp.issubdtype(mark.aval.dtype, jnp.floating):
-            floats.setdefault(_without_array(mark.name), []).append(mark)
-    return {name: own[0] for name, own in floats.items() if len(own) == 1 and not own[0].within}
+            of_call = f":{number}" if calls[mark.name] > 1 else ""
+            of_array = mark.name.removeprefix(layer) if arrays[layer] > 1 else ""
+            listed[layer + of_call + of_array] = MarkedCall(mark.name, number), mark
+    return listed
 
 
 def _without_array(mark_name: str) -> str:

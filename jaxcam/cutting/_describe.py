@@ -2,15 +2,16 @@
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import ClosedJaxpr
 
-from jaxcam.cutting._calls import marks_by_layer
+from jaxcam.cutting._calls import listed_calls
 from jaxcam.cutting._image_network import TokenGrid
-from jaxcam.cutting._program import traced_model
+from jaxcam.cutting._program import listed_model
 from jaxcam.cutting._self_cutting import SelfCutting
 from jaxcam.cutting._spec import CutSpec, image_struct
 from jaxcam.tracing import (
@@ -18,6 +19,7 @@ from jaxcam.tracing import (
     CUSTOM_RULES,
     MARK,
     FlatProgram,
+    Mark,
     bounds_of,
     contraction_places,
     entering,
@@ -110,13 +112,27 @@ def describe_traced(
       tokens: how many tokens the recommended layer must have; None if it is not known.
     """
     image = image_struct(spec.image_shape)
-    traced = traced_model(spec, params, image)
+    traced = listed_model(spec, params, image)
     program, needs = live(traced.program)
     flat = _flattened(program)
-    by_mark = {step.params["name"]: step.outputs[0] for step in flat.steps if step.name == MARK}
-    values = {name: by_mark[mark.name] for name, mark in marks_by_layer(traced.marks).items() if mark.name in by_mark}
+    values = _values_by_layer(flat, traced.marks)
     places = _places(flat, flat.inputs[-1] if needs[-1] else None, values, shapes)
     return _with_recommendation(places, len(image.shape), tokens, spec.own_grid)
+
+
+def _values_by_layer(flat: FlatProgram, marks: Sequence[Mark]) -> dict[str, int]:
+    """By the name of a layer, with the number of its call, the number of its value."""
+    made: dict[str, list[int]] = {}
+    for step in flat.steps:
+        if step.name == MARK:
+            made.setdefault(step.params["name"], []).append(step.outputs[0])
+    counts = Counter(mark.name for mark in marks)
+    # A mark inside a loop that is one step is not counted among the steps, so that the numbers of calls differ.
+    return {
+        layer: made[call.name][call.number]
+        for layer, (call, _) in listed_calls(marks).items()
+        if len(made.get(call.name, ())) == counts[call.name]
+    }
 
 
 def describe_self_cutting(

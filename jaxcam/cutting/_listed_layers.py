@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 
-from jaxcam.cutting._calls import marks_by_layer
+from jaxcam.cutting._calls import listed_calls
 from jaxcam.cutting._describe import LayerDescriptions, describe_self_cutting, describe_traced
 from jaxcam.cutting._image_network import token_grid_of
 from jaxcam.cutting._layouts import layout_of
-from jaxcam.cutting._program import traced_model
+from jaxcam.cutting._program import listed_model
 from jaxcam.cutting._self_cutting import SelfCutting, check_no_options
 from jaxcam.cutting._spec import CutSpec, image_struct, spec_of
 from jaxcam.tracing import channel_axes
@@ -33,8 +33,9 @@ def layers(
 ) -> dict[str, tuple[int, ...]]:
     """The layers that a model can be cut at, in the order of their calls, with their outputs' shapes `[*spatial k]`.
 
-    Nothing is computed. A layer that is called twice, or inside a scan or a vmap, or that returns several arrays that
-    the outputs need, is not among them; `jaxcam.cut` says why.
+    Nothing is computed. A layer that is called several times is there as "name:0", "name:1" and so on, and so is one
+    inside a scan of at most 64 rounds; one that returns several arrays that the outputs need, as "name[0]", "name[1]".
+    A layer inside a longer loop or a vmap is not among them; `jaxcam.cut` says why.
 
     Args:
       model: as in `jaxcam.cut`.
@@ -66,10 +67,10 @@ def _shapes(params: Any, spec: CutSpec) -> dict[str, tuple[int, ...]]:
     """The shapes of the activations of all layers that a traced model can be cut at."""
     if spec.image_shape is None:
         raise ValueError("image_shape is needed: layers(model, (h, w, channels)), the shape of one image")
-    program, _, marks, _ = traced_model(spec, params, image_struct(spec.image_shape))
+    program, _, marks, _ = listed_model(spec, params, image_struct(spec.image_shape))
     axes = channel_axes(program)
-    by_layer = marks_by_layer(marks)
-    return {name: layout_of(name, spec, mark, axes, listed=True).shape(mark.aval) for name, mark in by_layer.items()}
+    calls = listed_calls(marks)
+    return {name: layout_of(name, spec, mark, axes, listed=True).shape(mark.aval) for name, (_, mark) in calls.items()}
 
 
 def describe_layers(

@@ -17,6 +17,8 @@ from jaxcam.cutting._spec import CutSpec
 from jaxcam.tracing import SCAN, Mark, computed, live, shapes_of, unrolled, without_stop_gradients
 from jaxcam.tracing import marks as marks_in
 
+# Layers in a longer loop, such as the cells of a decoder, are not listed one by one.
+LISTED_ROUNDS = 64
 _axis_numbers = itertools.count()
 
 
@@ -75,6 +77,16 @@ def traced_model(spec: CutSpec, params: Any, x: Any) -> TracedModel:
     if spec.through_stop_gradient:
         closed = spec.call.memo.remembered(without_stop_gradients, closed)
     return TracedModel(closed, jax.tree.structure(traced.out_info), marks, spec.without_jit)
+
+
+def listed_model(spec: CutSpec, params: Any, x: Any) -> TracedModel:
+    """`traced_model` of all layers, with scans of at most `LISTED_ROUNDS` rounds around layers written out."""
+    traced = traced_model(spec, params, x)
+    names = frozenset(mark.name.split("[")[0] for mark in traced.marks if SCAN in mark.within)
+    if not names:
+        return traced
+    closed, marks = spec.call.memo.remembered(_unrolled_with_marks, (traced.program, names, LISTED_ROUNDS))
+    return traced._replace(program=closed, marks=marks)
 
 
 def _updates_and_marks(closed: ClosedJaxpr) -> tuple[list[str], tuple[Mark, ...]]:

@@ -9,6 +9,7 @@
 ([('scan',)], [(), (), ()])
 """
 
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -23,12 +24,13 @@ from jaxcam.tracing._primitives import CALLS, CUSTOM_RULES
 SCAN = "scan"
 
 
-def unrolled(closed: ClosedJaxpr, names: Collection[str]) -> ClosedJaxpr:
+def unrolled(closed: ClosedJaxpr, names: Collection[str], most_rounds: float = math.inf) -> ClosedJaxpr:
     """The program with every scan written out that holds a mark of one of the names, and the calls around them.
 
     Args:
       closed: the program.
       names: of marks, or the beginning of marks of several arrays: "block" for "block[0]".
+      most_rounds: a longer scan stays as it is.
     """
 
     def holds_mark(eqn: JaxprEqn) -> bool:
@@ -43,7 +45,7 @@ def unrolled(closed: ClosedJaxpr, names: Collection[str]) -> ClosedJaxpr:
 
         for eqn in jaxpr.jaxpr.eqns:
             inputs, name = [value_of(atom) for atom in eqn.invars], eqn.primitive.name
-            if name == SCAN and holds_mark(eqn):
+            if name == SCAN and eqn.params["length"] <= most_rounds and holds_mark(eqn):
                 made = _rounds(eqn, inputs, run)
             elif name in CALLS - CUSTOM_RULES and holds_mark(eqn):
                 made = run(inner_jaxpr(eqn.params), *inputs)

@@ -139,3 +139,87 @@ def test_a_scan_in_a_scan():
     np.testing.assert_allclose(cut.features(cut.params, X), model.conv(3.0 * y)[0], rtol=1e-5, atol=1e-6)
     outputs = cut.head(cut.params, cut.features(cut.params, X), X)
     np.testing.assert_allclose(outputs, model(X[None])[0], rtol=1e-5, atol=1e-6)
+
+
+class Encoder(nn.Module):
+    """A vision transformer whose blocks are one scan, and a class token that the head reads."""
+
+    @nn.compact
+    def __call__(self, image):
+        tokens = nn.Conv(8, (2, 2), (2, 2), name="embedding")(image)
+        tokens = tokens.reshape(len(image), -1, 8)
+        tokens = jnp.concatenate([self.param("token", nn.initializers.normal(), (1, 1, 8)), tokens], 1)
+        scan = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=ROUNDS)
+        tokens, _ = scan(name="blocks")(tokens, None)
+        return nn.Dense(3, name="head")(tokens[:, 0])
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        x = x + nn.MultiHeadDotProductAttention(2, name="attention")(nn.LayerNorm(name="norm1")(x))
+        return x + nn.gelu(nn.Dense(8, name="mlp")(nn.LayerNorm(name="norm2")(x))), None
+
+
+def test_the_rounds_are_listed_and_a_round_is_recommended():
+    model, image = Encoder(), jnp.linspace(0, 1, 48).reshape(4, 4, 3)
+    variables = model.init(jax.random.key(0), image[None])
+    shapes = jaxcam.layers((model, variables), image.shape)
+    assert [name for name in shapes if name.startswith("blocks/norm1")] == [f"blocks/norm1:{i}" for i in range(ROUNDS)]
+    assert shapes["blocks/mlp:2"] == (5, 8)
+    descriptions = jaxcam.describe_layers((model, variables), image.shape)
+    assert [layer.name for layer in descriptions] == list(shapes)
+    # Behind the last round the class token alone counts.
+    assert descriptions.recommended.name == f"blocks:{ROUNDS - 2}"
+    cut = jaxcam.cut((model, variables), image_shape=image.shape, grid=(2, 2), prefix=1)
+    assert cut.layer == descriptions.recommended.name
+
+
+def test_a_long_loop_is_not_listed():
+    class Long(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            scan = nn.scan(Round, variable_broadcast="params", split_rngs={"params": False}, length=65)
+            x, _ = scan(name="blocks")(nn.Conv(3, (1, 1), name="stem")(x), None)
+            return nn.Dense(2, name="head")(x.mean((1, 2)))
+
+    model = Long()
+    variables = model.init(jax.random.key(0), X[None])
+    assert set(jaxcam.layers((model, variables), X.shape)) == {"stem", "head"}
+
+
+class Shared(nn.Module):
+    """A relu layer that is called twice, and one that returns two arrays."""
+
+    @nn.compact
+    def __call__(self, x):
+        activation = Relu(name="relu")
+        x = activation(nn.Conv(4, (3, 3), name="conv1")(x))
+        x = activation(nn.Conv(4, (3, 3), name="conv2")(x))
+        halves = Halves(name="halves")(x)
+        return nn.Dense(3, name="head")((halves[0] * halves[1]).mean((1, 2)))
+
+
+class Relu(nn.Module):
+    def __call__(self, x):
+        return nn.relu(x)
+
+
+class Halves(nn.Module):
+    def __call__(self, x):
+        return jnp.split(x, 2, -1)
+
+
+def test_calls_and_arrays_are_listed_by_their_numbers():
+    model = Shared()
+    variables = model.init(jax.random.key(0), X[None])
+    shapes = jaxcam.layers((model, variables), X.shape)
+    names = ["conv1", "relu:0", "conv2", "relu:1", "halves[0]", "halves[1]", "head"]
+    assert list(shapes) == names
+    assert [layer.name for layer in jaxcam.describe_layers((model, variables), X.shape)] == names
+    assert jaxcam.describe_layers((model, variables), X.shape).recommended.name == "relu:1"
+    for name, shape in shapes.items():
+        cut = jaxcam.cut((model, variables), name, image_shape=X.shape)
+        A = cut.features(cut.params, X)
+        assert A.shape == shape
+        np.testing.assert_allclose(cut.head(cut.params, A, X), model.apply(variables, X[None])[0], rtol=1e-6)
