@@ -43,6 +43,9 @@ def check_target(
             f"expected outputs [classes] for one image without a batch axis, got {describe_shapes(outputs)} for an "
             f"image {list(image.shape)}; for others give a score=, such as lambda outputs, target: outputs[0][target]"
         )
+    check = scores.check_of(score)
+    if check is not None and not (target is None and _has_classes(outputs)):
+        check(outputs, target)
     if not _has_classes(outputs):
         return
     if target is None:

@@ -20,7 +20,11 @@ what the last activation is applied to; the probability of independent sigmoids,
 function of the logit. `logit` is the output itself: `jaxcam.cut(..., strip_activation=True)` makes it the logit.
 
 The target is the score's business: a method gives it to the score as it was given. Only scores of classes ask for an
-integer in range: the three of this module, and those that `of_classes` marks.
+integer in range: the three of this module with `answer`, and those that `of_classes` marks.
+
+Networks of other kinds have scores here as well: `sequence_log_prob` for captions, `answer` for questions,
+`masked_mean` for segmentation, `box` for detection, `similarity` for embeddings, `regression` for numbers, and
+`contrast` for a class among similar ones. They check their targets; a traced one out of range gives NaN.
 """
 
 import functools
@@ -29,6 +33,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from jaxcam.formulas import _score_checks as checks
+from jaxcam.formulas._score_checks import BOX_PARTS, checked, scores_and_boxes
 
 
 def logit(outputs: jax.Array, target: jax.Array | int) -> jax.Array:
@@ -117,4 +124,167 @@ def takes_class(function: Any) -> bool:
     """
     while isinstance(function, functools.partial):
         function = function.func
-    return isinstance(function, _ScoreOfClasses) or function in (logit, log_softmax, probability)
+    return isinstance(function, _ScoreOfClasses) or function in (logit, log_softmax, probability, answer)
+
+
+def check_of(function: Any) -> Callable[[Any, Any], None] | None:
+    """What checks the outputs, or their shapes, and the target of a score of this module; None if nothing does.
+
+    Example:
+      >>> check_of(functools.partial(sequence_log_prob, weights=None))(jnp.ones([2, 5]), jnp.array([4, 5]))
+      Traceback (most recent call last):
+        ...
+      ValueError: expected tokens below 5, the size of the vocabulary, and -1 for padding, got 5
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "check", None)
+
+
+@checked(checks.check_tokens)
+def sequence_log_prob(
+    outputs: jax.Array, target: jax.Array, *, weights: jax.Array | tuple[float, ...] | None = None
+) -> jax.Array:
+    """The log-probability of a sequence, u = sum over t of w_t log softmax(outputs_t)[target_t]: that of a caption.
+
+    Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", IJCV 2019,
+    section 8.1. For the map of one word all other tokens are -1, or have the weight 0.
+
+    Args:
+      outputs: the logits of the next token at each step, `[t vocab]`, of a decoder that reads these same tokens.
+      target: the tokens `[t]`; -1 is padding and does not count. An end token counts if it is among them.
+      weights: of the tokens, `[t]`; defaults to ones.
+
+    Raises:
+      ValueError: tokens out of range, or nothing but padding, or another number of tokens than steps.
+
+    Example:
+      >>> logits = jnp.log(jnp.array([[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]]))
+      >>> round(float(sequence_log_prob(logits, jnp.array([0, 1, -1]))), 4)  # log(0.5) + log(0.75)
+      -0.9808
+    """
+    counts, in_range = target >= 0, (target >= -1) & (target < outputs.shape[1])
+    log_probs = jax.vmap(log_softmax)(jnp.where(counts[:, None], outputs, 0), jnp.where(counts & in_range, target, 0))
+    u = (jnp.where(counts, log_probs, 0) * (1 if weights is None else jnp.asarray(weights))).sum()
+    return jnp.where(in_range.all() & counts.any(), u, jnp.nan)
+
+
+def answer(outputs: jax.Array, target: jax.Array | int, *, log_prob: bool = False) -> jax.Array:
+    """The logit of an answer to a question, from logits `[answers]`; with `log_prob` its log-probability.
+
+    Selvaraju et al., IJCV 2019, section 8.2, which takes the logit.
+
+    Example:
+      >>> float(answer(jnp.array([0.0, 2.0]), 1)), round(float(answer(jnp.zeros(4), 1, log_prob=True)), 4)
+      (2.0, -1.3863)
+    """
+    return log_softmax(outputs, target) if log_prob else logit(outputs, target)
+
+
+@checked(checks.check_class_and_mask)
+def masked_mean(outputs: jax.Array, target: tuple[Any, jax.Array]) -> jax.Array:
+    """The mean of a class's logits over a mask, for segmentation: u = sum_p m_p outputs_p[c] / sum_p m_p.
+
+    Vinogradova, Dibrov and Myers, "Towards interpretable semantic segmentation via gradient-weighted class activation
+    mapping", AAAI 2020, equation 1, there as a sum. The map is the same up to its scale.
+
+    Args:
+      outputs: `[*spatial classes]`.
+      target: the class, and the mask `[*spatial]`, of bools or weights.
+
+    Raises:
+      ValueError: a class out of range, or a mask of another size or without a location.
+
+    Example:
+      >>> outputs = jnp.arange(8.0).reshape(2, 2, 2)
+      >>> float(masked_mean(outputs, (1, jnp.array([[True, False], [False, True]]))))  # of 1 and 7
+      4.0
+    """
+    number, mask = target
+    of_class, in_range = _element(jnp.moveaxis(outputs, -1, 0), number)
+    mask = jnp.asarray(mask).astype(outputs.dtype)
+    return jnp.where(in_range, (mask * of_class).sum() / mask.sum(), jnp.nan)
+
+
+@checked(checks.check_box)
+def box(outputs: Any, target: tuple[Any, Any]) -> jax.Array:
+    """The score of one predicted box, or one of its coordinates.
+
+    Zhao and Chan, "ODAM: gradient-based instance-specific visual explanations for object detection", ICLR 2023, which
+    explains each of them by a map of its own; `jax.vmap` over the numbers of the parts gives all of them.
+
+    Args:
+      outputs: of the detector, the scores `[n]` and the boxes `[n 4]` as (row0, column0, row1, column1): a pair, a dict
+        with "scores" and "boxes", or an object with these attributes.
+      target: the number of the box, and the part: "score", "row0", "column0", "row1" or "column1", or 0 to 4.
+
+    Raises:
+      ValueError: outputs of another form, a box out of range, or an unknown part.
+
+    Example:
+      >>> outputs = jnp.array([0.9, 0.2]), jnp.array([[1.0, 2.0, 5.0, 6.0], [0.0, 0.0, 4.0, 4.0]])
+      >>> float(box(outputs, (0, "row1"))), round(float(box(outputs, (1, "score"))), 4)
+      (5.0, 0.2)
+    """
+    number, part = target
+    found_scores, boxes = scores_and_boxes(outputs)
+    part = BOX_PARTS.index(part) if isinstance(part, str) else part
+    values, in_range = _element(jnp.concatenate([found_scores[:, None], boxes], 1), number)
+    value, has_part = _element(values, part)
+    return jnp.where(in_range & has_part, value, jnp.nan)
+
+
+@checked(checks.check_reference)
+def similarity(outputs: jax.Array, target: jax.Array) -> jax.Array:
+    """The cosine of an embedding `[d]` and a reference `[d]`, in -1..1: what makes two images alike.
+
+    Example:
+      >>> round(float(similarity(jnp.array([3.0, 4.0]), jnp.array([1.0, 0.0]))), 4)
+      0.6
+    """
+    return jnp.vdot(outputs, target) / (jnp.linalg.norm(outputs) * jnp.linalg.norm(target))
+
+
+@checked(checks.check_contrast)
+def contrast(outputs: jax.Array, target: tuple[Any, jax.Array], *, gamma: float = 0.6) -> jax.Array:
+    """A class beside similar ones: u = z_c - gamma * mean over the others d of z_d, from logits `[classes]`.
+
+    Zhang et al., "Finer-CAM: spotting the difference reveals finer details for visual explanation", CVPR 2025,
+    equation 5.
+
+    Args:
+      outputs: logits `[classes]`.
+      target: the class, and the others `[m]`.
+      gamma: the weight of the others.
+
+    Raises:
+      ValueError: a class out of range, or no others.
+
+    Example:
+      >>> float(contrast(jnp.array([3.0, 2.0, 0.0]), (0, jnp.array([1, 2])), gamma=0.5))
+      2.5
+    """
+    number, others = target
+    own, in_range = _element(outputs, number)
+    others = jnp.asarray(others)
+    theirs, known = jax.vmap(_element, (None, 0))(outputs, others)
+    return jnp.where(in_range & known.all(), own - gamma * theirs.mean(), jnp.nan)
+
+
+@checked(checks.check_regression)
+def regression(outputs: jax.Array, target: jax.Array | int, *, near: float | None = None) -> jax.Array:
+    """One output `[n]` of a regression; with `near`, how close it is to a value: -(output - near)^2.
+
+    Example:
+      >>> float(regression(jnp.array([1.0, 4.0]), 1)), float(regression(jnp.array([1.0, 4.0]), 1, near=6.0))
+      (4.0, -4.0)
+    """
+    value, in_range = _element(outputs, target)
+    return jnp.where(in_range, value if near is None else -((value - near) ** 2), jnp.nan)
+
+
+def _element(values: jax.Array, index: Any) -> tuple[jax.Array, jax.Array]:
+    """The element at an index of the first axis, and whether there is one; JAX clamps an index out of range."""
+    index = jnp.asarray(index)
+    in_range = (index >= 0) & (index < values.shape[0])
+    return values[jnp.where(in_range, index, 0)], in_range
