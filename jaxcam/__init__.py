@@ -67,6 +67,7 @@ from jaxcam.methods import xgrad_cam as xgrad_cam
 from jaxcam.methods import hires_cam as hires_cam
 from jaxcam.methods import layer_cam as layer_cam
 from jaxcam.methods import score_cam as score_cam
+from jaxcam.methods import occlusion as occlusion
 from jaxcam.methods import grad_cam_plus_smooth as grad_cam_plus_smooth
 from jaxcam.methods import average_maps as average_maps
 from jaxcam.perturbations import Smoothed as Smoothed

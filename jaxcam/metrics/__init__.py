@@ -2,8 +2,11 @@
 
 # Localization: a map against a mask.
 from jaxcam.metrics._localization import energy as energy
+from jaxcam.metrics._localization import inside_over_outside as inside_over_outside
+from jaxcam.metrics._localization import loc as loc
 from jaxcam.metrics._localization import mask_iou as mask_iou
 from jaxcam.metrics._localization import pointing_game as pointing_game
+from jaxcam.metrics._localization import pointing_or_rejection as pointing_or_rejection
 
 # Localization: a map against boxes.
 from jaxcam.metrics._boxes import box_iou as box_iou

@@ -94,6 +94,120 @@ def energy(saliency: ArrayLike, mask: ArrayLike, *, ignore: ArrayLike | None = N
     return safe_divide(jnp.where(mask, saliency, 0).sum(), jnp.where(counted, saliency, 0).sum())
 
 
+def inside_over_outside(saliency: ArrayLike, mask: ArrayLike, *, ignore: ArrayLike | None = None) -> jax.Array:
+    """The map's mean on the mask divided by its mean beside it; 1 for a uniform map, higher is better.
+
+    mean of M over the mask / mean of M over the other pixels that count.
+
+    Unlike the energy it does not favor large objects. Gamed by sharpening: it is infinite for a map that is zero
+    outside.
+
+    Args:
+      saliency: map `[*spatial]`, at least 0.
+      mask: the object, `[*spatial]` bool.
+      ignore: pixels that do not count, `[*spatial]` bool.
+
+    Returns:
+      A scalar, at least 0; 0 for a map of zeros, infinity if only the outside is zero, and NaN if the mask has no
+      pixels, or all.
+
+    Raises:
+      TypeError: the mask or `ignore` is not bool.
+      ValueError: the shapes differ.
+
+    Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", IJCV 2019,
+    section 8.1.1.
+
+    Example:
+      >>> saliency, mask = jnp.array([[3.0, 3.0, 1.0, 0.0]]), jnp.array([[True, True, False, False]])
+      >>> float(inside_over_outside(saliency, mask)), float(inside_over_outside(jnp.ones([1, 4]), mask))
+      (6.0, 1.0)
+    """
+    saliency, mask, counted = checked_map_and_mask(saliency, mask, ignore)
+    outside = counted & ~mask
+    means = [jnp.where(where, saliency, 0).sum() / as_floats(where.sum()) for where in (mask, outside)]
+    return jnp.where((means[0] == 0) & (means[1] == 0), 0 * means[0], means[0] / means[1])
+
+
+def loc(saliency: ArrayLike, mask: ArrayLike, *, threshold: float = 0.0, ignore: ArrayLike | None = None) -> jax.Array:
+    """Loc(delta) of the Grad-CAM++ paper: how much of the object is bright, and how much of the rest; higher is better.
+
+    bright pixels inside / (pixels of the object + bright pixels outside), where the map is scaled to 0..1 by its
+    minimum and maximum, and its values above delta are bright.
+
+    Gamed by tuning delta to the data. All ones, which has no bright pixel, scores 0.
+
+    Args:
+      saliency: map `[*spatial]`, at least 0.
+      mask: the object, or the inside of its box (`jaxcam.metrics.inside`), `[*spatial]` bool.
+      threshold: delta, in 0..1; the paper has 0, 0.25 and 0.5.
+      ignore: pixels that do not count, `[*spatial]` bool.
+
+    Returns:
+      A scalar in 0..1.
+
+    Raises:
+      TypeError: the mask or `ignore` is not bool.
+      ValueError: the shapes differ, or the threshold is not in 0..1.
+
+    Chattopadhay et al., "Grad-CAM++: generalized gradient-based visual explanations for deep convolutional networks",
+    WACV 2018, equation 26.
+
+    Example:
+      >>> saliency, mask = jnp.array([[8.0, 0.0, 4.0, 1.0]]), jnp.array([[True, True, False, False]])
+      >>> float(loc(saliency, mask)), float(loc(saliency, mask, threshold=0.5))
+      (0.25, 0.5)
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"expected a threshold in 0..1, got {threshold}")
+    saliency, mask, counted = checked_map_and_mask(saliency, mask, ignore)
+    low = jnp.where(counted, saliency, jnp.inf).min()
+    high = jnp.where(counted, saliency, -jnp.inf).max()
+    bright = counted & (saliency - low > threshold * (high - low))
+    return safe_divide(as_floats((bright & mask).sum()), as_floats(mask.sum() + (bright & ~mask).sum()))
+
+
+def pointing_or_rejection(
+    saliency: ArrayLike,
+    mask: ArrayLike,
+    *,
+    reject_below: float,
+    ignore: ArrayLike | None = None,
+    tolerance: float = 0,
+) -> jax.Array:
+    """The pointing game for a class that may be absent: a map whose maximum is low says that it is not there.
+
+    If the mask has no pixel, the class is absent: 1 if max M < reject_below, and 0 otherwise. If it has some, the
+    pointing game of a map with max M >= reject_below, and 0 for a map below, which rejects what is there.
+
+    Gamed by the scale of the map, which the threshold is chosen for: choose it on other images than it is scored on.
+
+    Args:
+      saliency: map `[*spatial]`, at least 0, not scaled to its maximum.
+      mask: the object, `[*spatial]` bool; no pixel if the class is absent.
+      reject_below: the threshold.
+      ignore: as in `pointing_game`.
+      tolerance: as in `pointing_game`.
+
+    Returns:
+      A scalar in 0..1.
+
+    Raises:
+      TypeError, ValueError: as `pointing_game`.
+
+    Selvaraju et al., IJCV 2019, section 4.3, for the five most probable classes of an image.
+
+    Example:
+      >>> saliency, absent = jnp.array([[0.2, 0.9]]), jnp.array([[False, False]])
+      >>> [float(pointing_or_rejection(saliency, absent, reject_below=t)) for t in (0.5, 1.0)]
+      [0.0, 1.0]
+    """
+    hit = pointing_game(saliency, mask, ignore=ignore, tolerance=tolerance)
+    saliency, mask, _ = checked_map_and_mask(saliency, mask, ignore)
+    rejected = saliency.max() < reject_below
+    return jnp.where(mask.any(), jnp.where(rejected, 0, hit), rejected.astype(hit.dtype))
+
+
 def mask_iou(
     saliency: ArrayLike, mask: ArrayLike, *, ignore: ArrayLike | None = None, threshold: float | None = None
 ) -> jax.Array:
