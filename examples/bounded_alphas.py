@@ -1,15 +1,21 @@
-"""Is Grad-CAM++ better with bounded alphas, and with exact derivatives? Digit canvases, one network at a time.
+"""Is Grad-CAM++ better with bounded alphas, and with exact derivatives? One network at a time.
 
     python -m examples.bounded_alphas --out build/alphas_relu
     python -m examples.digits.train --out build/gelu --activation gelu --start embedded --canvases 4096 --epochs 2
-    python -m examples.bounded_alphas --out build/alphas_gelu --activation gelu --weights build/gelu/weights.npz
+    python -m examples.bounded_alphas --out build/alphas_gelu --network gelu --weights build/gelu/weights.npz
+    python -m examples.digits.train --out build/vit --network vit --canvases 16384 --epochs 24
+    python -m examples.bounded_alphas --out build/alphas_vit --network vit --weights build/vit/weights.npz --images 40
+    JAXCAM_ASSETS=../shared/assets python -m examples.bounded_alphas --out build/alphas_bottleneck \
+        --network efficientnet_lite0 --layer blocks/14 --images 30
 
-Each row is one combination of derivatives (exact, closed form), alpha (defined, bounded) and score (logit,
-log_softmax); Grad-CAM and Grad-CAM+ stand beside them. The table has the means, and marks the paired differences from
-Grad-CAM++ as it is defined, with its exact derivatives and the logit, whose intervals exclude zero. The lines below it
-compare bounded with defined, and exact with closed form, on the same images. The last lines tell at how many locations
-alpha is outside [0, 1/2], and how far bounding moves the maps, those of Smooth Grad-CAM++ too. The same command resumes
-a run that was stopped.
+The networks for digits explain canvases; EfficientNet-Lite0 explains photographs of pets, at one of its linear
+bottlenecks, whose values have both signs. Each row is one combination of derivatives (exact, closed form), alpha
+(defined, bounded) and score (logit, log_softmax); Grad-CAM and Grad-CAM+ stand beside them. On a piecewise linear
+network the exact derivatives equal the closed form, and there is one row for both. The table has the means, and marks
+the paired differences from Grad-CAM++ as it is defined, with its exact derivatives and the logit, whose intervals
+exclude zero. The lines below it compare bounded with defined, and exact with closed form, on the same images. The last
+lines tell at how many locations alpha is outside [0, 1/2], and how far bounding moves the maps, those of Smooth
+Grad-CAM++ too. The same command resumes a run that was stopped.
 """
 
 import argparse
@@ -20,13 +26,23 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 import jaxcam
-from examples.evaluation import DIGITS_LAYER, SEED, canvas_examples
+from examples import real_photographs
+from examples.digits.train import vision_transformer
+from examples.evaluation import DIGITS_LAYER, SEED, SHAPE, canvas_examples
+from jaxcam import datasets
 
 SCORES = {"logit": jaxcam.scores.logit, "log_softmax": jaxcam.scores.log_softmax}
 FORMS = {"exact": "exact", "closed form": "closed_form"}
-COLUMNS = ["insertion", "deletion", "energy", "mask_iou", "found"]
+# The metrics, and what is compared in pairs.
+METRICS = {
+    "canvases": ["insertion", "deletion", "energy", "mask_iou", "found"],
+    "pets": ["drop", "insertion", "deletion", "energy", "mask_iou"],
+}
+DIGIT_NETWORKS = ("relu", "gelu", "silu", "vit")
+VIT_LAYER = "blocks/2"  # behind the last block's attention the class token alone counts
 
 
 def row_name(form: str, alpha: str, score: str) -> str:
@@ -44,6 +60,24 @@ def methods(smooth: bool) -> dict:
     return rows
 
 
+def opened(options: argparse.Namespace, parser: argparse.ArgumentParser) -> tuple[jaxcam.Cut, list]:
+    """The cut and the examples: canvases, with each number of copies alike, or photographs."""
+    if options.network == "efficientnet_lite0":
+        # ImageNet has other classes than the breeds: the most probable class is explained.
+        chosen = real_photographs.spread(real_photographs.with_masks(real_photographs.assets(parser)), options.images)
+        cut = jaxcam.cut(jaxcam.efficientnet_lite0(), options.layer or "blocks/14")
+        return cut, [datasets.load(photograph, SHAPE, fit="square") for photograph in chosen]
+    if options.network == "vit":
+        with np.load(options.weights) as file:
+            arrays = {name: array.astype(np.float32) for name, array in file.items()}
+        model = jaxcam.pretrained.from_arrays(lambda: vision_transformer(rngs=nnx.Rngs(0)), arrays)
+        cut = jaxcam.cut(model, options.layer or VIT_LAYER)
+    else:
+        load = jaxcam.digits if options.weights is None else functools.partial(jaxcam.pretrained.load, options.weights)
+        cut = jaxcam.cut(load(activation=getattr(jax.nn, options.network)), options.layer or DIGITS_LAYER)
+    return cut, canvas_examples(SEED, -(-options.images // 4))
+
+
 def print_pairs(evaluation: jaxcam.Evaluation, rows: dict) -> None:
     """Print the mean paired differences between rows that differ in one choice, with their 95% intervals."""
     names = [name for name in rows if name.startswith("Grad-CAM++")]
@@ -53,9 +87,9 @@ def print_pairs(evaluation: jaxcam.Evaluation, rows: dict) -> None:
             continue
         estimates = evaluation._replace(reference=second).estimates()[first]
         cells = [
-            f"{column} {estimates[column].difference:+.3f} [{estimates[column].difference_low:+.3f}, "
-            f"{estimates[column].difference_high:+.3f}]{'*' if estimates[column].differs else ''}"
-            for column in COLUMNS
+            f"{column} {estimate.difference:+.3f} [{estimate.difference_low:+.3f}, {estimate.difference_high:+.3f}]"
+            f"{'*' if estimate.differs else ''}"
+            for column, estimate in estimates.items()
         ]
         print(f"{first} minus {differing[0][1]}: " + ", ".join(cells))
 
@@ -68,7 +102,7 @@ def print_shares(cut: jaxcam.Cut, examples: list) -> None:
         print(
             f"{name}: alpha outside [0, 1/2] at {np.mean(shares):.1%} of the locations with Y1 > 0 (at most "
             f"{max(shares):.1%}); bounding moves the map by up to {np.mean(changes):.1%} of its maximum, the mean over "
-            f"{len(diagnoses)} canvases"
+            f"{len(diagnoses)} images"
         )
 
 
@@ -86,7 +120,7 @@ def print_smooth(cut: jaxcam.Cut, examples: list) -> None:
         shares.append(change.mean())
     print(
         f"Smooth Grad-CAM++, logit: bounding moves the map by up to {np.mean(changes):.1%} of its maximum (at most "
-        f"{max(changes):.1%}; {np.mean(shares):.2%} on average over locations), the mean over {len(examples)} canvases"
+        f"{max(changes):.1%}; {np.mean(shares):.2%} on average over locations), the mean over {len(examples)} images"
     )
 
 
@@ -94,18 +128,19 @@ def main():
     """Evaluate, and print the table and the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--activation", choices=("relu", "gelu", "silu"), default="relu")
-    parser.add_argument("--weights", type=pathlib.Path, help="a digits network (default: the embedded one)")
-    parser.add_argument("--canvases", type=int, default=25, help="with each number of copies, 1 to 4 (default: 25)")
+    parser.add_argument("--network", choices=(*DIGIT_NETWORKS, "efficientnet_lite0"), default="relu")
+    parser.add_argument("--weights", type=pathlib.Path, help="of a network for digits (default: the embedded ones)")
+    parser.add_argument("--layer", help="where the network is cut (default: its last useful one)")
+    parser.add_argument("--images", type=int, default=100, help="how many images (default: 100)")
     options = parser.parse_args()
-    activation = getattr(jax.nn, options.activation)
-    load = jaxcam.digits if options.weights is None else functools.partial(jaxcam.pretrained.load, options.weights)
-    cut = jaxcam.cut(load(activation=activation), DIGITS_LAYER)
-    examples = canvas_examples(SEED, options.canvases)
-    rows = methods(smooth=options.activation != "relu")
+    if options.network == "vit" and options.weights is None:
+        parser.error("--network vit needs --weights: examples.digits.train --network vit writes them")
+    cut, examples = opened(options, parser)
+    on_pets = options.network == "efficientnet_lite0"
+    rows = methods(smooth=options.network in ("gelu", "silu", "vit"))
     evaluation = jaxcam.evaluate(
-        cut, examples, rows, COLUMNS, jax.random.key(0), target="label", out=options.out,
-        reference=row_name("exact", "defined", "logit"),
+        cut, examples, rows, METRICS["pets" if on_pets else "canvases"], jax.random.key(0),
+        target="predicted" if on_pets else "label", out=options.out, reference=row_name("exact", "defined", "logit"),
     )  # fmt: skip
     print(evaluation.markdown())
     print_pairs(evaluation, rows)

@@ -3,11 +3,14 @@
     python -m examples.evaluation digits --out build/digits
     python -m examples.evaluation digits --weights build/gelu/weights.npz --out build/digits_gelu
     JAXCAM_ASSETS=../shared/assets python -m examples.evaluation pets --out build/pets
+    JAXCAM_ASSETS=../shared/assets python -m examples.evaluation pets --network efficientnet_lite0 --out build/pets_lite
 
 "digits" evaluates the embedded network, or a network that `examples.digits.train --activation gelu` wrote, on canvases
 of handwriting and textures it was not trained on, 100 with each number of copies. "pets" evaluates the trained VGG-16
-on the test photographs of `examples.real_photographs`. The program prints the tables, and writes them to the folder
-together with curves and the images on which methods differ most. The same command resumes a run that was stopped.
+on the test photographs of `examples.real_photographs`, whole and stretched, for the breed; or EfficientNet-Lite0 on
+their central squares, for the most probable class of ImageNet. The program prints the tables, and writes them to the
+folder together with curves and the images on which methods differ most. The same command resumes a run that was
+stopped.
 """
 
 import argparse
@@ -26,7 +29,7 @@ from jaxcam.evaluation import measures
 from jaxcam.runtime import replace
 
 SEED = 4_000_000
-DIGITS_LAYER, PETS_LAYER = "block3_conv2", real_photographs.LAYER
+DIGITS_LAYER, PETS_LAYER, LITE_LAYER = "block3_conv2", real_photographs.LAYER, "head"
 SHAPE = (224, 224)
 
 
@@ -72,20 +75,19 @@ def canvas_examples(seed: int, count: int) -> list[jaxcam.Example]:
     return data
 
 
-def pets(parser):
+def pets(parser, network: str):
     """The cut, the photographs with the mask of the animal, and the names of the classes."""
     folder = real_photographs.assets(parser)
+    if network == "efficientnet_lite0":
+        lite = jaxcam.efficientnet_lite0()
+        return jaxcam.cut(lite, LITE_LAYER), real_photographs.with_masks(folder), list(lite.class_names or ())
     model, classes = real_photographs.model(folder)
-    data = datasets.csv(
-        folder / "pets" / "index.csv", root=folder / "pets" / "images", masks=folder / "pets" / "trimaps",
-        classes=classes, columns={"image": "file"}, inside=(1,), ignore=(3,), where={"split": "test"},
-    )  # fmt: skip
-    return jaxcam.cut(model, PETS_LAYER), data, classes
+    return jaxcam.cut(model, PETS_LAYER), real_photographs.with_masks(folder, classes), classes
 
 
-def loaded(example: jaxcam.Example) -> jaxcam.Example:
+def loaded(example: jaxcam.Example, fit: str = "stretch") -> jaxcam.Example:
     """A photograph and its mask at 224 x 224, with the bounding box of the mask."""
-    resized = datasets.load(example, SHAPE)
+    resized = datasets.load(example, SHAPE, fit=fit)
     rows, columns = np.nonzero(np.asarray(resized.mask) == 1)
     return resized._replace(
         boxes=np.array([[rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]], np.float32)
@@ -97,6 +99,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=["digits", "pets"])
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument(
+        "--network", choices=["vgg16", "efficientnet_lite0"], default="vgg16", help="for pets (default: %(default)s)"
+    )
     parser.add_argument("--weights", type=pathlib.Path, help="a digits network with gelu (default: the embedded one)")
     parser.add_argument("--limit", type=int, help="number of images, spread evenly (default: all)")
     parser.add_argument("--samples", type=int, nargs="+", default=[5, 50], help="of the smooth methods (default: 5 50)")
@@ -107,7 +112,7 @@ def main():
     parser.add_argument("--reference", default="Grad-CAM", help="method to compare the others with (default: Grad-CAM)")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the estimates to this file")
     options = parser.parse_args()
-    cut, data, classes = digits(options.weights) if options.data == "digits" else pets(parser)
+    cut, data, classes = digits(options.weights) if options.data == "digits" else pets(parser, options.network)
     rows = methods(
         pooled=options.data == "pets",
         smooth=options.weights is not None,
@@ -115,7 +120,8 @@ def main():
         score_cam=not options.no_score_cam,
     )
     data = real_photographs.spread(data, options.limit)
-    load = loaded if options.data == "pets" else None
+    lite = options.data == "pets" and options.network == "efficientnet_lite0"
+    load = functools.partial(loaded, fit="square" if lite else "stretch") if options.data == "pets" else None
     key = jax.random.key(0)
     evaluation = jaxcam.evaluate(
         cut,
@@ -123,7 +129,7 @@ def main():
         rows,
         options.metrics,
         key,
-        target="label",
+        target="predicted" if lite else "label",
         reference=options.reference,
         load=load,
         out=options.out,

@@ -18,6 +18,7 @@ import numpy as np
 from flax import nnx
 
 import jaxcam
+from jaxcam import datasets
 from jaxcam.datasets import images
 
 LAYER = "block5_conv3"
@@ -47,6 +48,16 @@ def photographs(folder: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
     with (folder / "pets" / "index.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     return [(folder / "pets" / "images" / row["file"], row["label"]) for row in rows]
+
+
+def with_masks(folder: pathlib.Path, classes: list[str] | None = None) -> list[jaxcam.Example]:
+    """The test photographs with the mask of the animal; without `classes`, whose breeds they name, without a label."""
+    breeds = classes or sorted({breed for _, breed in photographs(folder)})
+    examples = datasets.csv(
+        folder / "pets" / "index.csv", root=folder / "pets" / "images", masks=folder / "pets" / "trimaps",
+        classes=breeds, columns={"image": "file"}, inside=(1,), ignore=(3,), where={"split": "test"},
+    )  # fmt: skip
+    return examples if classes else [example._replace(label=None) for example in examples]
 
 
 def spread(labeled: list, count: int | None) -> list:

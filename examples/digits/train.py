@@ -5,6 +5,8 @@
     python -m examples.digits.train --out build/gelu --activation gelu       (the same network with a smooth head)
     python -m examples.digits.train --out build/silu --activation silu --start embedded --canvases 4096 --epochs 2
                                                           (minutes: from the weights of the embedded relu network)
+    python -m examples.digits.train --out build/vit --network vit --canvases 16384 --epochs 24
+                                                          (a small vision transformer, 8 x 8 patches)
 
 It writes the weights in float16, the scores on test canvases, which show other digits and textures than those of the
 training, and three sample canvases with their boxes. It prints the scores.
@@ -17,6 +19,7 @@ import json
 import multiprocessing
 import pathlib
 import tempfile
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +30,15 @@ from PIL import Image
 
 import jaxcam
 from examples.digits import canvases
+from jaxcam import networks
 
 TEST_SEED, SAMPLE_SEED = 1_000_000, 2_000_000
 SAMPLE_COPIES = (1, 2, 3)
+
+
+def vision_transformer(*, rngs: nnx.Rngs) -> nnx.Module:
+    """A vision transformer for canvases: 8 x 8 patches, 4 blocks of width 96."""
+    return networks.ViT(patch=8, width=96, depth=4, heads=4, classes=10, image_shape=(64, 64, 3), rngs=rngs)
 
 
 def batch_of(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +71,7 @@ def accuracy(model, drawn) -> float:
 
 
 def train(images, labels, *, epochs: int, batch_size: int = 32, rate: float = 1e-3, model=None, seed: int = 0):
-    """Train a `jaxcam.vgg_digits` on uint8 images `[n 64 64 3]` and their labels; by default a new one with relu."""
+    """Train a network on uint8 images `[n 64 64 3]` and their labels; by default a new one with relu."""
     model = jaxcam.vgg_digits(rngs=nnx.Rngs(seed)) if model is None else model
     steps = epochs * (len(images) // batch_size)
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20 + 1, steps + 1)
@@ -86,24 +95,33 @@ def main():
     parser.add_argument("--canvases", type=int, default=64_000)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--test", type=int, default=1000)
+    parser.add_argument("--network", choices=("vgg", "vit"), default="vgg")
     parser.add_argument("--activation", choices=("relu", "gelu", "silu"), default="relu")
     parser.add_argument("--start", choices=("random", "embedded"), default="random", help="the weights to start from")
     arguments = parser.parse_args()
+    if arguments.network == "vit" and (arguments.activation != "relu" or arguments.start != "random"):
+        parser.error("--network vit takes neither --activation nor --start: it has gelu and starts at random")
 
     pieces = [(seed, 128) for seed in range(arguments.canvases // 128)]
     with concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         parts = list(pool.map(batch_of, *zip(*pieces, strict=True), chunksize=8))
     images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
     activation = getattr(jax.nn, arguments.activation)
+    build: Callable[..., nnx.Module] = (
+        vision_transformer
+        if arguments.network == "vit"
+        else functools.partial(jaxcam.vgg_digits, activation=activation)
+    )
     if arguments.start == "embedded":
-        model, rate = jaxcam.digits(activation=activation), 3e-4
+        model: nnx.Module = jaxcam.digits(activation=activation)
+        rate = 3e-4
     else:
-        model, rate = jaxcam.vgg_digits(activation=activation, rngs=nnx.Rngs(0)), 1e-3
+        model, rate = build(rngs=nnx.Rngs(0)), 1e-3
     model = train(images, labels, epochs=arguments.epochs, rate=rate, model=model)
 
     arrays = {name: array.astype(np.float16) for name, array in jaxcam.pretrained.to_arrays(model).items()}
     rounded = {name: array.astype(np.float32) for name, array in arrays.items()}
-    model = jaxcam.pretrained.from_arrays(functools.partial(jaxcam.vgg_digits, activation=activation), rounded)
+    model = jaxcam.pretrained.from_arrays(lambda: build(rngs=nnx.Rngs(0)), rounded)
     scores = {"test_canvases": arguments.test, "training_canvases": len(images), "epochs": arguments.epochs}
     scores["accuracy"] = accuracy(model, canvases.draw_many(TEST_SEED, "test", arguments.test))
     for copies in range(1, 5):
