@@ -104,6 +104,7 @@ from jaxcam import opening as opening
 from jaxcam.opening import OpenedModel as OpenedModel
 from jaxcam.opening import open_model as open_model
 from jaxcam.explaining import Explanation as Explanation
+from jaxcam.explaining import Explanations as Explanations
 from jaxcam.explaining import explain as explain
 
 # Questions about a model and its maps.

@@ -2,6 +2,7 @@
 
 jaxcam                        the demo: explain a photograph of a cat, as a picture; --digits explains a canvas
 jaxcam explain IMAGE...       explain your own pictures
+jaxcam compare A B IMAGE...   draw the maps of two networks, or of two layers, beside each other
 jaxcam batch FOLDER           save the maps of all pictures in a folder as arrays; a stopped run can be resumed
 jaxcam evaluate DATA          compare methods and controls on labeled images: tables, curves, where methods differ
 jaxcam diagnose               report what is known about a map before it is drawn
@@ -21,12 +22,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jaxcam.cli import _batch, _demo, _diagnose, _evaluate, _explain, _layers, _validate
+from jaxcam.cli import _batch, _compare, _demo, _diagnose, _evaluate, _explain, _layers, _validate
 from jaxcam.cli._compiled_programs import keep_compiled_programs
 from jaxcam.cli._output import FAILURE, one_line, print_error
 
 # In the order of the help text.
-COMMANDS = (_explain, _batch, _evaluate, _diagnose, _validate, _layers)
+COMMANDS = (_explain, _compare, _batch, _evaluate, _diagnose, _validate, _layers)
 RESUMABLE = ("batch", "evaluate")
 USER_ERRORS = (OSError, ValueError, TypeError, OverflowError)
 

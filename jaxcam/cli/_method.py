@@ -3,12 +3,14 @@
 import argparse
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
 import jaxcam
+from jaxcam.cli._method_texts import named_methods
+from jaxcam.methods import METHOD_TITLES
 
 # The options of a method that have another name on the command line.
 FLAGS = {"n_samples": "samples"}
@@ -38,6 +40,27 @@ def chosen_method(options: argparse.Namespace, select: Callable[..., Any] | None
     if select is not None:
         given["select"] = select
     return functools.partial(method, **given)
+
+
+def chosen_methods(
+    options: argparse.Namespace, select: Callable[..., Any] | None = None
+) -> Sequence[str] | dict[str, Callable[..., jax.Array]]:
+    """The methods of `--methods`, or the one of `--method`: as `jaxcam.explain` takes them.
+
+    Raises:
+      ValueError: as `chosen_method` and `parse_methods`; or options of `--method` with `--methods`.
+    """
+    if options.methods is None:
+        return {options.method: chosen_method(options, select)}
+    for name in ("samples", "std", "score", "link", "alpha"):
+        if getattr(options, name) is not None:
+            option = {"samples": "n_samples"}.get(name, name)
+            raise ValueError(
+                f"--{name} goes with --method: in --methods, give options after a colon, such as grad_cam_pp:{option}="
+                f"{getattr(options, name)}"
+            )
+    methods = named_methods(options.methods)
+    return list(methods) if set(methods) <= set(METHOD_TITLES) else methods
 
 
 def key_of_method(options: argparse.Namespace) -> jax.Array | None:

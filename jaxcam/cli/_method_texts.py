@@ -50,6 +50,18 @@ def parse_methods(text: str) -> dict[str, Method]:
     return methods
 
 
+def named_methods(text: str) -> dict[str, Method]:
+    """As `parse_methods`; a method without options has its name in the place of its title.
+
+    Example:
+      >>> list(named_methods("grad_cam,grad_cam_pp:link=identity"))
+      ['grad_cam', 'Grad-CAM++, link identity']
+    """
+    names = [choice.name if not choice.options else None for choice in _split(text)]
+    methods = parse_methods(text)
+    return {name or title: method for name, (title, method) in zip(names, methods.items(), strict=True)}
+
+
 def parse_metrics(text: str) -> list[AnyMetric]:
     """Metrics from a text such as "drop,pointing:tolerance=15,road:shares=(0.1,0.5)", options bound.
 

@@ -1,6 +1,7 @@
 """The network that the options name, opened, and the class and the image to explain."""
 
 import argparse
+import pathlib
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -92,19 +93,25 @@ def find_target(text: str | None, names: Sequence[str]) -> int | None:
     return None if text is None else jaxcam.pretrained.find_class(text, names)
 
 
-def opened_and_image(options: argparse.Namespace) -> OpenedAndImage:
-    """The network and the image, or a sample: a canvas for digits, a photograph for networks of ImageNet's classes.
+def sample_picture(source: ModelSource) -> pathlib.Path | np.ndarray:
+    """What is explained without an image: a photograph for networks of ImageNet's classes, a canvas for digits.
 
     Raises:
-      ValueError: a network of other classes without an image; as `open_model`.
+      ValueError: a network of other classes.
     """
-    if options.image is None:
-        source = source_of(options)
-        if source.name != "digits" and source.class_names != jaxcam.pretrained.imagenet_classes():
-            raise ValueError("the samples do not show the classes of this network: give an IMAGE")
+    if source.name == "digits":
+        return jaxcam.pretrained.digits_canvas(SAMPLE)[0]
+    if source.class_names != jaxcam.pretrained.imagenet_classes():
+        raise ValueError("the samples do not show the classes of this network: give an IMAGE")
+    return jaxcam.datasets.sample_photograph()
+
+
+def opened_and_image(options: argparse.Namespace) -> OpenedAndImage:
+    """The network and the image, or a sample.
+
+    Raises:
+      ValueError: as `sample_picture` and `open_model`.
+    """
+    picture = sample_picture(source_of(options)) if options.image is None else options.image
     opened = open_model(options)
-    if options.image is not None:
-        return OpenedAndImage(opened, opened.read(options.image))
-    if opened.name == "digits":
-        return OpenedAndImage(opened, jaxcam.pretrained.digits_canvas(SAMPLE)[0])
-    return OpenedAndImage(opened, opened.read(jaxcam.datasets.sample_photograph()))
+    return OpenedAndImage(opened, picture if isinstance(picture, np.ndarray) else opened.read(picture))

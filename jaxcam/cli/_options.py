@@ -1,6 +1,7 @@
 """Options that several commands share, and how the text of an option is read."""
 
 import argparse
+import math
 import pathlib
 from typing import Any
 
@@ -76,7 +77,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, default: str = DEFAULT
     )
 
 
-def add_target_option(parser: argparse.ArgumentParser) -> None:
+def add_target_option(parser: Any) -> None:
     """`--target`, a class by name or number."""
     parser.add_argument("--target", help="the class to explain, a name or a number (default: the most probable class)")
 
@@ -91,14 +92,21 @@ def add_activation_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_method_options(parser: argparse.ArgumentParser) -> None:
-    """One method with its options; `jaxcam.cli._method` builds it."""
-    parser.add_argument(
+def add_method_options(parser: Any, *, several: bool = False) -> None:
+    """One method with its options, or `several` by `--methods`; `jaxcam.cli._method` builds them."""
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
         "--method",
         choices=METHODS,
         default="smooth_grad_cam_pp",
         help="(default: %(default)s); cam is undefined for a head with hidden layers, such as that of a VGG",
     )
+    if several:
+        choice.add_argument(
+            "--methods",
+            metavar="M,M",
+            help="several methods, one panel each, with options after colons: grad_cam,grad_cam_pp:link=identity",
+        )
     parser.add_argument(
         "--samples",
         type=int,
@@ -120,17 +128,17 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_seed_option(parser: argparse.ArgumentParser, meaning: str) -> None:
+def add_seed_option(parser: Any, meaning: str) -> None:
     """`--seed`."""
     parser.add_argument("--seed", type=int, default=0, help=f"{meaning} (default: %(default)s)")
 
 
-def add_json_option(parser: argparse.ArgumentParser) -> None:
+def add_json_option(parser: Any) -> None:
     """`--json` of a command; it keeps a `--json` that is given before the command."""
     parser.add_argument("--json", action="store_true", help="print JSON", default=argparse.SUPPRESS)
 
 
-def add_output_options(parser: argparse.ArgumentParser, *, of_command: bool = True) -> None:
+def add_output_options(parser: Any, *, of_command: bool = True) -> None:
     """`--out`, `--force` and `--json`.
 
     Those of a command have no defaults, so that they do not undo what is given before the command.
@@ -167,6 +175,31 @@ def integers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of integers such as 3,7") from None
+
+
+def numbers(text: str) -> list[float]:
+    """The numbers of a text such as "0,0.1"."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 0,0.1") from None
+
+
+def words(text: str) -> list[str]:
+    """The words of a text such as "block2_conv2,block3_conv2", which differ from each other."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts) or len(set(parts)) < len(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names that differ, such as a,b")
+    return parts
+
+
+def count_or_all(text: str) -> float:
+    """The number of a text such as "8", at least 1, or infinity for "all"."""
+    if text == "all":
+        return math.inf
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1, or 'all'")
+    return int(text)
 
 
 def pairs(text: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import sys
+import tempfile
 from typing import Any
 
 # The exit code for any mistake that the user can correct.
@@ -15,29 +16,29 @@ def check_free(path: pathlib.Path, options: argparse.Namespace) -> pathlib.Path:
     """The path, if a picture may be written there.
 
     Raises:
-      ValueError: `--out` is not a folder, or the picture exists and `--force` is not given.
+      ValueError: as `check_folder` and `check_new`.
     """
-    if not options.out.is_dir():
-        problem = "is not a folder" if options.out.exists() else "does not exist: make the folder first"
-        raise ValueError(f"--out {options.out} {problem}")
+    check_folder(options.out)
+    return check_new(path, options)
+
+
+def check_folder(folder: pathlib.Path) -> None:
+    """Raises a ValueError if `--out` is not a folder, or no file can be written to it."""
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist: make the folder first"
+        raise ValueError(f"--out {folder} {problem}")
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell, for example of a read-only disk
+            pass
+    except OSError as error:
+        raise ValueError(f"--out {folder} cannot be written to: {error.strerror}") from error
+
+
+def check_new(path: pathlib.Path, options: argparse.Namespace) -> pathlib.Path:
+    """The path. Raises a ValueError if the file exists and `--force` is not given."""
     if path.exists() and not options.force:
         raise ValueError(f"{path} exists already; --force overwrites it")
     return path
-
-
-def picture_paths(options: argparse.Namespace) -> list[pathlib.Path]:
-    """The path of each picture that is written, named after the input and the method.
-
-    Raises:
-      ValueError: as `check_free`; or two inputs have one name.
-    """
-    inputs: dict[pathlib.Path, str] = {}
-    for image in options.images:
-        path = options.out / f"{pathlib.Path(image).stem}.{options.method}.png"
-        if path in inputs:
-            raise ValueError(f"{inputs[path]} and {image} would both be written to {path}")
-        inputs[check_free(path, options)] = image
-    return list(inputs)
 
 
 def print_json(value: Any) -> None:

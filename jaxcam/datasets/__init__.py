@@ -23,7 +23,11 @@ from jaxcam.datasets._example import Example as Example
 from jaxcam.datasets._example import MaskFile as MaskFile
 from jaxcam.datasets._example import checked_example as checked_example
 from jaxcam.datasets._example import load as load
+from jaxcam.datasets._frame import Frame as Frame
+from jaxcam.datasets._frame import PictureFile as PictureFile
+from jaxcam.datasets._frame import name_of as name_of
 from jaxcam.datasets._geometry import fitted_region as fitted_region
+from jaxcam.datasets._files import is_picture as is_picture
 from jaxcam.datasets._files import other_files_in as other_files_in
 from jaxcam.datasets._files import pictures_in as pictures_in
 from jaxcam.datasets._sample import sample_photograph as sample_photograph

@@ -18,19 +18,20 @@ PICTURE_SUFFIXES = set(
 
 def pictures_in(folder: pathlib.Path) -> list[pathlib.Path]:
     """The picture files of a folder, sorted, without hidden files. `other_files_in` lists the other files."""
-    return [file for file in _files_in(folder) if _is_picture(file)]
+    return [file for file in _files_in(folder) if is_picture(file)]
 
 
 def other_files_in(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files of a folder that `pictures_in` leaves out, sorted: files of other kinds, and hidden files."""
-    return [file for file in _files_in(folder) if not _is_picture(file)]
+    return [file for file in _files_in(folder) if not is_picture(file)]
 
 
 def _files_in(folder):
     return sorted(file for file in folder.iterdir() if file.is_file())
 
 
-def _is_picture(file):
+def is_picture(file: pathlib.Path) -> bool:
+    """Whether a file has the suffix of a picture that can be read, and is not hidden."""
     from PIL import Image
 
     suffix = file.suffix.lower()

@@ -1,14 +1,16 @@
-"""Picture files as arrays: `[h w 3]` floats in 0..1, upright."""
+"""Picture files as arrays: `[h w 3]` floats in 0..1, upright; and arrays as an animated picture."""
 
 import contextlib
+import io
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from jaxcam.datasets._frame import Frame, PictureFile, name_of
 from jaxcam.datasets._geometry import TURNS
 from jaxcam.datasets._pixels import colors_of, raw_mode_of
 
@@ -18,7 +20,7 @@ LARGE = 2**24  # pixels of a picture that is reduced while it is read, if its re
 ENOUGH = 4  # pixels that are kept for one of the resized picture, along each axis
 
 
-def read(path: str | os.PathLike, *, at_least: tuple[int, int] | None = None) -> np.ndarray:
+def read(path: PictureFile | Frame, *, at_least: tuple[int, int] | None = None) -> np.ndarray:
     """Reads a picture file as `[h w 3]` float32, RGB in 0..1, turned upright by its EXIF data.
 
     - What is transparent shows white: an alpha channel, a palette with transparency, a transparent color.
@@ -26,18 +28,18 @@ def read(path: str | os.PathLike, *, at_least: tuple[int, int] | None = None) ->
       are taken as they are. Other floats, signed integers and integers of 32 bits need a TIFF file that says their
       range in its tags SMinSampleValue and SMaxSampleValue, or MinSampleValue and MaxSampleValue.
     - CMYK, YCbCr and Lab become RGB. An embedded color profile is not applied: networks are trained without it.
-    - Of a file with several frames the first is read.
+    - Of a file with several frames the first is read, or that of a `jaxcam.datasets.Frame`.
 
     Args:
-      path: the file.
+      path: the file, a binary file that is open, or a `Frame`.
       at_least: the height and width that the picture is resized to afterwards. A picture of more than 16 megapixels is
         then reduced while it is read, to no less than four times this height and width. This saves most of the time
         and the memory, and changes the resized picture by less than 0.01. By default all pixels are read.
 
     Raises:
       FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
-      ValueError: the file is not a picture, is truncated, or does not say the range of its values; or it has more
-        pixels than twice `PIL.Image.MAX_IMAGE_PIXELS`, which is 178 megapixels by default.
+      ValueError: the file is not a picture, is truncated, does not say the range of its values, or does not have the
+        frame; or it has more pixels than twice `PIL.Image.MAX_IMAGE_PIXELS`, which is 178 megapixels by default.
 
     Example:
       >>> import importlib.resources
@@ -68,8 +70,52 @@ def read_with_size(
     return _read(path, at_least)
 
 
-def _read(path, at_least):
+def frame_count(path: PictureFile) -> int:
+    """The number of frames of a picture file; 1 if it is not animated.
+
+    Raises:
+      ValueError: the file is not a picture.
+
+    Example:
+      >>> import importlib.resources
+      >>> frame_count(importlib.resources.files("jaxcam.pretrained") / "digits" / "canvas0.png")
+      1
+    """
     with _opened_picture(path) as opened:
+        return getattr(opened, "n_frames", 1)
+
+
+def animated(frames: Sequence[np.ndarray], *, seconds: float) -> bytes:
+    """The content of a GIF file that shows frames again and again.
+
+    Args:
+      frames: `[h w 3]` uint8 each, of one size.
+      seconds: for which each frame is shown.
+
+    Raises:
+      ValueError: no frames, or frames of several sizes.
+
+    Example:
+      >>> animated([np.zeros([4, 4, 3], np.uint8), np.full([4, 4, 3], 255, np.uint8)], seconds=0.5)[:6]
+      b'GIF89a'
+    """
+    shapes = {frame.shape for frame in frames}
+    if len(shapes) != 1:
+        raise ValueError(f"expected frames of one size, got {sorted(shapes) or 'no frames'}")
+    pictures = [Image.fromarray(frame) for frame in frames]
+    content = io.BytesIO()
+    pictures[0].save(content, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 * seconds), loop=0)
+    return content.getvalue()
+
+
+def _read(path, at_least):
+    path, number = path if isinstance(path, Frame) else (path, 0)
+    with _opened_picture(path) as opened:
+        if number:
+            count = getattr(opened, "n_frames", 1)
+            if not 0 < number < count:
+                raise ValueError(f"{name_of(path)} has no frame {number}: it has {count}, from 0")
+            opened.seek(number)
         raw_mode = raw_mode_of(opened)  # Pillow forgets it when it loads the picture
         size = None
         if at_least is not None and opened.format == "JPEG":  # it can be decoded at 1/2, 1/4 or 1/8 of its size
@@ -88,7 +134,7 @@ def _read(path, at_least):
             reduction = min(side / (ENOUGH * needed) for side, needed in pairs)
             if reduction >= 2:
                 shape = (math.ceil(shape[0] / reduction), math.ceil(shape[1] / reduction))
-        colors = colors_of(opened, path, raw_mode, _upright(shape, turn.exchanged))
+        colors = colors_of(opened, name_of(path), raw_mode, _upright(shape, turn.exchanged))
     colors = colors.swapaxes(0, 1) if turn.exchanged else colors
     rows, columns = (slice(None, None, -1 if is_reversed else 1) for is_reversed in turn.reversed)
     return np.ascontiguousarray(colors[rows, columns]), size
@@ -124,25 +170,36 @@ def _orientation(opened):
 
 
 @contextlib.contextmanager
-def _opened_picture(path: str | os.PathLike) -> Iterator[Image.Image]:
+def _opened_picture(path: PictureFile) -> Iterator[Image.Image]:
     """A picture opened by Pillow. Its errors become one line that names the file, and its warnings are not shown."""
     try:
-        with warnings.catch_warnings(), open(path, "rb") as file:
+        with warnings.catch_warnings(), _opened_file(path) as file:
             warnings.simplefilter("ignore")  # of metadata that is odd, and of sizes within the limit
             with Image.open(file) as opened:
                 yield opened
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise ValueError(
-            f"{os.fspath(path)} has more than {limit:.0f} megapixels: make the picture smaller, or raise "
+            f"{name_of(path)} has more than {limit:.0f} megapixels: make the picture smaller, or raise "
             "PIL.Image.MAX_IMAGE_PIXELS, half of this limit"
         ) from error
     except NOT_A_PICTURE as error:
-        raise ValueError(f"{os.fspath(path)} is not a picture that can be read") from error
+        raise ValueError(f"{name_of(path)} is not a picture that can be read") from error
     except OSError as error:
         if error.filename is not None or error.errno is not None:
             raise
-        raise ValueError(f"{os.fspath(path)} is not a whole picture: {error}") from error
+        raise ValueError(f"{name_of(path)} is not a whole picture: {error}") from error
+
+
+@contextlib.contextmanager
+def _opened_file(path):
+    """The file of a path, or an open file from its beginning, which stays open."""
+    if hasattr(path, "read"):
+        path.seek(0)
+        yield path
+    else:
+        with open(path, "rb") as file:
+            yield file
 
 
 def fit(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

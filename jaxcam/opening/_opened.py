@@ -8,6 +8,7 @@ digits: 10 classes, layer block3_conv2, images 64 x 64, values 0..1, fit square
 'block2_conv2'
 """
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -180,6 +181,7 @@ def open_model(
     options = _cut_options(after, output=output, grid=grid, prefix=prefix, channel_axis=channel_axis)
     taken = _input(source.name, found, input_size, preprocess, fit, image_channel_axis)
 
+    @functools.cache  # a cut at a layer is traced once, for any number of pictures
     def at_layer(layer: str | None) -> OpenedModel:
         made, last_activation = _logits_cut(source.name, found, layer, taken, options)
         count = _class_count(source.name, made, taken.size)

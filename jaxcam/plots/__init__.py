@@ -1,5 +1,9 @@
 """Figures of maps, evaluations and validations."""
 
+from jaxcam.plots._animation import animate as animate
+from jaxcam.plots._drawing import COLORMAP as COLORMAP
+from jaxcam.plots._drawing import STYLES as STYLES
+from jaxcam.plots._drawing import checked_drawing as checked_drawing
 from jaxcam.plots._evaluation import curves as curves
 from jaxcam.plots._evaluation import differences as differences
 from jaxcam.plots._maps import compare as compare

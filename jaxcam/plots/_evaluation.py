@@ -1,6 +1,5 @@
 """Figures of an evaluation: its curves, and the images on which methods differ."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,15 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from jaxcam.evaluation import CONTROLS, Evaluation
-from jaxcam.plots._figure import new_figure
-from jaxcam.plots._maps import PANEL, Panel, panel_grid, plain_text
+from jaxcam.plots._drawing import checked_drawing
+from jaxcam.plots._figure import POINTS_PER_INCH, fitted_text, new_figure, on_white, plain_text, text_size, text_width
+from jaxcam.plots._layout import PANEL, Panel, panel_grid
 from jaxcam.plots._picture import ValueRange
 
-# The number of letters that fit above a panel.
-TITLE_WIDTH = 26
-METHODS_IN_A_LEGEND_ROW = 4
+CURVE = 1.5 * PANEL  # the width of a panel of curves
+CURVES_IN_A_ROW = 3
+LEGEND_KEY = 5  # the line and the space before and behind a method's name, in sizes of its letters
 
 
+@on_white
 def curves(evaluation: Evaluation, *, methods: Sequence[str] | None = None) -> Figure:
     """The mean curves of an evaluation: a panel for each kind, a line for each method, dashed for controls.
 
@@ -38,10 +39,13 @@ def curves(evaluation: Evaluation, *, methods: Sequence[str] | None = None) -> F
     for name in chosen:
         if name not in evaluation.methods:
             raise ValueError(f"no method {name!r}: choose one of {', '.join(evaluation.methods)}")
-    columns = min(len(curves_by_column), 3)
+    columns = min(len(curves_by_column), CURVES_IN_A_ROW)
     rows = -(-len(curves_by_column) // columns)
-    legend_height = 0.3 * -(-len(chosen) // METHODS_IN_A_LEGEND_ROW)
-    figure = new_figure(figsize=(1.5 * PANEL * columns, 1.3 * PANEL * rows + legend_height))
+    width = CURVE * columns
+    size = text_size(width)
+    legend_columns = _legend_columns(chosen, width, size)
+    legend_height = 1.4 * size / POINTS_PER_INCH * -(-len(chosen) // legend_columns)
+    figure = new_figure(figsize=(width, 1.3 * PANEL * rows + legend_height))
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid[len(curves_by_column) :]:
         axes.set_axis_off()
@@ -50,13 +54,15 @@ def curves(evaluation: Evaluation, *, methods: Sequence[str] | None = None) -> F
         for name in chosen:
             x, y = curve_by_method[name]
             axes.plot(x, y, label=plain_text(name), markersize=4, **styles[name])
-        _label_curve(axes, evaluation, column)
+        _label_curve(axes, evaluation, column, size)
+    lines, names = grid[0].get_legend_handles_labels()
     figure.legend(
-        *grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=METHODS_IN_A_LEGEND_ROW, fontsize=7
+        lines, names, loc="outside lower center", ncols=legend_columns, fontsize=size, columnspacing=1, handlelength=2.5
     )
     return figure
 
 
+@on_white
 def differences(
     images: Sequence[jax.typing.ArrayLike],
     maps_by_name: Mapping[str, Sequence[jax.typing.ArrayLike]],
@@ -67,6 +73,7 @@ def differences(
     boxes: Sequence[jax.typing.ArrayLike | None] | None = None,
     heading: str | None = None,
     alpha: float = 0.5,
+    colormap: str | None = None,
     value_range: ValueRange | None = None,
 ) -> Figure:
     """One row for each image, with its map by each method and a measured value above each map.
@@ -79,18 +86,18 @@ def differences(
       masks: `[h w]` each, outlined where they are above 0; None for an image without a mask.
       boxes: `[m 4]` each, row0, column0, row1, column1, drawn if the image has no mask; None for one without boxes.
       heading: the title of the figure.
-      alpha: opacity of the maps.
+      alpha, colormap: as in `compare`.
       value_range: the values of the images that are drawn black and white, such as `(-1, 1)`. By default `as_picture`
         says which.
     """
     rows: list[list[Panel]] = []
     for i in range(len(images)):
         maps = [
-            (f"{textwrap.fill(name, TITLE_WIDTH)}\n{figures_by_name[name][i]}", maps_of_method[i])
-            for name, maps_of_method in maps_by_name.items()
+            (f"{name}\n{figures_by_name[name][i]}", maps_of_method[i]) for name, maps_of_method in maps_by_name.items()
         ]
         rows.append([(titles[i] if titles else "input", None), *maps])
-    figure = panel_grid(images, rows, alpha, value_range=value_range)
+    drawing = checked_drawing(alpha=alpha, colormap=colormap)
+    figure = panel_grid(images, rows, drawing, value_range=value_range, heading=heading)
     for i in range(len(images)):
         axes = figure.axes[i * len(rows[0])]
         mask = None if masks is None else masks[i]
@@ -102,8 +109,6 @@ def differences(
                 corner = (column0 - 0.5, row0 - 0.5)
                 box = Rectangle(corner, column1 - column0, row1 - row0, fill=False, edgecolor="white")
                 axes.add_patch(box)
-    if heading is not None:
-        figure.suptitle(plain_text(heading), fontsize=9)
     return figure
 
 
@@ -123,12 +128,18 @@ def _line_styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     return styles
 
 
-def _label_curve(axes: Axes, evaluation: Evaluation, column: Any) -> None:
+def _legend_columns(names: Sequence[str], width: float, size: float) -> int:
+    """The number of methods that fit beside each other in the legend."""
+    longest = max(text_width(name, size) for name in names) + LEGEND_KEY * size / POINTS_PER_INCH
+    return max(1, min(len(names), int(width / longest)))
+
+
+def _label_curve(axes: Axes, evaluation: Evaluation, column: Any, size: float) -> None:
     """The title and labels of a panel of curves. A column without a description has its own name as the title."""
     curve = evaluation.shown_curve(column)
-    axes.set_title(plain_text(str(curve or column)), fontsize=9)
-    axes.tick_params(labelsize=7)
+    axes.set_title(plain_text(fitted_text(str(curve or column), 0.8 * CURVE, size)), fontsize=size)
+    axes.tick_params(labelsize=0.9 * size)
     if curve is not None:
-        axes.set_xlabel(curve.x, fontsize=8)
-        axes.set_ylabel(curve.y, fontsize=8)
+        axes.set_xlabel(plain_text(fitted_text(curve.x, 0.8 * CURVE, size)), fontsize=size)
+        axes.set_ylabel(curve.y, fontsize=size)
         axes.set_ylim(bottom=0)
