@@ -3,9 +3,9 @@
 For each element n of A, with unit direction e_n, u1, u2 and u3 are the derivatives of t -> u(A + t e_n) at 0: the
 diagonals of the gradient, the Hessian and the third-derivative tensor. Each has the shape of A.
 
-`exact` traces the function, plans which directions are pushed through which steps (`_plan.py`), and pushes Taylor
-coefficients along them (`_taylor.py`). `brute_force` takes three nested `jvp` of the whole function; it shares no code
-with `exact` and is its oracle in the tests.
+`exact` traces the function, plans which directions are pushed through which steps (`_choose.py`, `_plan.py`), and
+pushes Taylor coefficients along them (`_taylor.py`). `brute_force` takes three nested `jvp` of the whole function; it
+shares no code with `exact` and is its oracle in the tests.
 """
 
 import functools
@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._base.numerics import Scaled
+from jaxcam.derivatives._choose import choose_plan
 from jaxcam.derivatives._compile import run_compiled
+from jaxcam.derivatives._forward_mode import has_custom_vjp_inside, is_forward_only
 from jaxcam.derivatives._link import Derivatives, ScaledDerivatives
-from jaxcam.derivatives._plan import has_custom_vjp_inside, is_forward_only, make_plan
-from jaxcam.derivatives._program import Level, trace
+from jaxcam.derivatives._program import trace
 from jaxcam.derivatives._taylor import second_and_third_derivatives
 from jaxcam.tracing import evaluate, typed_as
 
@@ -134,10 +135,9 @@ def exact_scaled(
     traced = any(isinstance(value, jax.core.Tracer) for value in (A, *program.constants.values()))
     if is_forward_only(program):
         derivatives = functools.partial(_brute_force_of_program, program, batch_size, where)
-    elif _is_locally_affine(program):
+    elif (plan := choose_plan(program, batch_size)) is None:
         derivatives = functools.partial(_one_gradient, f)
     else:
-        plan = make_plan(program, batch_size)
         if traced:
             _warn_of_long_work(plan)
         derivatives = functools.partial(_push, f, plan, where, progress)
@@ -174,10 +174,10 @@ def exact_cost(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size:
     _check_arguments(f, A, batch_size)
     program = trace(f, A)
     _check_forward_mode(program)
-    if is_forward_only(program) or _is_locally_affine(program):
+    plan = None if is_forward_only(program) else choose_plan(program, batch_size)
+    if plan is None:
         return Cost(0, 0, 0.0)
-    plan = make_plan(program, batch_size)
-    return Cost(plan.directions, plan.chunks, float(plan.flops))
+    return Cost(plan.all_directions, plan.all_chunks, float(plan.flops))
 
 
 def brute_force(f: Callable[[jax.Array], jax.Array], A: jax.Array, *, batch_size: int | None = None) -> Derivatives:
@@ -257,10 +257,6 @@ def _mask(where, u1):
     return mask
 
 
-def _is_locally_affine(program):
-    return program.levels[program.outputs[0]] <= Level.PIECEWISE
-
-
 def _nan_where_nan(u, derivative):
     """NaN everywhere if u is NaN. The push alone leaves zeros at locations that it skips."""
     return jnp.where(jnp.isnan(u), jnp.nan, derivative)
@@ -271,7 +267,7 @@ def _warn_of_long_work(plan):
         logging.getLogger("jaxcam").warning(
             "exact derivatives along %s directions take about %.1e floating-point operations for each activation; "
             "derivatives='closed_form' is the approximation by one backward pass",
-            f"{plan.directions:,}", plan.flops,
+            f"{plan.all_directions:,}", plan.flops,
         )  # fmt: skip
 
 

@@ -27,7 +27,6 @@ A head with pooling: the 16 locations of a channel coincide, so three directions
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +34,7 @@ import numpy as np
 from jaxcam.derivatives._program import Level, Program, output_levels, variable
 from jaxcam.derivatives._shared_local import NODES, SharedLocal, find_shared_local
 from jaxcam.derivatives._structure import find_independent_axes, find_seed, is_elementwise, picks_weight_rows, size_of
-from jaxcam.tracing import BILINEAR, CUSTOM_VJP, MASKING, Step, flops_of_primitive, inner_jaxprs, needed
+from jaxcam.tracing import BILINEAR, MASKING, Step, flops_of_primitive, needed
 
 CHUNK_BYTES = 2**28  # of coefficients, for the directions of one chunk
 CHUNK_DIRECTIONS = 512
@@ -78,7 +77,9 @@ class Plan(NamedTuple):
       may_be_masked: whether relu or max pooling before the frontier may stop some directions.
       directions: how many are pushed.
       chunk_size: directions at a time.
-      flops: floating-point operations, estimated.
+      flops: floating-point operations, estimated, those of `rest` for its elements among them.
+      rest: another plan of the same program, for the elements of A that this one leaves out; None if it has all.
+      rest_elements: for each element of A, flat, whether it is left to `rest`.
     """
 
     program: Program
@@ -95,11 +96,25 @@ class Plan(NamedTuple):
     directions: int
     chunk_size: int
     flops: float
+    rest: "Plan | None"
+    rest_elements: np.ndarray | None
 
     @property
     def chunks(self) -> int:
-        """The number of chunks."""
+        """The number of chunks, without those of `rest`."""
         return -(-self.directions // self.chunk_size)
+
+    @property
+    def all_directions(self) -> int:
+        """The number of directions that are pushed, by `rest` as well."""
+        if self.rest is None or self.rest_elements is None:
+            return self.directions
+        return self.directions + math.ceil(self.rest_elements.mean() * self.rest.directions)
+
+    @property
+    def all_chunks(self) -> int:
+        """The number of chunks, those of `rest` among them."""
+        return self.chunks + (0 if self.rest is None else self.rest.chunks)
 
 
 def make_plan(program: Program, batch_size: int | None = None) -> Plan:
@@ -119,27 +134,47 @@ def make_plan(program: Program, batch_size: int | None = None) -> Plan:
         _push_as_pairs(program, seed, pushed_stages, by_itself.independent_axes, way)
         for way in find_shared_local(program, seed, steps)
     )
-    way_to_push = min((by_itself, *as_pairs), key=lambda way: way.flops)
-    chunk_size = batch_size or max(1, min(CHUNK_DIRECTIONS, CHUNK_BYTES // max(1, way_to_push.bytes_per_direction)))
     may_be_masked = program.levels[seed] == Level.PIECEWISE or any(
         step.name in MASKING for stage in frontier_stages for step in stage.steps
     )
-    return Plan(
-        program=program,
-        seed=seed,
-        seed_element_of=seed_element_of,
-        independent_axes=way_to_push.independent_axes,
-        stages=stages,
-        pushed_stages=way_to_push.pushed_stages,
-        frontier=frontier,
-        frontier_stages=frontier_stages,
-        jacobian_values=way_to_push.jacobian_values,
-        shared_local=way_to_push.shared_local,
-        may_be_masked=may_be_masked,
-        directions=way_to_push.directions,
-        chunk_size=chunk_size,
-        flops=way_to_push.flops,
-    )
+
+    def plan_of(way):
+        chunk_size = batch_size or max(1, min(CHUNK_DIRECTIONS, CHUNK_BYTES // max(1, way.bytes_per_direction)))
+        return Plan(
+            program=program,
+            seed=seed,
+            seed_element_of=seed_element_of,
+            independent_axes=way.independent_axes,
+            stages=stages,
+            pushed_stages=way.pushed_stages,
+            frontier=frontier,
+            frontier_stages=frontier_stages,
+            jacobian_values=way.jacobian_values,
+            shared_local=way.shared_local,
+            may_be_masked=may_be_masked,
+            directions=way.directions,
+            chunk_size=chunk_size,
+            flops=way.flops,
+            rest=None,
+            rest_elements=None,
+        )
+
+    best = plan_of(by_itself)
+    for way in as_pairs:
+        plan = plan_of(way)
+        if way.shared_local.excluded.any():
+            plan = _with_rest(plan, plan_of(by_itself))
+        best = min(best, plan, key=lambda plan: plan.flops)
+    return best
+
+
+def _with_rest(plan, rest):
+    """The plan with another for the elements of A that reach excluded locations; its operations are those of both."""
+    shape, excluded = plan.program.avals[plan.seed].shape, plan.shared_local.excluded
+    axes = [n if axis in plan.shared_local.axes else 1 for axis, n in enumerate(shape)]
+    of_seed = np.broadcast_to(excluded.reshape(axes), shape).ravel()
+    elements = (plan.seed_element_of >= 0) & of_seed[np.maximum(plan.seed_element_of, 0)]
+    return plan._replace(rest=rest, rest_elements=elements, flops=plan.flops + excluded.mean() * rest.flops)
 
 
 # ---- Ways to push.
@@ -187,13 +222,16 @@ def _push_as_pairs(program, seed, pushed_stages, independent_axes, way):
     def copies(stage):
         """How often a direction is pushed through a stage."""
         (out, *_) = stage.outputs
+        if way.state_of(out) == "still":
+            return 0
         if out in way.own and not any(v in way.located for v in stage.inputs):
             return locations
         if out in way.curved:
             return NODES + (out in way.located)
         if out not in way.located:
             return 1
-        return 1 + 1 / locations if all(step.outputs[0] in way.single for step in stage.steps) else 2
+        shared = out not in way.unshared
+        return shared + (1 / locations if all(step.outputs[0] in way.single for step in stage.steps) else 1)
 
     def bytes_of(stage):
         (out, *_) = stage.outputs
@@ -344,31 +382,3 @@ def _flops_of_step(program, step, seed):
         return max(size_of(program, v) for v in step.outputs)
     inputs, outputs = ([program.avals[v].shape for v in side] for side in (step.inputs, step.outputs))
     return flops_of_primitive(step.name, step.params, inputs, outputs)
-
-
-# ---- Programs without a plan.
-def is_forward_only(program: Program) -> bool:
-    """Whether a primitive without a reverse mode acts between A and the result: a while loop, a dilated maximum."""
-
-    def has_no_reverse_mode(name, params):
-        if name.startswith("reduce_window_m"):
-            return any(d != 1 for d in (*params["base_dilation"], *params["window_dilation"]))
-        return name == "while"
-
-    return any(_holds(step.name, step.params, has_no_reverse_mode) for step in _moving_steps(program))
-
-
-def has_custom_vjp_inside(program: Program) -> bool:
-    """Whether a scan or a branch has a custom_vjp inside, where it cannot be written out."""
-    return any(_holds(step.name, step.params, lambda name, _: name in CUSTOM_VJP) for step in _moving_steps(program))
-
-
-def _moving_steps(program) -> Sequence[Step]:
-    return [step for step in program.steps if any(variable(program.levels[out]) for out in step.outputs)]
-
-
-def _holds(name, params, condition):
-    """Whether a primitive, or any inside its jaxprs, meets a condition on name and parameters."""
-    return condition(name, params) or any(
-        _holds(eqn.primitive.name, eqn.params, condition) for inner in inner_jaxprs(params) for eqn in inner.eqns
-    )

@@ -25,6 +25,12 @@ pushed at a few values of it and interpolated (`_curves.py`). There is one such 
 `primary` sum. A second one, or a step without a rule, such as a spatial kernel, leaves the plan as it is: every
 direction is pushed by itself.
 
+A contraction over the locations is a sum, too, as that of the keys' exponentials with the values in an attention that
+the class token alone reads. In such a head a direction moves nothing at other locations: located values are *unshared*.
+If other tokens are concatenated to the locations, these begin at an *offset*. If the class token is among the
+locations, a slice takes it. Its own directions are *excluded*: another plan pushes them. All others leave the slice
+still.
+
     >>> import jax, jax.numpy as jnp
     >>> from jaxcam.derivatives._program import trace
     >>> gated = lambda A: jnp.tanh(A * jax.nn.sigmoid(A.mean((0, 1), keepdims=True))).sum()
@@ -48,6 +54,7 @@ from jaxcam.tracing import CONTRACTIONS, REARRANGEMENTS, SUMS_OF_OPERANDS, Step
 SUM_OVER_AXES = "reduce_sum"
 # The numbers of the primary sum at which curved values are pushed: a third coefficient is a cubic in it.
 NODES = 4
+MOST_EXCLUDED = 1 / 4  # of the locations
 
 
 class SharedLocal(NamedTuple):
@@ -58,6 +65,9 @@ class SharedLocal(NamedTuple):
       located: the located values, each with the positions of these axes in it, in their order.
       uniform: the located values whose local part is the same at every location.
       common: the common values.
+      unshared: the located values whose shared part is zero.
+      offsets: for each located value, how many other elements are in front of the locations along their axis.
+      excluded: for each location whether its directions are left to another plan.
       curved: the located and common values that move with the primary sum.
       primary: the sum whose own value is broadcast back over the locations; None if there is none.
       primary_element_of: for each element of the seed, the element of the primary sum, flat, that it moves locally.
@@ -70,6 +80,9 @@ class SharedLocal(NamedTuple):
     located: dict[int, tuple[int, ...]]
     uniform: frozenset[int]
     common: frozenset[int]
+    unshared: frozenset[int]
+    offsets: dict[int, int]
+    excluded: np.ndarray
     curved: frozenset[int]
     primary: int | None
     primary_element_of: np.ndarray | None
@@ -126,21 +139,43 @@ def _axes_that_are_summed(program, seed, steps) -> Iterator[tuple[int, ...]]:
         moving = [v for v in dict.fromkeys(step.inputs) if v in positions]
         if not moving:
             continue
-        over = {axis for axis, at in positions[moving[0]].items() if at in step.params.get("axes", ())}
-        is_sum = step.name == SUM_OVER_AXES
-        if is_sum and over:
-            summed[tuple(sorted(over))] = None
         # A value without an axis, such as a sum over it, is the same along it.
         before = {
             axis: {v: positions[v][axis] for v in moving if axis in positions[v]}
             for v in moving
             for axis in positions[v]
         }
-        after = {axis: position_after(program, step, at) for axis, at in before.items()}
+        # Every dense layer sums over an axis of one operand.
+        over = {axis for axis, at in before.items() if at.keys() == {*step.inputs} and sums_over(step, at)}
+        if over:
+            summed[tuple(sorted(over))] = None
+        after = {axis: _position_after(program, step, at) for axis, at in before.items()}
         positions.update(dict.fromkeys(step.outputs, {axis: at for axis, at in after.items() if at is not None}))
-        mixed.update(axis for axis, at in after.items() if at is None and not (is_sum and axis in over))
+        mixed.update(axis for axis, at in after.items() if at is None and axis not in over)
     candidates = [axes for whole in summed for axes in (whole, tuple(axis for axis in whole if axis not in mixed))]
     yield from dict.fromkeys(axes for axes in candidates if axes)
+
+
+def sums_over(step: Step, positions: dict[int, int]) -> bool:
+    """Whether a step sums over the axis of these positions in its operands: a reduction, or a contraction."""
+    if step.name == SUM_OVER_AXES:
+        return positions[step.inputs[0]] in step.params["axes"]
+    if step.name != "dot_general":
+        return False
+    contracted, _ = step.params["dimension_numbers"]
+    sides = [(side, positions[v]) for side, v in enumerate(step.inputs) if v in positions]
+    if any(position not in contracted[side] for side, position in sides):
+        return False
+    return len({contracted[side].index(position) for side, position in sides}) == 1
+
+
+def _position_after(program, step, positions):
+    """`position_after`, and through a concatenation along the axis if a single operand has it."""
+    if step.name != "concatenate":
+        return position_after(program, step, positions)
+    (v, position), *others = positions.items()
+    is_along = position == step.params["dimension"] and step.inputs.count(v) == 1
+    return position if is_along and not others else None
 
 
 class _Walk:
@@ -154,6 +189,8 @@ class _Walk:
         self.element_of = {} if primary is None else {seed: np.arange(size_of(program, seed))}
         self.located, self.uniform = {seed: axes}, {seed}
         self.common, self.own, self.single = set(), set(), set()
+        self.unshared, self.offsets = {seed}, {seed: 0}
+        self.excluded = np.zeros([program.avals[seed].shape[axis] for axis in axes], bool)
         self.flat = {}  # by value and axes, what `is_flat` has answered
         self.maker = {v: step for step in program.steps for v in step.outputs}
 
@@ -166,6 +203,9 @@ class _Walk:
             dict(self.located),
             frozenset(self.uniform),
             frozenset(self.common),
+            frozenset(self.unshared),
+            dict(self.offsets),
+            self.excluded,
             frozenset(self.curved),
             self.primary,
             self.primary_element_of,
@@ -184,27 +224,40 @@ class _Walk:
         if is_curved and any(jnp.issubdtype(t, jnp.floating) and jnp.finfo(t).bits < 32 for t in dtypes):
             return False  # differences between nodes would lose the digits that half precision has
         if not located:
-            (self.own if own else self.common).update(step.outputs)
+            if own or not self.common.isdisjoint(inputs):
+                (self.own if own else self.common).update(step.outputs)
             self.curved.update(step.outputs if is_curved and not own else ())
             return True
-        if own or len(step.outputs) != 1:
+        if own or len(step.outputs) != 1 or len({self.offsets.get(v) for v in located}) != 1:
             return False
         positions = self.positions_after(step, located)
         (out,) = step.outputs
         if positions is None:
-            return self.sums_over_locations(step) and self.after_sum(step, located[0])
+            if step.name == "slice":
+                return self.excludes_slice(step, located[0])
+            return self.sums_over_locations(step, located) and self.after_sum(step, located)
         if is_curved and not self.is_curved_alike(step, positions):
             return False
+        if step.name == "concatenate" and (is_curved or len(self.axes) > 1):
+            return False
         self.located[out] = positions
+        self.offsets[out] = self.offsets[located[0]] + self.elements_before(step, located[0])
         self.curved.update([out] if is_curved else [])
+        if set(inputs).isdisjoint(self.common) and self.unshared.issuperset(located):
+            self.unshared.add(out)
         self.find_elements(step, located)
         if all(v in self.uniform for v in located) and not is_curved and self.keeps_uniform(step, located, positions):
             self.uniform.add(out)
         return True
 
-    def after_sum(self, step, value):
+    def after_sum(self, step, located):
         """Adds the output of a sum over locations."""
-        (out,) = step.outputs
+        (out,), value = step.outputs, located[0]
+        if step.name != SUM_OVER_AXES:
+            if not self.common.union(self.curved).isdisjoint(step.inputs):
+                return False
+            self.own.add(out)
+            return True
         if value in self.uniform:
             self.common.add(out)
             return True
@@ -225,6 +278,21 @@ class _Walk:
         self.primary_element_of = of_sum[elements]
         self.common.add(out)
         self.curved.add(out)
+        return True
+
+    def excludes_slice(self, step, value):
+        """Leaves out the directions of a slice of few locations; the others do not move it. False if it is not such."""
+        if len(self.axes) > 1 or value not in self.unshared or value in self.curved:
+            return False
+        (position,) = self.located[value]
+        strides = step.params["strides"] or [1] * (position + 1)
+        first, limit = (step.params[name][position] for name in ("start_indices", "limit_indices"))
+        indices = np.arange(first, limit, strides[position]) - self.offsets[value]
+        excluded = self.excluded.copy()
+        excluded[indices[(indices >= 0) & (indices < excluded.size)]] = True
+        if excluded.mean() > MOST_EXCLUDED:
+            return False
+        self.excluded = excluded
         return True
 
     def is_curved_alike(self, step, positions):
@@ -251,12 +319,19 @@ class _Walk:
     def positions_after(self, step, located):
         """The positions of the location axes in the output, or None if the step may mix locations."""
         positions = [
-            position_after(self.program, step, {v: self.located[v][i] for v in located}) for i in range(len(self.axes))
+            _position_after(self.program, step, {v: self.located[v][i] for v in located}) for i in range(len(self.axes))
         ]
         return None if None in positions else tuple(positions)
 
-    def sums_over_locations(self, step):
-        return step.name == SUM_OVER_AXES and set(self.located[step.inputs[0]]) <= set(step.params["axes"])
+    def elements_before(self, step, value):
+        """The elements that a concatenation puts in front of a value."""
+        if step.name != "concatenate":
+            return 0
+        lengths = [self.program.avals[v].shape[step.params["dimension"]] for v in step.inputs]
+        return sum(lengths[: step.inputs.index(value)])
+
+    def sums_over_locations(self, step, located):
+        return all(sums_over(step, {v: self.located[v][i] for v in located}) for i in range(len(self.axes)))
 
     def keeps_uniform(self, step, located, positions):
         """Whether the output's local part is the same at every location, if those of the operands are.
@@ -265,7 +340,7 @@ class _Walk:
         """
         others = [v for v in step.inputs if v not in located]
         times = [step.inputs.count(v) for v in located]
-        if step.name in REARRANGEMENTS or step.name == SUM_OVER_AXES:
+        if step.name in REARRANGEMENTS or step.name in (SUM_OVER_AXES, "concatenate"):
             return True
         if step.name in CONTRACTIONS:
             # An operand without the location axes acts on every location alike.

@@ -34,6 +34,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxcam._base.numerics import Scaled, at_least_float32, exponent_of_unit
+from jaxcam.derivatives._live import any_in_batch
+from jaxcam.derivatives._pairs import inner_product
 from jaxcam.derivatives._plan import Plan
 from jaxcam.derivatives._push import UnitDirections, apply_stage, taylor_rule
 from jaxcam.derivatives._push_shared_local import make_shared_local_push
@@ -53,19 +55,27 @@ def second_and_third_derivatives(
       where: a mask of A's shape; elsewhere the derivatives are zero, and chunks without an element of it are skipped.
       progress: called after each chunk of directions.
     """
+    if plan.rest is not None:
+        is_rest = jnp.asarray(plan.rest_elements).reshape(A.shape)
+        masks = (part if where is None else where & part for part in (~is_rest, is_rest))
+        plans = (plan._replace(rest=None), plan.rest)
+        parts = (
+            second_and_third_derivatives(part, A, where=mask, progress=progress)
+            for part, mask in zip(plans, masks, strict=True)
+        )
+        # Both have the exponent of their program.
+        second, third = (Scaled(a.array + b.array, a.exponent) for a, b in zip(*parts, strict=True))
+        return second, third
     program = plan.program
     values = evaluate(program.steps, {**program.constants, program.inputs[0]: A})
     slope = _slope_of_seed(plan, values)
     if where is not None:
         slope = jnp.where(where, slope, 0)
     combinations = _combinations_of_frontier(plan, values)
-    if plan.may_be_masked or where is not None:
-        order, is_live = _live_directions_first(plan, values, slope, combinations)
-    else:
-        order, is_live = jnp.arange(plan.directions), None
+    live = _live_elements(plan, slope, combinations) if plan.may_be_masked or where is not None else None
     # Along a step that moves the frontier by about 1, squares and cubes of the movement are in range.
     j = _exponent_of_length(combinations)
-    second, third = _push_in_chunks(plan, values, order, is_live, j, progress)
+    second, third, order = _push_in_chunks(plan, values, live, j, progress)
     return (
         Scaled(_spread_over_A(plan, second, order, slope, 2), -2 * j),
         Scaled(_spread_over_A(plan, third, order, slope, 3), -3 * j),
@@ -73,16 +83,18 @@ def second_and_third_derivatives(
 
 
 # ---- The push.
-def _push_in_chunks(plan, values, order, is_live, j, progress):
-    """Derivatives along the directions, in the given order: `[directions *independent axes]`, the second and third.
+def _push_in_chunks(plan, values, live, j, progress):
+    """Derivatives along the directions, `[directions *independent axes]`, the second and third, and their order.
 
-    They are those along steps of length 2**j.
+    They are those along steps of length 2**j. Directions without a live element come last.
     """
     (u,) = plan.program.outputs
+    is_live = None if live is None else live.any(range(1, live.ndim))
+    order = jnp.arange(plan.directions) if live is None else jnp.argsort(~is_live, stable=True)
     size, chunks = min(plan.chunk_size, plan.directions), plan.chunks
     independent_shape = [plan.program.avals[plan.seed].shape[axis] for axis in plan.independent_axes]
     zeros = typed_as(jnp.zeros((size, *independent_shape), at_least_float32(values[u]).dtype), values[u])
-    push = _make_push(plan, values, zeros, j)
+    push = _make_push(plan, values, zeros, live, j)
     # The last chunk is filled up with the first directions.
     padded = jnp.concatenate([order, order[: chunks * size - plan.directions]])
     padded = typed_as(padded.reshape(chunks, size), values[u])
@@ -92,7 +104,7 @@ def _push_in_chunks(plan, values, order, is_live, j, progress):
     def push_if_live(indices):
         if is_live is None:
             return push(indices)
-        return jax.lax.cond(_any_in_batch(is_live[indices]), push, lambda _: (zeros, zeros), indices)
+        return jax.lax.cond(any_in_batch(is_live[indices]), push, lambda _: (zeros, zeros), indices)
 
     def step(_, indices):
         second, third = push_if_live(indices)
@@ -101,26 +113,15 @@ def _push_in_chunks(plan, values, order, is_live, j, progress):
         return None, (second, third)
 
     _, derivatives = jax.lax.scan(step, None, padded)
-    return [array.reshape(chunks * size, *independent_shape)[: plan.directions] for array in derivatives]
+    return *(array.reshape(chunks * size, *independent_shape)[: plan.directions] for array in derivatives), order
 
 
-@jax.custom_batching.custom_vmap
-def _any_in_batch(is_live):
-    """Whether any is 1. Under vmap: of any example, so that a branch stays a branch and does not become a selection."""
-    return is_live.any()
-
-
-@_any_in_batch.def_vmap
-def _any_of_all_examples(axis_size, in_batched, is_live):
-    return _any_in_batch(is_live), False
-
-
-def _make_push(plan, values, zeros, j):
+def _make_push(plan, values, zeros, live, j):
     """The function from the indices of a chunk of directions to the derivatives along them."""
     length = jnp.ldexp(jnp.ones_like(zeros, shape=()), j)
     gradients = _gradients_at_smooth_stages(plan, values)
     if plan.shared_local is not None:
-        return make_shared_local_push(plan, values, gradients, length, zeros)
+        return make_shared_local_push(plan, values, gradients, length, zeros, live)
     jacobian = _jacobian_by_reverse_mode(plan, values)
     rules = [taylor_rule(plan.program, stage, values) for stage in plan.pushed_stages]
 
@@ -139,21 +140,11 @@ def _make_push(plan, values, zeros, j):
                 continue
             for v, (added2, added3) in zip(stage.outputs, added, strict=True):
                 kept_axes = [positions[v] for positions in plan.independent_axes.values()]
-                second = second + _inner_product(gradients[v], added2, kept_axes)
-                third = third + _inner_product(gradients[v], added3, kept_axes)
+                second = second + inner_product(gradients[v], added2, kept_axes)
+                third = third + inner_product(gradients[v], added3, kept_axes)
         return 2 * second, 6 * third
 
     return push
-
-
-def _inner_product(gradient, coefficient, kept_axes):
-    """<gradient, coefficient> for each direction and each index of the kept axes, in the order of their list."""
-    if coefficient is None:
-        return 0
-    summed = tuple(1 + axis for axis in range(gradient.ndim) if axis not in kept_axes)
-    # The gradient of a real function of complex values is already conjugate.
-    products = (at_least_float32(gradient)[None] * at_least_float32(coefficient)).real
-    return products.sum(summed).transpose(0, *(1 + np.argsort(np.argsort(kept_axes))))
 
 
 def _gradients_at_smooth_stages(plan, values):
@@ -214,19 +205,19 @@ def _slope_of_seed(plan, values):
     return vjp_of_A(jnp.ones_like(values[plan.seed]))[0]
 
 
-def _live_directions_first(plan, values, slope, combinations):
-    """The directions in an order in which masked ones are last, and for each direction whether it is live.
+def _live_elements(plan, slope, combinations):
+    """Which elements of the seed count, `[directions *independent axes]`.
 
-    A direction is masked if no element of A moves it (its slopes are 0), or if it moves nothing in the frontier.
+    An element does not if no element of A moves it (its slopes are 0), or if it moves nothing in the frontier.
     """
     shape = plan.program.avals[plan.seed].shape
     elements = math.prod(shape)
     is_moved = jnp.zeros(elements, jnp.int32)
     seed_element_of = jnp.asarray(np.where(plan.seed_element_of < 0, elements, plan.seed_element_of), jnp.int32)
     is_moved = is_moved.at[seed_element_of].max((slope.ravel() != 0).astype(jnp.int32), mode="drop")
-    is_live = is_moved.reshape(shape) * _moves_the_frontier(plan, combinations)
-    is_live = is_live.max(tuple(plan.independent_axes)).ravel()
-    return jnp.argsort(-is_live, stable=True), is_live
+    is_live = is_moved.reshape(shape) * _moves_the_frontier(plan, combinations) > 0
+    axes = [*(axis for axis in range(len(shape)) if axis not in plan.independent_axes), *plan.independent_axes]
+    return is_live.transpose(axes).reshape(plan.directions, *(shape[axis] for axis in plan.independent_axes))
 
 
 def _moves_the_frontier(plan, combinations):
