@@ -70,6 +70,7 @@ from jaxcam.methods import score_cam as score_cam
 from jaxcam.methods import occlusion as occlusion
 from jaxcam.methods import grad_cam_plus_smooth as grad_cam_plus_smooth
 from jaxcam.methods import average_maps as average_maps
+from jaxcam.methods import Sampled as Sampled
 from jaxcam.perturbations import Smoothed as Smoothed
 
 # Methods in the input's space, and other backward rules for a relu.

@@ -13,7 +13,7 @@ from jaxcam.cli._method_texts import named_methods
 from jaxcam.methods import METHOD_TITLES
 
 # The options of a method that have another name on the command line.
-FLAGS = {"n_samples": "samples"}
+FLAGS = {"n_samples": "samples", "n_locations": "n-locations"}
 
 
 def chosen_method(options: argparse.Namespace, select: Callable[..., Any] | None = None) -> Callable[..., jax.Array]:
@@ -29,7 +29,7 @@ def chosen_method(options: argparse.Namespace, select: Callable[..., Any] | None
     method = getattr(jaxcam, options.method)
     score = None if options.score is None else getattr(jaxcam.scores, options.score)
     given = {"n_samples": options.samples, "std": options.std, "score": score, "link": options.link}
-    given["alpha"] = options.alpha
+    given |= {"alpha": options.alpha, "derivatives": options.derivatives, "n_locations": options.n_locations}
     given = {name: value for name, value in given.items() if value is not None}
     parameters = inspect.signature(method).parameters
     for name in given:
@@ -37,6 +37,8 @@ def chosen_method(options: argparse.Namespace, select: Callable[..., Any] | None
             raise ValueError(f"--{FLAGS.get(name, name)} does not go with --method {options.method}")
     if "std" in given and not given.get("n_samples", parameters["n_samples"].default):
         raise ValueError(f"--std goes with --samples: --method {options.method} draws no noise by default")
+    if ("n_locations" in given) != (options.derivatives == "sampled"):
+        raise ValueError("--derivatives sampled and --n-locations go together: give both, or neither")
     if select is not None:
         given["select"] = select
     return functools.partial(method, **given)

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxcam.datasets import FITS
 from jaxcam.formulas.weights import ALPHAS
-from jaxcam.methods import METHOD_TITLES
+from jaxcam.methods import DERIVATIVES, METHOD_TITLES
 from jaxcam.opening import DEFAULT as DEFAULT_MODEL
 from jaxcam.opening import DEFAULT_FIT, NETWORKS, PREPROCESSING
 
@@ -117,7 +117,7 @@ def add_method_options(parser: Any, *, several: bool = False) -> None:
         type=float,
         help="standard deviation of the noise, as a share of the image's range (default: the method's, 0.3 or 0.15)",
     )
-    add_seed_option(parser, "seed of the noise")
+    add_seed_option(parser, "seed of the noise and of sampled locations")
     parser.add_argument("--score", choices=SCORES, help="(default: logit)")
     parser.add_argument("--link", choices=("identity", "exp"), help="Y = score, or e^score (default: the method's)")
     parser.add_argument(
@@ -125,6 +125,19 @@ def add_method_options(parser: Any, *, several: bool = False) -> None:
         choices=ALPHAS,
         help="of grad_cam_pp and smooth_grad_cam_pp: alphas as the papers define them, or bounded to [0, 1/2] "
         "(default: defined)",
+    )
+
+    parser.add_argument(
+        "--derivatives",
+        choices=DERIVATIVES,
+        help="of grad_cam_pp and smooth_grad_cam_pp: exact, the approximation in closed form, or exact at sampled "
+        "locations, which estimates the map where exact takes too long (default: exact)",
+    )
+    parser.add_argument(
+        "--n-locations",
+        type=int,
+        metavar="N",
+        help="number of locations to draw for each channel, with --derivatives sampled",
     )
 
 

@@ -106,6 +106,7 @@ def exact_scaled(
     A: jax.Array,
     *,
     where: Where | None = None,
+    at_most: int | None = None,
     batch_size: int | None = None,
     progress: Callable[[], None] | None = None,
 ) -> ScaledDerivatives:
@@ -115,6 +116,7 @@ def exact_scaled(
       f: as in `exact`.
       A: as in `exact`.
       where: as in `exact`.
+      at_most: the most elements that `where` has, if it is known. It counts for the warning of long work alone.
       batch_size: as in `exact`.
       progress: as in `exact`.
 
@@ -139,7 +141,7 @@ def exact_scaled(
         derivatives = functools.partial(_one_gradient, f)
     else:
         if traced:
-            _warn_of_long_work(plan)
+            _warn_of_long_work(plan, at_most)
         derivatives = functools.partial(_push, f, plan, where, progress)
     if traced:
         return derivatives(A)
@@ -262,12 +264,15 @@ def _nan_where_nan(u, derivative):
     return jnp.where(jnp.isnan(u), jnp.nan, derivative)
 
 
-def _warn_of_long_work(plan):
-    if plan.flops > FLOPS_WORTH_A_WARNING:
+def _warn_of_long_work(plan, at_most):
+    directions = plan.all_directions if at_most is None else min(at_most, plan.all_directions)
+    flops = plan.flops * directions / plan.all_directions
+    if flops > FLOPS_WORTH_A_WARNING:
         logging.getLogger("jaxcam").warning(
             "exact derivatives along %s directions take about %.1e floating-point operations for each activation; "
-            "derivatives='closed_form' is the approximation by one backward pass",
-            f"{plan.all_directions:,}", plan.flops,
+            "derivatives='sampled' estimates weights from n_locations= of each channel, and derivatives='closed_form' "
+            "is the approximation by one backward pass",
+            f"{directions:,}", flops,
         )  # fmt: skip
 
 

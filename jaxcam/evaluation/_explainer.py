@@ -11,7 +11,7 @@ from jaxcam._base import checks
 from jaxcam._base.types import Method
 from jaxcam.cutting import Cut, image_spatial
 from jaxcam.formulas import maps
-from jaxcam.methods import takes_key
+from jaxcam.methods import map_of, takes_key
 
 SAME_MAP = 1e-6  # of the maximum, a few roundings: maps that differ by less are one map
 
@@ -26,7 +26,7 @@ def explainer(method: Method, cut: Cut, target: Any, key: jax.Array) -> Callable
 
     def explain(image):
         spatial = image_spatial(cut, image)
-        saliency = method(cut, image, target, **key_of(method, key))
+        saliency = map_of(method(cut, image, target, **key_of(method, key)))
         if not isinstance(saliency, jax.Array) or saliency.ndim != len(spatial):
             name, shapes = getattr(method, "__name__", method), checks.describe_shapes(saliency)
             raise ValueError(f"expected one map with {len(spatial)} axes from {name}, got {shapes}")

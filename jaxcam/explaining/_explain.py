@@ -28,7 +28,7 @@ from jaxcam.evaluation import key_of
 from jaxcam.explaining._chosen import chosen_classes, fused_maps, networks_at_layers
 from jaxcam.explaining._explanation import ClassProbability, Explanation
 from jaxcam.explaining._explanations import Explanations
-from jaxcam.methods import METHOD_TITLES
+from jaxcam.methods import METHOD_TITLES, map_of
 from jaxcam.opening import OpenedModel
 
 # The height and width, in pixels, that a panel of a figure has at most; larger pictures may be reduced.
@@ -235,7 +235,7 @@ def _maps_of(
     functions: tuple[tuple[str, Method], ...], cut: Cut, image: jax.Array, target: jax.Array, key: jax.Array
 ) -> dict[str, jax.Array]:
     """The maps of several methods by their names."""
-    return {name: f(cut, image, target, **key_of(f, key)) for name, f in functions}
+    return {name: map_of(f(cut, image, target, **key_of(f, key))) for name, f in functions}
 
 
 _jitted_probabilities = jax.jit(class_probabilities)

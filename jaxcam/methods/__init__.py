@@ -15,9 +15,12 @@ from jaxcam.methods._cam import xgrad_cam as xgrad_cam
 from jaxcam.methods._gradient_cam import compute_gradient_cam as compute_gradient_cam
 from jaxcam.methods._gradient_cam import gradient_cam as gradient_cam
 from jaxcam.methods._gradient_cam import gradient_method as gradient_method
+from jaxcam.methods._layer_derivatives import DERIVATIVES as DERIVATIVES
 from jaxcam.methods._layer_derivatives import derivatives_at_layers as derivatives_at_layers
 from jaxcam.methods._occlusion import occlusion as occlusion
 from jaxcam.methods._paper import grad_cam_plus_smooth as grad_cam_plus_smooth
+from jaxcam.methods._sampled import Sampled as Sampled
+from jaxcam.methods._sampled import map_of as map_of
 from jaxcam.methods._score_cam import score_cam as score_cam
 from jaxcam.methods._signature import option_names as option_names
 from jaxcam.methods._signature import score_of as score_of

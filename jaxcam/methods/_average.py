@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxcam._base.numerics import at_least_float32, batch_size_or_default
 from jaxcam.cutting import activations, resolve_target
 from jaxcam.methods._call import explanation_method
+from jaxcam.methods._sampled import Sampled
 from jaxcam.methods._signature import canonical_partial, score_of, takes_key
 from jaxcam.methods._types import AverageMethod, GradientMethod, Maps
 from jaxcam.perturbations import Smoothed, map_over_noise, noise
@@ -134,7 +135,8 @@ def _cached_average(method, statistic):
         keys = (jax.random.fold_in(key, METHODS_OWN_NOISE),) if hands_key and key is not None else ()
 
         def map_of(x):
-            return method(cut, x, target, *keys)
+            saliency = method(cut, x, target, *keys)
+            return saliency.map if isinstance(saliency, Sampled) else saliency
 
         return _statistic_over_noise(
             map_of, STATISTICS[statistic], image, key if n_samples else None,

@@ -14,12 +14,13 @@ from jaxcam._base.targets import jit_with_target
 from jaxcam._base.types import Score
 from jaxcam.cutting import Cuts, canonical_target, check_cut, check_target, for_score
 from jaxcam.methods._finite import check_finite
+from jaxcam.methods._sampled import Sampled, check_derivatives
 from jaxcam.methods._signature import canonical_partial, merged_signature
 from jaxcam.perturbations import Smoothed
 
 P = ParamSpec("P")
 R = TypeVar("R")
-NAMED_CHOICES = ("link", "derivatives", "numerator", "alpha", "compat")
+NAMED_CHOICES = ("link", "numerator", "alpha", "compat")
 # A check takes the value of its option and the values of all arguments of the call.
 Check = Callable[[Any, Mapping[str, Any]], None]
 # `(method's name, cut, options, observation)`.
@@ -42,6 +43,7 @@ def _with_name(check: Callable[[str, Any], None], name: str) -> Check:
 OPTION_CHECKS: dict[str, Check] = {
     **{name: _check_is_function(name) for name in checks.FUNCTIONS},
     **{name: _with_name(checks.check_name_of_choice, name) for name in NAMED_CHOICES},
+    "derivatives": check_derivatives,
     "relative": _with_name(checks.check_bool, "relative"),
     "baseline": _with_name(checks.check_numbers, "baseline"),
     "mesh": lambda mesh, _: checks.check_mesh(mesh),
@@ -150,9 +152,8 @@ def _check_call(call, own_score):
 
 def _in_order_of_layers(cut, result):
     """The result with its dicts in the order of the cut's layers, which jit replaced by that of the sorted keys."""
-    if isinstance(result, Smoothed):
-        maps, errors = (_in_order_of_layers(cut, by_layer) for by_layer in (result.map, result.standard_error))
-        return Smoothed(maps, errors, result.n_samples)
+    if isinstance(result, Smoothed | Sampled):
+        return type(result)(*(_in_order_of_layers(cut, part) for part in result))
     if isinstance(cut, Cuts) and isinstance(result, dict):
         return {layer: result[layer] for layer in cut.layers}
     return result

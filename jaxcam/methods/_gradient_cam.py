@@ -27,7 +27,8 @@ from jaxcam.methods._call import explanation_method
 from jaxcam.methods._layer_derivatives import ORDERS, derivatives_at_layers
 from jaxcam.methods._locally_constant import refuse_locally_constant
 from jaxcam.methods._plus_plus import PlusPlusRule, log_alphas_outside
-from jaxcam.methods._types import GradientMethod, Key, Maps, MapsByLayer, Rule, RuleMethod
+from jaxcam.methods._sampled import draw_at_layers, joined, layers_to_sample, sampled_map
+from jaxcam.methods._types import GradientMethod, Key, Maps, Rule, RuleMethod
 from jaxcam.perturbations import map_over_noise
 from jaxcam.tracing import convolves, flops_of
 
@@ -48,6 +49,7 @@ def gradient_cam(
     score: Score = scores.logit,
     link: str = "identity",
     derivatives: str = "exact",
+    n_locations: int | None = None,
     select: maps.Select | None = None,
     n_samples: int = 0,
     std: jax.Array | float = 0.15,
@@ -67,7 +69,7 @@ def gradient_cam(
       image: one example, floats, without a batch axis.
       target: what the score takes second, any pytree: for the scores of `jaxcam.scores` a class. For outputs
         `[classes]`, None is the class of the largest output on the clean image.
-      key: a `jax.random.key`; not needed for n_samples=0.
+      key: a `jax.random.key`; not needed for n_samples=0, unless locations are drawn.
       weigh: the rule of the method, `(A, Y1) -> w` for order 1 and `(A, Y1, Y2, Y3) -> w` for order 3. A and each Y are
         `[*spatial k]`; w has a weight for each channel, `[k]`, or for each neuron, `[*spatial k]`. Define the function
         once and reuse it: jit compares functions by identity, and a new one is traced again.
@@ -76,7 +78,12 @@ def gradient_cam(
       link: Y = u for "identity", e^u for "exp". The largest factor e^u is left out, because it only scales the map.
       derivatives: for order 3. "closed_form" takes one backward pass. It equals "exact" if the head is piecewise linear
         (relu), and approximates it if the head is smooth (gelu, layer norm, attention). "exact" uses the closed form
-        where `jaxcam.certify` proves that the two are equal.
+        where `jaxcam.certify` proves that the two are equal. "sampled", of `grad_cam_pp` and `smooth_grad_cam_pp`
+        alone, pushes only directions of drawn locations: an estimate of "exact", for heads where that takes too long.
+        The result is a `jaxcam.Sampled(map, standard_error, weights, weights_standard_error)`.
+      n_locations: for "sampled", the locations to draw for each channel, at least 2: with replacement, with
+        probability proportional to relu(Y1), and the same for all noisy samples. Where all directions are no more than
+        these (a certified head, pooling or a gate, or few locations), all are pushed, and the errors are 0.
       select: feature maps or neurons to show; see `jaxcam.select`.
       n_samples: number of noisy copies; 0 for no noise.
       std: standard deviation of the noise, as a share of the image's range, or in the units of the image with
@@ -91,7 +98,8 @@ def gradient_cam(
       mesh: devices that the samples are divided over; None for the device that holds the image.
 
     Returns:
-      `[*spatial]`, at least 0; `[m *spatial]` for m selected filters; for `Cuts` a dict of them by layer.
+      `[*spatial]`, at least 0; `[m *spatial]` for m selected filters; for `Cuts` a dict of them by layer. With
+      `standard_error` a `Smoothed`, and with derivatives="sampled" a `Sampled`.
 
     Raises:
       TypeError: the image is not floats, or an option is not known.
@@ -108,78 +116,107 @@ def gradient_cam(
     """
     saliency, _ = _map_and_shares(
         cut, image, target, key, weigh=weigh, order=order, score=score, link=link, derivatives=derivatives,
-        select=select, n_samples=n_samples, std=std, relative=relative, standard_error=standard_error,
-        batch_size=batch_size, mesh=mesh,
+        n_locations=n_locations, select=select, n_samples=n_samples, std=std, relative=relative,
+        standard_error=standard_error, batch_size=batch_size, mesh=mesh,
     )  # fmt: skip
     return saliency
 
 
 def _map_and_shares(
-    cut, image, target, key, *, weigh, order, score, link, derivatives, select, n_samples, std, relative,
+    cut, image, target, key, *, weigh, order, score, link, derivatives, n_locations, select, n_samples, std, relative,
     standard_error, batch_size, mesh,
 ):  # fmt: skip
     """The map, and for Grad-CAM++ the share of alphas outside their range by layer, or None."""
-    if order not in ORDERS:
-        raise ValueError(f"order is {order!r}: choose one of {', '.join(map(str, ORDERS))}")
+    _check_rule(weigh, order, derivatives)
     image = jnp.asarray(image)
     A, outputs = activations(cut, image)
     for layer, activation in A.items():
         check_spatial(layer, activation)
     target, in_range = resolve_target(outputs, target)
     features, head_at = _features_and_head(cut, A)
-    rule = weigh if isinstance(weigh, PlusPlusRule) else _of_values(weigh)
+    clean_features = None if isinstance(cut, Cuts) else A[cut.layer]
+    head, point = head_at(image, clean_features)
+    is_plus_plus, is_sampled = isinstance(weigh, PlusPlusRule), derivatives == "sampled"
+    has_noise = n_samples > 0 and key is not None  # the checks refuse n_samples > 0 without a key
+    is_asked = order == 3 and derivatives != "closed_form" and (has_noise or is_sampled)
+    is_pushed = is_asked and not certify(head, point).affine
+
+    def score_at(point):
+        return score(head(point), target)
 
     def derivatives_of(x, features_of_x, *, order=order, where=None):
         head, point = head_at(x, features_of_x)
         return derivatives_at_layers(
-            head, point, target,
-            score=score, link=link, order=order, derivatives=derivatives, batch_size=batch_size, where=where,
+            head, point, target, score=score, link=link, order=order, derivatives=derivatives,
+            batch_size=batch_size, where=where, n_locations=n_locations,
         )  # fmt: skip
 
-    def maps_from(D) -> jax.Array | MapsByLayer:
-        by_layer = {layer: maps.weighted_sum(A[layer], rule(A[layer], *D[layer]), select=select) for layer in A}
-        by_layer = {layer: jnp.where(in_range, saliency, jnp.nan) for layer, saliency in by_layer.items()}
-        return by_layer if isinstance(cut, Cuts) else by_layer[cut.layer]
-
-    def map_and_shares_from(D):
-        if not isinstance(weigh, PlusPlusRule):
-            return maps_from(D), None
-        return maps_from(D), {layer: weigh.share_outside(A[layer], *D[layer]) for layer in A}
-
-    clean_features = None if isinstance(cut, Cuts) else A[cut.layer]
-    head, point = head_at(image, clean_features)
-    refuse_locally_constant(lambda point: score(head(point), target), point)
-    if n_samples == 0 or key is None:  # the checks refuse n_samples > 0 without a key
-        # Grad-CAM++ multiplies alpha by relu(Y1): no other element needs a second and third derivative.
-        where = dict.fromkeys(A, _is_positive) if isinstance(weigh, PlusPlusRule) else None
-        _, Y = derivatives_of(image, clean_features, where=where)
-        return map_and_shares_from(Y)
-    is_pushed = order == 3 and derivatives == "exact" and not certify(head, point).affine
-    # One sample fills the machine if it has a direction for each location, or convolutions on a CPU.
-    one_at_a_time = is_pushed or (batch_size is None and on_cpu() and convolves(head, point))
-
     def average(values_of, finish):
+        if not has_noise:
+            return finish(values_of(image, clean_features)[1])
+        # One sample fills the machine if it has a direction for each location, or convolutions on a CPU.
+        one_at_a_time = is_pushed or (batch_size is None and on_cpu() and convolves(head, point))
         return map_over_noise(
             features, values_of, finish, image, key, n_samples=n_samples, std=std, relative=relative,
             standard_error=standard_error, batch_size=1 if one_at_a_time else batch_size, mesh=mesh,
         )  # fmt: skip
 
+    refuse_locally_constant(score_at, point)
+    finish = functools.partial(_maps_and_shares, cut, A, in_range, weigh, select)
     if standard_error is not None:
         # The error is that of all that is returned. It comes from the maps of parts of the samples, in which D1 is
         # positive at other elements, so every element counts.
-        return average(derivatives_of, maps_from), None
-    where = None
-    if isinstance(weigh, PlusPlusRule) and is_pushed:
-        first_order = functools.partial(derivatives_of, order=1)
-        work = sum(_exact_flops(lambda point: score(head(point), target), point, batch_size))
-        if work / 2 > _flops_of_a_sample(features, first_order, image):
-            # With noise relu(D1) decides, and D1 takes only backward passes.
-            where = average(first_order, lambda D: {layer: _is_positive(D1) for layer, (D1,) in D.items()})
-    return average(functools.partial(derivatives_of, where=where), map_and_shares_from)
+        return average(derivatives_of, lambda D: finish(D)[0]), None
+    first_order = functools.partial(derivatives_of, order=1)
+    where: Any = None
+    counts: dict[Any, jax.Array] | None = {} if is_sampled else None
+    layers = layers_to_sample(score_at, point, n_locations, batch_size) if is_sampled and is_pushed else []
+    if layers:
+        where, counts = average(first_order, functools.partial(draw_at_layers, key, layers, n_locations))
+    elif is_plus_plus and not has_noise:
+        # Grad-CAM++ multiplies alpha by relu(Y1): no other element needs a second and third derivative.
+        where = dict.fromkeys(A, _is_positive)
+    elif is_plus_plus and is_pushed and _is_worth_a_pass(score_at, point, features, first_order, image, batch_size):
+        # With noise relu(D1) decides, and D1 takes only backward passes.
+        where = average(first_order, lambda D: {layer: _is_positive(D1) for layer, (D1,) in D.items()})
+    return average(functools.partial(derivatives_of, where=where), functools.partial(finish, counts=counts))
+
+
+def _check_rule(weigh, order, derivatives):
+    if order not in ORDERS:
+        raise ValueError(f"order is {order!r}: choose one of {', '.join(map(str, ORDERS))}")
+    if derivatives == "sampled" and not isinstance(weigh, PlusPlusRule):
+        raise ValueError(
+            "derivatives='sampled' estimates the weights of grad_cam_pp and smooth_grad_cam_pp, which are sums over "
+            "locations of terms with second derivatives: for other methods choose exact or closed_form"
+        )
+
+
+def _maps_and_shares(cut, A, in_range, weigh, select, D, counts=None):
+    """The maps from the derivatives, or `Sampled`s from those at drawn locations; and the shares of alphas."""
+    is_plus_plus = isinstance(weigh, PlusPlusRule)
+    rule = weigh if is_plus_plus else _of_values(weigh)
+    by_layer = {
+        layer: maps.weighted_sum(A[layer], rule(A[layer], *D[layer]), select=select)
+        if counts is None
+        else sampled_map(A[layer], D[layer], weigh, counts.get(layer), select)
+        for layer in A
+    }
+    by_layer = jax.tree.map(lambda array: jnp.where(in_range, array, jnp.nan), by_layer)
+    result = by_layer[cut.layer] if not isinstance(cut, Cuts) else by_layer if counts is None else joined(by_layer)
+    if not is_plus_plus:
+        return result, None
+    return result, {layer: weigh.share_outside(A[layer], *D[layer], (counts or {}).get(layer)) for layer in A}
 
 
 def _is_positive(Y1):
     return Y1 > 0
+
+
+def _is_worth_a_pass(score_at, point, features, first_order, image, batch_size):
+    """Whether D1 takes less work than the directions at which it is not positive, about half of them."""
+    work = sum(_exact_flops(score_at, point, batch_size))
+    return work / 2 > _flops_of_a_sample(features, first_order, image)
 
 
 def _exact_flops(score_at, point, batch_size):

@@ -15,6 +15,7 @@ from jaxcam.methods._average import average_maps
 from jaxcam.methods._call import explanation_method
 from jaxcam.methods._cam import grad_cam
 from jaxcam.methods._gradients import guided_backprop, model_of
+from jaxcam.methods._sampled import map_of
 from jaxcam.methods._signature import takes_key
 from jaxcam.methods._smooth_grad import AVERAGE_OF_GRADIENTS
 
@@ -84,7 +85,7 @@ def guided_grad_cam(
         averages_derivatives = _takes(method, "n_samples")
         gradient = average_maps(guided)(cut, x, target, key, **sampling)
         saliency = (method if averages_derivatives else average_maps(method))(cut, x, target, key, **sampling)
-    channels = image_axis(cut, x)
+    saliency, channels = map_of(saliency), image_axis(cut, x)
     if saliency.shape == x.shape and channels is not None:
         raise ValueError(f"expected the map of a layer, got a map {list(saliency.shape)} of the image's shape")
     enlarged = over_channels(maps.resize(saliency, image_spatial(cut, x)), x.ndim, channels).astype(x.dtype)

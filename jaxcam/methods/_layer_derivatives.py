@@ -21,7 +21,7 @@ from jaxcam.derivatives import (
     through_link_scaled,
 )
 
-DERIVATIVES = ("exact", "closed_form")
+DERIVATIVES = ("exact", "closed_form", "sampled")
 ORDERS = (1, 3)
 Where = jax.Array | Callable[[jax.Array], jax.Array]
 # A point of the head: the activation of each layer, or a displacement from it.
@@ -39,6 +39,7 @@ def derivatives_at_layers(
     derivatives: str,
     batch_size: int | None,
     where: dict[Any, Where] | None = None,
+    n_locations: int | None = None,
 ) -> tuple[jax.Array, dict[Any, tuple[Any, ...]]]:
     """`(scale, {layer: (Y1, Y2, Y3)})` of one input, or `(Y1,)` for order 1. Each Y_p must be read as times e^scale.
 
@@ -51,9 +52,10 @@ def derivatives_at_layers(
       score: `(outputs, target) -> u`.
       link: Y = u for "identity", e^u for "exp".
       order: 1 or 3.
-      derivatives: of order 3: "exact" or "closed_form".
+      derivatives: of order 3: "exact" or "closed_form"; "sampled" is "exact", at drawn elements if `where` has them.
       batch_size: directions at a time.
       where: by layer, the `where` of `jaxcam.derivatives.exact`; None for all elements. The closed form ignores it.
+      n_locations: of "sampled": no channel has more elements in `where`, if that is given.
 
     Raises:
       ValueError: an option is not known; for order 3, link="identity" with an affine score, where Y2 = Y3 = 0.
@@ -83,7 +85,7 @@ def derivatives_at_layers(
     if piecewise_linear:
         by_layer = _in_closed_form(head, point, score, target, batch_size)
     else:
-        by_layer = _layer_by_layer(score_at, point, batch_size, where or {})
+        by_layer = _layer_by_layer(score_at, point, batch_size, where or {}, n_locations if where else None)
     by_layer = {layer: of_u._replace(u1=_where_defined(of_u.u, of_u.u1)) for layer, of_u in by_layer.items()}
     linked = {layer: through_link_scaled(of_u, link=link) for layer, of_u in by_layer.items()}
     scale, _ = next(iter(linked.values()))
@@ -112,14 +114,20 @@ def _in_closed_form(head, point, score, target, batch_size):
     return {layer: ScaledDerivatives(u, u1[layer], Scaled(u2[layer], 0), Scaled(u3[layer], 0)) for layer in point}
 
 
-def _layer_by_layer(score_at, point, batch_size, where):
+def _layer_by_layer(score_at, point, batch_size, where, n_locations):
     """The derivatives of u by layer, of any head."""
 
     def score_of_layer(layer, A):
         return score_at({**point, layer: A})
 
     return {
-        layer: exact_scaled(functools.partial(score_of_layer, layer), A, where=where.get(layer), batch_size=batch_size)
+        layer: exact_scaled(
+            functools.partial(score_of_layer, layer),
+            A,
+            where=where.get(layer),
+            at_most=None if n_locations is None else n_locations * A.shape[-1],
+            batch_size=batch_size,
+        )
         for layer, A in point.items()
     }
 

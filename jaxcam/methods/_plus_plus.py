@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxcam._base.numerics import Scaled
 from jaxcam.cutting import Cut, Cuts
-from jaxcam.formulas import weights
+from jaxcam.formulas import sampling, weights
 
 log = logging.getLogger("jaxcam")
 
@@ -33,10 +34,25 @@ class PlusPlusRule(NamedTuple):
             numerator=self.numerator, alpha=self.alpha, exponents=(Y2.exponent, Y3.exponent),
         )  # fmt: skip
 
-    def share_outside(self, A: jax.Array, Y1: jax.Array, Y2: Scaled, Y3: Scaled) -> jax.Array | None:
-        """The share of alphas outside [0, 1/2], where Y1 > 0; None if they are bounded or have no such range."""
+    def sampled(
+        self, A: jax.Array, Y1: jax.Array, Y2: Scaled, Y3: Scaled, counts: jax.Array
+    ) -> sampling.SampledWeights:
+        """The weights `[k]` from drawn locations, with their standard errors."""
+        return sampling.sampled_grad_cam_pp(
+            A, Y1, Y2.array, Y3.array, counts,
+            numerator=self.numerator, alpha=self.alpha, exponents=(Y2.exponent, Y3.exponent),
+        )  # fmt: skip
+
+    def share_outside(
+        self, A: jax.Array, Y1: jax.Array, Y2: Scaled, Y3: Scaled, counts: jax.Array | None = None
+    ) -> jax.Array | None:
+        """The share of alphas outside [0, 1/2], where Y1 > 0 and, with `counts`, of the locations that are drawn.
+
+        None if alphas are bounded or have no such range.
+        """
         if (self.numerator, self.alpha) != ("second", "defined"):
             return None
+        Y1 = Y1 if counts is None else jnp.where(counts > 0, Y1, 0)
         return weights.share_outside(A, Y1, Y2.array, Y3.array, exponents=(Y2.exponent, Y3.exponent))
 
 
@@ -55,7 +71,8 @@ def log_alphas_outside(
         return
     score = options.get("score")
     named = str(getattr(getattr(score, "func", score), "__name__", "a score"))
-    settings = (method, named, options.get("link"), options.get("derivatives"))
+    form = options.get("derivatives")
+    settings = (method, named, options.get("link"), form)
     seen = _settings_seen(cut.tapped if isinstance(cut, Cuts) else cut.head)
     if settings in seen:
         return
@@ -64,9 +81,9 @@ def log_alphas_outside(
     layer, share = max(outside.items(), key=lambda item: item[1])
     if share > 0:
         log.warning(
-            "%s at %s: alpha is outside [0, 1/2] at %s of the locations with a positive derivative, and a few large "
+            "%s at %s: alpha is outside [0, 1/2] at %s of the locations with a positive derivative%s, and a few large "
             "alphas may decide the map; alpha='bounded' clips them, and jaxcam.diagnose shows what that changes",
-            method, layer or "this cut", f"{share:.1%}",
+            method, layer or "this cut", f"{share:.1%}", " that are drawn" if form == "sampled" else "",
         )  # fmt: skip
 
 

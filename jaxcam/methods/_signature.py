@@ -72,7 +72,7 @@ def takes_key(method: Callable[..., Any]) -> bool:
     """Whether a method draws noise with the options that are bound to it, so that it should be given a key.
 
     It does not if a key is bound, if `compat` is set, which allows no key, or if its `n_samples` are 0 and the method
-    that it may be made of draws none.
+    that it may be made of draws none. A method with derivatives="sampled" draws locations.
 
     Example:
       >>> smooth = lambda cut, image, target, key=None, *, n_samples=5: None
@@ -83,6 +83,8 @@ def takes_key(method: Callable[..., Any]) -> bool:
     if "key" not in parameters or bound_value(method, "key") is not None or bound_value(method, "compat") is not None:
         return False
     if parameters["key"].default is inspect.Parameter.empty or "n_samples" not in parameters:
+        return True
+    if bound_value(method, "derivatives") == "sampled":
         return True
     part = bound_value(method, "method")
     return bound_value(method, "n_samples") != 0 or (callable(part) and takes_key(part))

@@ -27,7 +27,7 @@ from jaxcam._base import checks
 from jaxcam._base.targets import with_static_leaves, without_static_leaves
 from jaxcam._base.types import Method
 from jaxcam.cutting import Cut, check_cut, check_target
-from jaxcam.methods import score_of
+from jaxcam.methods import map_of, score_of
 from jaxcam.runtime._containers import as_sequence, check_axes, check_element, is_path
 from jaxcam.runtime._driver import for_each
 from jaxcam.runtime._fingerprint import describe_batch, recorded_sample
@@ -200,7 +200,7 @@ def _map_of_example(method, is_shared, shared, example):
     cut, key, target = shared
     image, own_target, i = example
     keys = () if key is None else (jax.random.fold_in(key, i),)
-    saliency = method(cut, image, without_static_leaves(target if is_shared else own_target), *keys)
+    saliency = map_of(method(cut, image, without_static_leaves(target if is_shared else own_target), *keys))
     if not isinstance(saliency, jax.Array):
         raise TypeError(f"expected a method that returns one map, an array, got {type(saliency).__name__}")
     return saliency

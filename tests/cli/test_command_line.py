@@ -133,6 +133,7 @@ def test_options(capsys, options):
         (["--std", "-0.5"], "std of at least 0, got -0.5"),
         (["--method", "cam", "--samples", "3"], "--samples does not go with --method cam"),
         (["--method", "grad_cam", "--alpha", "bounded"], "--alpha does not go with --method grad_cam"),
+        (["--derivatives", "sampled"], "--derivatives sampled and --n-locations go together: give both, or neither"),
         (["--method", "grad_cam", "--std", "0.1"], "--std goes with --samples: --method grad_cam draws no noise"),
         (["--filters", "a,b"], "'a,b' is not a list of integers"),
         (["--filters", "64"], "filter 64 is outside the layer: it has 64, 0..63"),
@@ -406,3 +407,25 @@ def test_bounded_alphas(tmp_path):
     saved = np.load("maps/canvas.npy")
     np.testing.assert_allclose(saved, bounded, rtol=0, atol=1e-5 * float(bounded.max()))
     assert np.abs(saved - defined).max() > 0.1 * float(bounded.max())
+
+
+@pytest.mark.long
+def test_sampled_locations(tmp_path):
+    """The map in the folder is that of the method with the key of the first picture."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "canvas.png").write_bytes(CANVASES[1].read_bytes())
+    pathlib.Path("smooth_digits.py").write_text(
+        "import jax, jaxcam\n\ndef build():\n    return jaxcam.digits(activation=jax.nn.gelu)\n"
+    )
+    command = ["batch", str(folder), "--model", "smooth_digits:build", "--out", "maps", "--layer", "block3_conv2"]
+    command += ["--method", "grad_cam_pp", "--target", "3", "--alpha", "bounded", "--seed", "2"]
+    command += ["--derivatives", "sampled", "--n-locations", "8"]
+    assert main(command) == 0
+    cut = jaxcam.cut(jaxcam.digits(activation=jax.nn.gelu), "block3_conv2")
+    sampled = jaxcam.grad_cam_pp(
+        cut, jaxcam.datasets.images.read(CANVASES[1]), 3, jax.random.fold_in(jax.random.key(2), 0),
+        alpha="bounded", derivatives="sampled", n_locations=8,
+    )  # fmt: skip
+    assert sampled.standard_error.any()
+    np.testing.assert_allclose(np.load("maps/canvas.npy"), sampled.map, rtol=0, atol=1e-4 * float(sampled.map.max()))

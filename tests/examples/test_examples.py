@@ -137,3 +137,9 @@ def test_a_benchmark_that_is_not_there():
     assert (
         done.returncode == 2 and "no benchmark nope: choose all, or of a_dense_layer_needs_no_jacobian" in done.stderr
     )
+
+
+@pytest.mark.long
+def test_sampled_locations(tmp_path):
+    printed = run("examples.sampled_locations", "--out", tmp_path, "--draws", "2", "32", "--keys", "4")
+    assert "gelu: 4,096 directions" in printed and (tmp_path / "sampled_locations.png").stat().st_size > 10_000

@@ -35,6 +35,12 @@ def types_of_gradient_methods(cut: jaxcam.Cut, cuts: jaxcam.Cuts, image: jax.Arr
     assert_type(jaxcam.grad_cam_pp(cuts, image, score=jaxcam.scores.log_softmax), Maps)
     assert_type(jaxcam.smooth_grad_cam_pp(cut, image, None, key, n_samples=5, std=0.3), jax.Array)
     assert_type(jaxcam.smooth_grad_cam_pp(cuts, image, None, key), Maps)
+    sampled = jaxcam.grad_cam_pp(cut, image, 3, key, derivatives="sampled", n_locations=20, alpha="bounded")
+    assert_type(sampled, jaxcam.Sampled[jax.Array])
+    assert_type(sampled.weights_standard_error, jax.Array)
+    assert_type(
+        jaxcam.smooth_grad_cam_pp(cuts, image, 3, key, derivatives="sampled", n_locations=20), jaxcam.Sampled[Maps]
+    )
     assert_type(jaxcam.counterfactual_grad_cam(cut, image), jax.Array)
     assert_type(jaxcam.xgrad_cam(cut, image), jax.Array)
     assert_type(jaxcam.hires_cam(cut, image), jax.Array)
