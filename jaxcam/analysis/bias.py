@@ -39,6 +39,7 @@ class Evidence(NamedTuple):
       groups: the group of each image.
       reference: the name of the maps that the others are compared with, on the same images.
       estimates: by region, group and name, the mean with its interval, and the paired difference from the reference.
+      blank: for each name the number of maps that are zero everywhere, whose energies are 0.
     """
 
     energies: dict[str, dict[str, np.ndarray]]
@@ -46,6 +47,7 @@ class Evidence(NamedTuple):
     groups: tuple[Hashable, ...]
     reference: str
     estimates: dict[str, dict[Hashable, dict[str, Estimate]]]
+    blank: dict[str, int]
 
     def __str__(self) -> str:
         names = list(self.energies)
@@ -61,6 +63,9 @@ class Evidence(NamedTuple):
                 cells = [_cell(estimate) for estimate in by_name.values()]
                 area = self.areas[region][counted].mean()
                 lines.append(f"| {region} | {group} | {counted.sum()} | {area:.3f} | {' | '.join(cells)} |")
+        for name, count in self.blank.items():
+            if count:
+                lines.append(f"{count} of {len(self.groups)} maps of {name} are zero everywhere and count as 0")
         return "\n".join(lines)
 
 
@@ -109,7 +114,8 @@ def evidence_by_group(
             if counted.any():
                 row = paired_estimates(matrix[counted][:, None], list(by_name).index(reference))[0]
                 estimates.setdefault(region, {})[group] = dict(zip(by_name, row, strict=True))
-    return Evidence(energies, areas, groups, reference, estimates)
+    blank = {name: int((stack.reshape(len(groups), -1).max(1) == 0).sum()) for name, stack in by_name.items()}
+    return Evidence(energies, areas, groups, reference, estimates, blank)
 
 
 def _named(argument, values):

@@ -8,7 +8,8 @@
 >>> student, teacher = (jaxcam.Cut({"W": a * jnp.eye(3), "V": jnp.eye(3, 2)}, features, head) for a in (1.0, 2.0))
 >>> image = jnp.linspace(0, 1, 48).reshape(4, 4, 3)
 >>> def loss(params, image, target):
-...     return interpretation(dataclasses.replace(student, params=params), teacher, image, target)
+...     own = dataclasses.replace(student, params=params)
+...     return interpretation(own, teacher, image, target, method=jaxcam.grad_cam)
 >>> gradient = jax.jit(jax.grad(loss))(student.params, image, 1)
 >>> gradient["W"].shape, bool(gradient["W"][1, 1] < 0)
 ((3, 3), True)

@@ -34,7 +34,9 @@ def right_reasons(
         its maximum, so that only its form counts.
 
     Returns:
-      A scalar of at least 0; 0 for a map of zeros, which has no gradient.
+      A scalar of at least 0. A map of zeros has the penalty 0 and no gradient, so a network can learn weights with which
+      the relu makes every map of Grad-CAM zero. Methods with weights of at least 0, such as `jaxcam.layer_cam` and
+      `jaxcam.grad_cam_plus`, leave it no such escape.
 
     Raises:
       TypeError: the student is a model or a cut at several layers; the target is None; the mask is not bool; the
@@ -47,13 +49,11 @@ def right_reasons(
 
     Example:
       >>> import jaxcam
-      >>> student = jaxcam.cut(jaxcam.digits(), "block3_conv2")
-      >>> image, boxes = jaxcam.pretrained.digits_canvas(0)
-      >>> row0, column0, row1, column1 = boxes[0]
-      >>> mask = jnp.zeros([64, 64], bool).at[row0:row1, column0:column1].set(True)
-      >>> on_the_digit, elsewhere = (float(right_reasons(student, image, 1, m)) for m in (mask, ~mask))
-      >>> on_the_digit < elsewhere
-      True
+      >>> student = jaxcam.Cut(jnp.eye(3, 2), lambda W, x: x, lambda W, A, x: A.mean((0, 1)) @ W)
+      >>> image = jnp.zeros([4, 4, 3]).at[0, 0].set(16.0)
+      >>> mask = jnp.zeros([4, 4], bool).at[0, 0].set(True)
+      >>> float(right_reasons(student, image, 1, mask)), float(right_reasons(student, image, 1, ~mask))
+      (0.0, 1.0)
     """
     check_target_given(target)
     mask = jnp.asarray(mask)

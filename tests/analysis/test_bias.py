@@ -37,6 +37,8 @@ def test_energies_and_estimates_are_those_of_loops():
             assert after.difference_low < after.difference < after.difference_high
     assert np.isnan(report.energies["before"]["tag"][5]) and report.energies["before"]["corner"][7] == 0
     np.testing.assert_allclose(report.areas["corner"], 0.25)
+    assert report.blank == {"before": 1, "after": 0}
+    assert str(report).endswith("1 of 24 maps of before are zero everywhere and count as 0")
 
 
 def test_a_planted_tag_is_found_in_its_group_alone():
