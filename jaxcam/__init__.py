@@ -54,6 +54,7 @@ from jaxcam.formulas.maps import normalize as normalize
 from jaxcam.formulas.maps import resize as resize
 from jaxcam.formulas.maps import select as select
 from jaxcam.perturbations import noise as noise
+from jaxcam.perturbations import attacks as attacks
 
 # One mechanism, and the named methods that are made of it.
 from jaxcam.methods import gradient_cam as gradient_cam
@@ -121,7 +122,7 @@ batches = runtime
 
 __version__ = _version("jaxcam-saliency")
 
-_LAZY_PACKAGES = ("plots",)  # they import libraries that most programs do not need
+_LAZY_PACKAGES = ("losses", "plots")  # they import libraries that most programs do not need
 
 
 def __getattr__(name: str) -> _Any:

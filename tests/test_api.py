@@ -9,7 +9,7 @@ import jaxcam
 
 NAMESPACES = [
     jaxcam.derivatives, jaxcam.linearity, jaxcam.maps, jaxcam.noise, jaxcam.pixels, jaxcam.rules, jaxcam.scores,
-    jaxcam.weights, jaxcam.metrics, jaxcam.controls, jaxcam,
+    jaxcam.weights, jaxcam.metrics, jaxcam.controls, jaxcam.losses, jaxcam.attacks, jaxcam,
 ]  # fmt: skip
 
 

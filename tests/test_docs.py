@@ -100,6 +100,22 @@ def test_the_page_runs(page):
             assert eval(call, session) == eval(shape)
 
 
+@pytest.mark.long
+def test_the_page_on_learning_runs(capsys):
+    """All blocks run in one session, and each line with a comment that is a value has that value."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "learning.md").read_text(), flags=re.DOTALL)
+    session: dict = {}
+    # A user's session; optax itself mixes types.
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        for block in blocks:
+            exec(compile(block, "learning.md", "exec"), session)
+    said = re.findall(r"^(\S.*?)  # (True|\d+|\([\d, ]+\))$", "\n".join(blocks), flags=re.MULTILINE)
+    assert len(said) >= 5
+    for call, value in said:
+        assert eval(call, session) == eval(value), call
+    assert "| first digit | ones | 1 |" in capsys.readouterr().out
+
+
 def test_metrics_have_the_options_of_the_page():
     rows = re.findall(
         r"^\| `(\w+)` \|.*\| (.*?) ?\| .*? \|$", (ROOT / "docs" / "evaluation.md").read_text(), re.MULTILINE

@@ -17,7 +17,7 @@ FLOORS = [
     ["_base", "tracing", "formulas", "datasets"],
     ["derivatives", "cutting", "perturbations", "networks"],
     ["pretrained", "methods", "metrics", "runtime"],
-    ["analysis", "evaluation", "opening"],
+    ["evaluation", "analysis", "opening", "losses"],
     ["plots", "explaining"],
     ["cli"],
 ]
@@ -27,6 +27,7 @@ KNOWN_IN = {
     "flax": {"cutting", "networks", "pretrained"},
     "keras": {"opening"},
     "matplotlib": {"plots"},
+    "optax": {"losses"},
     "PIL": {"datasets", "pretrained"},
     "rich": {"_base/progress.py"},
     "h5py": {"pretrained"},

@@ -19,6 +19,7 @@ ROOT = """
     Example Evaluation Diagnosis diagnose validate
 """.split()
 NAMESPACES = {
+    "attacks": "fgsm pgd",
     "batches": "Explained explain_batch",
     "checkpoints": "read",
     "compat": "grad_cam_pp original pytorch_grad_cam tf_keras_vis torch_cam xplique",
@@ -26,6 +27,7 @@ NAMESPACES = {
     "datasets": "Example MaskFile VOC_CLASSES csv folder imagenet load synsets voc",
     "derivatives": "Derivatives brute_force closed_form exact score_is_affine through_link",
     "layouts": "vgg",
+    "losses": "TeacherTargets distillation interpretation map_distance right_reasons student_loss teacher_targets",
     "linearity": "Certificate Level certify",
     "maps": "fuse normalize resize saliency select",
     "measures": "Case adcc box_iou confidence deletion drop energy found insertion mask_iou pointing road MEASURES",
@@ -70,9 +72,10 @@ def test_an_unknown_name_is_refused():
 
 
 def test_packages_are_attributes_after_a_bare_import():
-    code = "import jaxcam; print(jaxcam.plots.__name__, jaxcam.runtime.__name__, jaxcam.analysis.__name__)"
+    names = ["plots", "losses", "runtime", "analysis"]
+    code = f"import jaxcam; names = {names}; print(*(getattr(jaxcam, name).__name__ for name in names))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["jaxcam.plots", "jaxcam.runtime", "jaxcam.analysis"]
+    assert done.stdout.split() == [f"jaxcam.{name}" for name in names]
 
 
 def documented_values():

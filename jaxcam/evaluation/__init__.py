@@ -1,5 +1,7 @@
 """Which map is better: methods and controls on labeled examples."""
 
+from jaxcam.evaluation._bootstrap import Estimate as Estimate
+from jaxcam.evaluation._bootstrap import paired_estimates as paired_estimates
 from jaxcam.evaluation._evaluate import CONTROLS as CONTROLS
 from jaxcam.evaluation._evaluate import evaluate as evaluate
 from jaxcam.evaluation._evaluate import with_controls as with_controls

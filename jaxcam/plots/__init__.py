@@ -6,6 +6,7 @@ from jaxcam.plots._drawing import STYLES as STYLES
 from jaxcam.plots._drawing import checked_drawing as checked_drawing
 from jaxcam.plots._evaluation import curves as curves
 from jaxcam.plots._evaluation import differences as differences
+from jaxcam.plots._groups import mean_maps as mean_maps
 from jaxcam.plots._maps import compare as compare
 from jaxcam.plots._maps import family as family
 from jaxcam.plots._maps import filters as filters

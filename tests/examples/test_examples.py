@@ -41,6 +41,23 @@ def test_a_map_in_a_loss_goes_down():
 
 
 @pytest.mark.long
+def test_adversarial(tmp_path):
+    printed = run("examples.adversarial", "--canvases", "12", "--steps", "20", "--json", tmp_path / "kept.json")
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert kept["median probability of the absent class"] > 0.99 and kept["classified rightly"] >= 10
+    assert printed.count("\n| ") == 1 + len(kept["rows"]) and "| mean activation | " in printed
+    # A control that does not look at the image does not change.
+    assert kept["rows"]["center Gaussian"]["energy"]["after"]["difference"] == 0
+
+
+@pytest.mark.long
+def test_bias(tmp_path):
+    printed = run("examples.bias", "--images", "128", "--test", "40", "--epochs", "2", "--out", tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["accuracies.json", "mean_maps.png"]
+    assert "| square | 3 | " in printed and "right reasons" in printed
+
+
+@pytest.mark.long
 def test_filters_and_neurons(tmp_path):
     run("examples.filters_and_neurons", "--out", tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["filters.png", "neurons.png"]
@@ -118,6 +135,7 @@ def test_benchmarks_are_listed():
     "name",
     [
         pytest.param("a_dense_layer_needs_no_jacobian", marks=pytest.mark.long),
+        pytest.param("a_map_in_the_loss_costs_three_steps", marks=pytest.mark.long),
         pytest.param("copies_found", marks=pytest.mark.long),
         pytest.param("cut_is_free", marks=pytest.mark.long),
         pytest.param("evaluation_costs_its_forward_passes", marks=pytest.mark.long),

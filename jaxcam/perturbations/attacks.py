@@ -1,0 +1,235 @@
+"""Adversarial examples: small changes of an image that change what a network says, by FGSM and PGD.
+
+>>> import jaxcam
+>>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+>>> image, _ = jaxcam.pretrained.digits_canvas(0)
+>>> attacked = fgsm(cut, image, 1, epsilon=8 / 255)
+>>> bool(abs(attacked - image).max() <= 8 / 255 + 1e-6), bool(attacked.min() >= 0), bool(attacked.max() <= 1)
+(True, True, True)
+
+Both are pure functions of one example without a batch axis: `jax.vmap` takes a batch. The model is a cut, or any
+function from an image to outputs. Images stay in 0..1, or in `bounds`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxcam._base import checks
+from jaxcam._base.numerics import as_floats, safe_divide
+from jaxcam._base.targets import jit_with_target
+from jaxcam._base.types import Image, Score, Target
+from jaxcam.cutting import Cut, Cuts, activations, for_score, means_class, resolve_target
+from jaxcam.formulas import scores
+from jaxcam.tracing import for_loops
+
+NORMS = ("linf", "l2")
+Model = Cut | Cuts | Callable[[Any], Any]
+
+
+def fgsm(
+    model: Model,
+    image: Image,
+    target: Target = None,
+    *,
+    epsilon: jax.Array | float,
+    targeted: bool = False,
+    score: Score = scores.log_softmax,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> jax.Array:
+    """The fast gradient sign method: x - epsilon sign(du/dx), clipped to 0..1; x + epsilon sign(du/dx) if targeted.
+
+    Args:
+      model: a cut, or a function from an image to outputs; the default score takes its outputs as logits.
+      image: one example in `bounds`, floats, without a batch axis.
+      target: the class that the change moves away from; None for that of the largest output. With `targeted=True`, the
+        class that it moves to. For a score of another kind, whatever the score takes.
+      epsilon: the change of each value, in the units of the image.
+      targeted: raise the score of the target instead of lowering it.
+      score: `(outputs, target) -> scalar`. The default is the logarithm of the probability, the negated cross-entropy.
+      bounds: the range of the image's values.
+
+    Returns:
+      The changed image, of the image's shape and type; NaN if a traced target is out of range.
+
+    Raises:
+      TypeError: the image is not floats, or `targeted=True` has no target.
+      ValueError: the image leaves the bounds, epsilon is negative, or the target is out of range.
+
+    Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015, section 4.
+
+    Example:
+      >>> logits = lambda x: jnp.array([1.0, -1.0]) * x.sum()
+      >>> fgsm(logits, jnp.array([0.5, 0.05]), 0, epsilon=0.1).round(3).tolist()
+      [0.4..., 0.0]
+    """
+    return pgd(
+        model, image, target, epsilon=epsilon, steps=1, step_size=epsilon, targeted=targeted, score=score, bounds=bounds
+    )
+
+
+def pgd(
+    model: Model,
+    image: Image,
+    target: Target = None,
+    key: jax.Array | None = None,
+    *,
+    epsilon: jax.Array | float,
+    steps: int = 20,
+    step_size: jax.Array | float | None = None,
+    norm: str = "linf",
+    targeted: bool = False,
+    score: Score = scores.log_softmax,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> jax.Array:
+    """Projected gradient descent on the score, in a ball of radius epsilon around the image and in 0..1.
+
+    x <- clip(project(x - step_size * d)), where d is sign(du/dx) for "linf", and du/dx divided by its L2 norm for "l2";
+    with the opposite sign if targeted. Where the gradient is zero, the image stays.
+
+    Args:
+      model: a cut, or a function from an image to outputs; the default score takes its outputs as logits.
+      image: one example in `bounds`, floats, without a batch axis.
+      target: as in `fgsm`.
+      key: for a random start in the ball; None starts at the image.
+      epsilon: the radius of the ball, in the units of the image.
+      steps: the number of steps.
+      step_size: the length of a step in the norm; None for 2.5 * epsilon / steps.
+      norm: "linf", the largest change of a value, or "l2", the root of the sum of the squared changes.
+      targeted: as in `fgsm`.
+      score: as in `fgsm`.
+      bounds: as in `fgsm`.
+
+    Returns:
+      The changed image after the last step, of the image's shape and type; NaN if a traced target is out of range.
+
+    Raises:
+      TypeError: as in `fgsm`, or `key` is not a `jax.random.key`.
+      ValueError: as in `fgsm`, or the norm is another name, or `steps` is less than 1.
+
+    Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018; the step size is that of
+    its challenge on MNIST.
+
+    Example:
+      >>> import jaxcam
+      >>> cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
+      >>> image, _ = jaxcam.pretrained.digits_canvas(0)
+      >>> attacked = pgd(cut, image, 8, epsilon=2.0, norm="l2", targeted=True)
+      >>> bool(jnp.linalg.norm(attacked - image) <= 2.0 + 1e-4)
+      True
+    """
+    if norm not in NORMS:
+        raise ValueError(f"expected {' or '.join(map(repr, NORMS))} for norm, got {norm!r}")
+    checks.check_count("steps", steps, at_least=1)
+    checks.check_bool("targeted", targeted)
+    checks.check_function("score", score)
+    if key is not None:
+        checks.check_key(key)
+    image = checks.checked_image(image)
+    _check_range(image, bounds)
+    _check_radius("epsilon", epsilon)
+    step_size = 2.5 * epsilon / steps if step_size is None else step_size
+    _check_radius("step_size", step_size)
+    if targeted and target is None:
+        raise TypeError("expected a target with targeted=True, the class to move to, got None")
+    if isinstance(model, Cut | Cuts):
+        model, score = for_score(model, image, score)
+    else:
+        model = _as_pytree(model)
+    _check_class(model, image, target)
+    return _descent(
+        model, image, target, key, epsilon, step_size, bounds, steps=steps, norm=norm, targeted=targeted, score=score
+    )
+
+
+def _as_pytree(model):
+    """A function as a pytree without leaves, or with those that a `functools.partial` binds."""
+    if not callable(model):
+        raise TypeError(f"expected a cut, or a function from an image to outputs, got a {type(model).__name__}")
+    return jax.tree_util.Partial(model)
+
+
+def _outputs(model, image):
+    return activations(model, image)[1] if isinstance(model, Cut | Cuts) else model(image)
+
+
+# Jitted for its cache alone.
+_traced_outputs = jax.jit(_outputs)
+
+
+def _check_class(model, image, target):
+    """Raises a ValueError if a class that is not traced is out of range."""
+    outputs = _traced_outputs.eval_shape(model, image)
+    if not isinstance(target, jax.core.Tracer) and target is not None and means_class(outputs, target):
+        if not 0 <= int(target) < outputs.shape[0]:
+            raise ValueError(f"target {int(target)} is out of range: the model has {outputs.shape[0]} classes, from 0")
+
+
+def _check_range(image, bounds):
+    low, high = bounds
+    if not low < high:
+        raise ValueError(f"expected bounds (low, high) with low < high, got {bounds}")
+    if not isinstance(image, jax.core.Tracer) and not (low <= image.min() and image.max() <= high):
+        raise ValueError(
+            f"expected an image in {low:g}..{high:g}, got values from {float(image.min()):g} to "
+            f"{float(image.max()):g}: bounds=(low, high) sets the range"
+        )
+
+
+def _check_radius(name, value):
+    if not isinstance(value, jax.core.Tracer) and not (jnp.ndim(value) == 0 and 0 <= float(value) < float("inf")):
+        raise ValueError(f"expected a finite number of at least 0 for {name}, got {value}")
+
+
+def _descend(model, image, target, key, epsilon, step_size, bounds, *, steps, norm, targeted, score):
+    target, in_range = resolve_target(_outputs(model, image), target)
+    start = as_floats(image)
+    epsilon, step_size, low, high = (jnp.asarray(value).astype(start.dtype) for value in (epsilon, step_size, *bounds))
+
+    def within(x):
+        """The nearest point in the ball, then in the bounds. The image is in the bounds, so clipping only shortens."""
+        return jnp.clip(start + _projected(x - start, epsilon, norm), low, high)
+
+    def climb(x, _):
+        gradient = jax.grad(lambda x: score(_outputs(model, x.astype(image.dtype)), target))(x)
+        step = step_size * _direction(gradient, norm)
+        return within(x + step if targeted else x - step), None
+
+    x = start if key is None else within(start + epsilon * _random_point(key, start, norm))
+    x, _ = jax.lax.scan(for_loops(climb), x, length=steps)
+    return jnp.where(in_range, x, jnp.nan).astype(image.dtype)
+
+
+_descent = jit_with_target(_descend, place=2, static_argnames=("steps", "norm", "targeted", "score"))
+
+
+def _length(x):
+    """The L2 norm; squares of values that are very small or very large neither vanish nor overflow."""
+    top = jnp.abs(x).max()
+    return top * jnp.sqrt((safe_divide(x, jnp.broadcast_to(top, x.shape)) ** 2).sum())
+
+
+def _direction(gradient, norm):
+    """The step of length 1 along which the score climbs fastest; zero for a gradient of zeros."""
+    if norm == "linf":
+        return jnp.sign(gradient)
+    # Divided by the maximum first: the reciprocal of a very small norm overflows.
+    scaled = safe_divide(gradient, jnp.broadcast_to(jnp.abs(gradient).max(), gradient.shape))
+    return safe_divide(scaled, jnp.broadcast_to(_length(scaled), scaled.shape))
+
+
+def _projected(change, epsilon, norm):
+    if norm == "linf":
+        return jnp.clip(change, -epsilon, epsilon)
+    return change * jnp.minimum(1, safe_divide(epsilon, jnp.maximum(_length(change), epsilon)))
+
+
+def _random_point(key, like, norm):
+    """A point that is uniform in the unit ball of the norm."""
+    if norm == "linf":
+        return jax.random.uniform(key, like.shape, like.dtype, -1, 1)
+    of_direction, of_radius = jax.random.split(key)
+    radius = jax.random.uniform(of_radius, (), like.dtype) ** (1 / like.size)
+    return radius * _direction(jax.random.normal(of_direction, like.shape, like.dtype), norm)
