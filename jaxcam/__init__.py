@@ -118,7 +118,7 @@ batches = runtime
 
 __version__ = _version("jaxcam-saliency")
 
-_LAZY_PACKAGES = ("plots",)  # they import libraries that most programs do not need
+_LAZY_PACKAGES = ("plots", "web")  # they import libraries that most programs do not need
 
 
 def __getattr__(name: str) -> _Any:

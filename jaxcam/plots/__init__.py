@@ -1,5 +1,6 @@
 """Figures of maps, evaluations and validations."""
 
+from jaxcam.plots._colors import colors as colors
 from jaxcam.plots._evaluation import curves as curves
 from jaxcam.plots._evaluation import differences as differences
 from jaxcam.plots._maps import compare as compare
