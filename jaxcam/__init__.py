@@ -122,7 +122,7 @@ batches = runtime
 
 __version__ = _version("jaxcam-saliency")
 
-_LAZY_PACKAGES = ("losses", "plots")  # they import libraries that most programs do not need
+_LAZY_PACKAGES = ("losses", "plots", "web")  # they import libraries that most programs do not need
 
 
 def __getattr__(name: str) -> _Any:

@@ -19,6 +19,7 @@ FLOORS = [
     ["pretrained", "methods", "metrics", "runtime"],
     ["evaluation", "analysis", "opening", "losses"],
     ["plots", "explaining"],
+    ["web"],
     ["cli"],
 ]
 ORDER = [package for floor in FLOORS for package in floor]
@@ -28,6 +29,7 @@ KNOWN_IN = {
     "keras": {"opening"},
     "matplotlib": {"plots"},
     "optax": {"losses"},
+    "gradio": {"web"},
     "PIL": {"datasets", "pretrained"},
     "rich": {"_base/progress.py"},
     "h5py": {"pretrained"},
@@ -145,5 +147,5 @@ def test_names_and_messages_say_what_they_mean():
 def test_import_leaves_heavy_libraries_alone():
     code = "import jaxcam, sys; print(set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"matplotlib", "PIL", "h5py", "safetensors", "huggingface_hub"}  # flax itself imports rich
+    heavy = {"gradio", "matplotlib", "PIL", "h5py", "safetensors", "huggingface_hub"}  # flax itself imports rich
     assert not heavy & ast.literal_eval(done.stdout)

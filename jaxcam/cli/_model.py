@@ -4,7 +4,7 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,6 +14,11 @@ from jaxcam.opening import ModelSource, OpenedModel, model_source, read_class_na
 
 # The sample canvas that is explained when no image is given.
 SAMPLE = 1
+# Of `jaxcam.open_model`; the command line's options have the same names.
+OPEN_OPTIONS = (
+    "layer", "classes", "preprocess", "fit", "input_size", "output", "after", "grid", "prefix", "channel_axis",
+    "image_channel_axis",
+)  # fmt: skip
 
 
 class OpenedAndImage(NamedTuple):
@@ -62,25 +67,17 @@ def open_model(options: argparse.Namespace) -> OpenedModel:
     names = known_class_names(source, options)
     if names is not None:
         find_target(getattr(options, "target", None), names)
-    opened = jaxcam.open_model(
-        source,
-        layer=options.layer,
-        classes=options.classes,
-        preprocess=options.preprocess,
-        fit=options.fit,
-        input_size=options.input_size,
-        output=options.output,
-        after=options.after,
-        grid=options.grid,
-        prefix=options.prefix,
-        channel_axis=options.channel_axis,
-        image_channel_axis=options.image_channel_axis,
-    )
+    opened = jaxcam.open_model(source, **open_options(options))
     if opened.last_activation is not None:
         _say(f"the network ends in a {opened.last_activation}: the logits in front of it are explained")
     if opened.preprocessing.assumed:
         _say(f"{opened.name} gets RGB in {opened.preprocessing.values}: --preprocess changes that")
     return opened
+
+
+def open_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `jaxcam.open_model` that say how a network is opened."""
+    return {name: getattr(options, name) for name in OPEN_OPTIONS}
 
 
 def _say(message: str) -> None:

@@ -158,6 +158,17 @@ def values(path: str | os.PathLike) -> np.ndarray:
     return stored.astype(np.int32)
 
 
+def count_pixels(path: str | os.PathLike) -> int:
+    """How many pixels a picture file has, by its header.
+
+    Raises:
+      FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
+      ValueError: the file is not a picture, or it has more pixels than `read` admits.
+    """
+    with _opened_picture(path) as opened:
+        return opened.size[0] * opened.size[1]
+
+
 def orientation(path: str | os.PathLike) -> int:
     """The EXIF orientation of a file, 1 (upright) to 8."""
     with _opened_picture(path) as opened:
@@ -200,6 +211,19 @@ def _opened_file(path):
     else:
         with open(path, "rb") as file:
             yield file
+
+
+def write(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Writes an image `[h w 3]`, RGB in 0..1, as a PNG file of 8 bits.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write(pathlib.Path(folder) / "white.png", np.ones([2, 3, 3]))
+      ...     read(pathlib.Path(folder) / "white.png").shape
+      (2, 3, 3)
+    """
+    Image.fromarray(np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)).save(path, format="PNG", compress_level=3)
 
 
 def fit(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Figures of maps, evaluations and validations."""
 
 from jaxcam.plots._animation import animate as animate
+from jaxcam.plots._colors import colors as colors
 from jaxcam.plots._drawing import COLORMAP as COLORMAP
 from jaxcam.plots._drawing import STYLES as STYLES
 from jaxcam.plots._drawing import checked_drawing as checked_drawing
