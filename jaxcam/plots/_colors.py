@@ -3,7 +3,7 @@
 import matplotlib
 import numpy as np
 
-from jaxcam.plots._maps import COLORS
+from jaxcam.plots._drawing import COLORMAP
 
 
 def colors(values: np.ndarray) -> np.ndarray:
@@ -19,4 +19,4 @@ def colors(values: np.ndarray) -> np.ndarray:
       >>> colors(np.zeros([2, 2])).shape
       (2, 2, 3)
     """
-    return matplotlib.colormaps[COLORS](np.asarray(values))[..., :3].astype(np.float32)
+    return matplotlib.colormaps[COLORMAP](np.asarray(values))[..., :3].astype(np.float32)

@@ -6,7 +6,8 @@ import jax.typing
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxcam.plots._maps import Panel, panel_grid
+from jaxcam.plots._drawing import checked_drawing
+from jaxcam.plots._layout import Panel, panel_grid
 from jaxcam.plots._picture import ValueRange
 
 
@@ -52,7 +53,7 @@ def mean_maps(
         panels += [(name, _mean_of_scaled(np.asarray(stack)[members])) for name, stack in maps_by_name.items()]
         pictures.append(np.asarray(images, np.float32)[members].mean(0))
         rows.append(panels)
-    return panel_grid(pictures, rows, alpha, value_range=value_range)
+    return panel_grid(pictures, rows, checked_drawing(alpha=alpha), value_range=value_range)
 
 
 def _mean_of_scaled(stack):

@@ -23,7 +23,7 @@ def test_the_map_lies_where_the_network_looked(name):
     row0, column0, row1, column1 = (round(side) for side in REGIONS[name])
     fine = np.asarray(jaxcam.normalize(jnp.asarray(saliency)))
     fine = np.asarray(jaxcam.resize(jnp.asarray(fine), (row1 - row0, column1 - column0)))
-    colors = matplotlib.colormaps["turbo"](fine)[..., :3]
+    colors = matplotlib.colormaps[jaxcam.plots.COLORMAP](fine)[..., :3]
     expected = picture.copy()
     for row in range(max(row0, 0), min(row1, 50)):
         for column in range(max(column0, 0), min(column1, 80)):
@@ -35,7 +35,7 @@ def test_the_map_lies_where_the_network_looked(name):
 def test_a_constant_map_is_drawn_as_zeros():
     drawn = _drawing.overlay(np.ones([8, 8, 3], np.float32), np.full([2, 2], 3.0, np.float32), (0, 0, 8, 8))
     np.testing.assert_allclose(
-        drawn, np.broadcast_to(0.5 + 0.5 * np.array(matplotlib.colormaps["turbo"](0.0)[:3]), (8, 8, 3)), atol=1e-6
+        drawn, np.broadcast_to(0.5 + 0.5 * np.array(matplotlib.colormaps[jaxcam.plots.COLORMAP](0.0)[:3]), (8, 8, 3)), atol=1e-6
     )
 
 
