@@ -163,8 +163,9 @@ def grad_cam_pp(
     """Grad-CAM++: w_k = sum over space of alpha * relu(Y1), alpha = Y2 / (2 Y2 + S_k Y3), S_k = sum over space of A^k.
 
     Arguments, options, result and errors are those of `jaxcam.gradient_cam`, with another default and three more
-    options:
+    options.
 
+    Args:
       link: Y = e^u for "exp", u for "identity". The default is "exp".
       numerator: "second" has Y2 in alpha's numerator; "first" has Y1, as equation 7 of the Smooth Grad-CAM++ paper is
         printed. The maps differ.
