@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import os
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
@@ -14,8 +15,8 @@ from jaxcam.datasets._frame import Frame, PictureFile, name_of
 from jaxcam.datasets._geometry import TURNS
 from jaxcam.datasets._pixels import colors_of, raw_mode_of
 
-# What Pillow raises for files that are broken, besides an OSError without a number.
-NOT_A_PICTURE = (UnidentifiedImageError, SyntaxError, EOFError, RuntimeError)
+# What Pillow raises for files that are broken, besides an OSError without a number; some of it comes from its decoders.
+NOT_A_PICTURE = (UnidentifiedImageError, SyntaxError, EOFError, RuntimeError, TypeError, LookupError, struct.error)
 LARGE = 2**24  # pixels of a picture that is reduced while it is read, if its reader says how many it needs
 ENOUGH = 4  # pixels that are kept for one of the resized picture, along each axis
 
@@ -183,23 +184,23 @@ def _orientation(opened):
 @contextlib.contextmanager
 def _opened_picture(path: PictureFile) -> Iterator[Image.Image]:
     """A picture opened by Pillow. Its errors become one line that names the file, and its warnings are not shown."""
-    try:
-        with warnings.catch_warnings(), _opened_file(path) as file:
-            warnings.simplefilter("ignore")  # of metadata that is odd, and of sizes within the limit
+    with warnings.catch_warnings(), _opened_file(path) as file:
+        warnings.simplefilter("ignore")  # of metadata that is odd, and of sizes within the limit
+        try:
             with Image.open(file) as opened:
                 yield opened
-    except Image.DecompressionBombError as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise ValueError(
-            f"{name_of(path)} has more than {limit:.0f} megapixels: make the picture smaller, or raise "
-            "PIL.Image.MAX_IMAGE_PIXELS, half of this limit"
-        ) from error
-    except NOT_A_PICTURE as error:
-        raise ValueError(f"{name_of(path)} is not a picture that can be read") from error
-    except OSError as error:
-        if error.filename is not None or error.errno is not None:
-            raise
-        raise ValueError(f"{name_of(path)} is not a whole picture: {error}") from error
+        except Image.DecompressionBombError as error:
+            limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+            raise ValueError(
+                f"{name_of(path)} has more than {limit:.0f} megapixels: make the picture smaller, or raise "
+                "PIL.Image.MAX_IMAGE_PIXELS, half of this limit"
+            ) from error
+        except NOT_A_PICTURE as error:
+            raise ValueError(f"{name_of(path)} is not a picture that can be read") from error
+        except OSError as error:
+            if error.filename is not None or error.errno is not None:
+                raise
+            raise ValueError(f"{name_of(path)} is not a whole picture: {error}") from error
 
 
 @contextlib.contextmanager

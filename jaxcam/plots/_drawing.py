@@ -50,7 +50,7 @@ class Drawing(NamedTuple):
         whose = "each map" if self.scale == "each" else "maps of a row"
         if self.style == "mask":
             return f"bright: at least {0.5 if self.threshold is None else self.threshold:g} of {whose}"
-        return f"{whose}, lowest to highest"
+        return f"{whose}, min to max"
 
 
 def checked_drawing(

@@ -141,5 +141,5 @@ def _label_curve(axes: Axes, evaluation: Evaluation, column: Any, size: float) -
     axes.tick_params(labelsize=0.9 * size)
     if curve is not None:
         axes.set_xlabel(plain_text(fitted_text(curve.x, 0.8 * CURVE, size)), fontsize=size)
-        axes.set_ylabel(curve.y, fontsize=size)
+        axes.set_ylabel(plain_text(fitted_text(curve.y, 0.8 * PANEL, size)), fontsize=size)
         axes.set_ylim(bottom=0)

@@ -25,6 +25,7 @@ MOST_ASPECT = 1.5  # of a panel's height to its width; a taller picture is narro
 GAP, MARGIN = 0.1, 0.08  # between panels and round them, in inches
 BAR = 0.13  # the width of the color bar, in inches
 LEGEND = 4.2  # the width of what is written beside the color bar, in sizes of the letters
+ROWS_OF_A_BAR = 3
 FILLED = 0.96  # of a panel's width by its title, whose letters are drawn a little wider than they are measured
 SMALL = 0.9  # the letters of the color bar, in sizes of those of titles
 LINE = 1.3  # the height of a line of text, in sizes of its letters
@@ -110,9 +111,16 @@ def _geometry(pictures, rows_of_panels, legend, heading):
         shapes.append((height, height / aspect))
         top += height + GAP
     bottom = top - GAP
-    fits = legend is None or ELLIPSIS not in fitted_text(legend, bottom - tops[0], SMALL * size)
+    bar_height = _bottom_of_bar(tops, shapes) - tops[0]
+    fits = legend is None or ELLIPSIS not in fitted_text(legend, bar_height, SMALL * size)
     height = bottom + MARGIN + (0 if fits else LINE * letter)
     return _Geometry(width, height, size, titles, tops, shapes, None if fits else legend)
+
+
+def _bottom_of_bar(tops, shapes):
+    """Where the color bar ends: with the last row, or with the first of many rows, which a page shows one by one."""
+    last = len(tops) - 1 if len(tops) <= ROWS_OF_A_BAR else 0
+    return tops[last] + shapes[last][0]
 
 
 def _fitted_heading(heading, width, size):
@@ -127,9 +135,9 @@ def _add_axes(figure: Figure, geometry: _Geometry, left: float, top: float, heig
 
 
 def _add_legend(figure: Figure, geometry: _Geometry, columns: int, drawing: Drawing) -> None:
-    """A color bar from the top of the first row's pictures to the bottom of the last one's, or the text of a mask."""
+    """A color bar as high as the pictures, from the first row to the last one of the bar, or the text of a mask."""
     left = MARGIN + columns * (PANEL + GAP)
-    top, bottom = geometry.tops[0], geometry.tops[-1] + geometry.shapes[-1][0]
+    top, bottom = geometry.tops[0], _bottom_of_bar(geometry.tops, geometry.shapes)
     small = SMALL * geometry.size
     label = "" if geometry.caption else plain_text(fitted_text(drawing.legend, bottom - top, small))
     if geometry.caption:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxcam.analysis import Validation
+from jaxcam.plots._drawing import Drawing
 from jaxcam.plots._figure import fitted_text, new_figure, on_white, plain_text, text_size
 from jaxcam.plots._layout import PANEL
 from jaxcam.plots._maps import overlay
@@ -60,6 +61,7 @@ def validation(
         _set_title(exact_axes, "exact map", size)
         overlay(approximate_axes, image, row.approximate["map"], **options)
         _set_title(approximate_axes, f"{row.form} map: error {row.errors['map']:.1e}", size)
+    figure.supxlabel(f"maps: {Drawing().legend}", fontsize=size)
     return figure
 
 

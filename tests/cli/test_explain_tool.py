@@ -79,6 +79,7 @@ def test_classes_layers_and_methods_with_all_their_files(capsys):
     assert record["networks"]["small_nets:net"]["preprocess"] == "0..1"
 
 
+@pytest.mark.long
 def test_the_text_says_what_the_record_says(capsys):
     assert main(["explain", "photo.png", *MODEL, "--method", "grad_cam", "--top", "2", "--save-maps", "npz"]) == 0
     printed = capsys.readouterr().out
@@ -88,6 +89,7 @@ def test_the_text_says_what_the_record_says(capsys):
     assert all(path in printed for path in record["files"]) and len(record["top"]) == 2
 
 
+@pytest.mark.long
 def test_fused_layers_are_one_map(capsys):
     (record,) = explained(capsys, "photo.png", "--layers", "fine,coarse", "--fuse", "max", "--save-maps", "npy")
     saved = np.load("photo.grad_cam.npy")
@@ -128,6 +130,7 @@ def animated(path, seeds):
     first.save(path, save_all=True, append_images=others, duration=50)
 
 
+@pytest.mark.long
 def test_the_frames_of_a_clip(capsys):
     animated("clip.gif", [0, 2, 4, 6])
     records = explained(capsys, "clip.gif", "--frames", "all")
@@ -141,6 +144,7 @@ def test_the_frames_of_a_clip(capsys):
     assert first["probability"] == records[0]["probability"], "without --frames the first one"
 
 
+@pytest.mark.long
 def test_animations(capsys):
     animated("clip.gif", [0, 3, 6])
     records = explained(capsys, "clip.gif", "--gif", "frames")
@@ -164,6 +168,7 @@ def test_animations(capsys):
     assert all(np.abs(saliency - quiet).max() > 1e-3 * quiet.max() for saliency in noisy_maps)
 
 
+@pytest.mark.long
 def test_styles_draw_different_pictures(capsys):
     drawn = set()
     for words in ([], ["--mask"], ["--mask", "--threshold", "0.9"], ["--contour"], ["--colormap", "cividis"],

@@ -56,3 +56,25 @@ def test_a_written_animation_has_its_frames(tmp_path):
         images.animated([frames[0], frames[0][:3]], seconds=1)
     with pytest.raises(ValueError, match="expected frames of one size, got no frames"):
         images.animated([], seconds=1)
+
+
+def broken(clip):
+    """Files with a part of the content, and a TIFF file that does not say its width."""
+    content = clip.read_bytes()
+    yield from (content[:count] for count in range(0, len(content), 3))
+    if clip.suffix == ".tiff":
+        yield content.replace(b"\x00\x01\x04\x00", b"\xff\x7f\x04\x00", 1).replace(
+            b"\x00\x01\x03\x00", b"\xff\x7f\x03\x00", 1
+        )
+
+
+def test_a_broken_clip_is_a_picture_or_one_line(clip):
+    refused = 0
+    for content in broken(clip):
+        for number in (0, 1):
+            try:
+                images.read(Frame(io.BytesIO(content), number))
+            except ValueError as error:
+                assert "the picture" in str(error) and "\n" not in str(error)
+                refused += 1
+    assert refused > 10

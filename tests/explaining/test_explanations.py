@@ -82,6 +82,7 @@ def test_networks_explain_the_class_of_the_first(opened, picture):
     assert "Small (2), layer fine: class" in str(both)
 
 
+@pytest.mark.long
 def test_networks_of_other_classes(opened, picture):
     names = ("dog", "bee", "eel")
     other = jaxcam.open_model(Small(seed=5, class_names=names), layer="coarse", preprocess="0..1")
@@ -109,6 +110,7 @@ def test_figures_put_one_method_in_columns_and_several_in_rows(opened, by_top_an
     assert columns[0] == "Grad-CAM" and f"'{first}'" in columns[1] and f"'{second}'" in columns[2]
 
 
+@pytest.mark.long
 def test_classes_of_one_name_are_told_apart(picture):
     twins = jaxcam.open_model(Small(class_names=("crane", "crane")), layer="coarse", preprocess="0..1")
     several = jaxcam.explain(twins, picture, [0, 1], methods="grad_cam")
@@ -135,6 +137,7 @@ def test_maps_are_written_as_they_are(tmp_path, by_top_and_layer):
         only.save_maps(tmp_path / "map.txt")
 
 
+@pytest.mark.long
 def test_a_gif_has_a_frame_for_each_explanation(tmp_path, by_top_and_layer):
     by_top_and_layer.save(tmp_path / "maps.gif")
     assert images.frame_count(tmp_path / "maps.gif") == 4
