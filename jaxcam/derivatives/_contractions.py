@@ -18,7 +18,7 @@ for each direction and location. If only the own location moves, the shared part
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -89,10 +89,10 @@ def _terms(step: Step, way: SharedLocal, a: jax.Array, b: jax.Array) -> jax.Arra
     contracted, batch = step.params["dimension_numbers"]
     side, value = next((side, v) for side, v in enumerate(step.inputs) if v in way.located)
     over = [contracted[side].index(axis) for axis in way.located[value]]
-    kept: list[Sequence[int]] = [[axis for i, axis in enumerate(axes) if i not in over] for axes in contracted]
-    apart = [(*of_batch, *(axes[i] for i in over)) for of_batch, axes in zip(batch, contracted, strict=True)]
+    kept_a, kept_b = ([axis for i, axis in enumerate(axes) if i not in over] for axes in contracted)
+    apart_a, apart_b = ((*of_batch, *(axes[i] for i in over)) for of_batch, axes in zip(batch, contracted, strict=True))
     terms = jax.lax.dot_general(
-        a, b, (tuple(kept), tuple(apart)),
+        a, b, ((kept_a, kept_b), (apart_a, apart_b)),
         precision=step.params["precision"], preferred_element_type=step.params["preferred_element_type"],
     )  # fmt: skip
     locations = range(len(batch[0]), len(batch[0]) + len(over))

@@ -44,6 +44,8 @@ from jaxcam.tracing import (
 )
 
 Box = tuple[tuple[int, int], ...]  # an interval of each axis, without its end
+# A box of a step's output, and those of its operands; None for whole outputs, and for an operand that is not read.
+_Made = tuple[Box | None, Sequence[Box | None]]
 # A box of at most this share of a value may be made apart from the rest of it, and at most so many of one value.
 SMALL_SHARE, MOST_SMALL_BOXES = 1 / 4, 2
 SPLIT = "split"
@@ -73,7 +75,7 @@ def _evaluate_split_by_slices(program, A):
         sizes, axis = step.params["sizes"], step.params["axis"]
         ends = itertools.accumulate(sizes)
         return [
-            jax.lax.slice_in_dim(*inputs, end - size, end, axis=axis) for end, size in zip(ends, sizes, strict=True)
+            jax.lax.slice_in_dim(inputs[0], end - size, end, axis=axis) for end, size in zip(ends, sizes, strict=True)
         ]
 
     (u,) = program.outputs
@@ -88,20 +90,16 @@ def _leaves_out(program, step, made):
 
 
 # ---- Which boxes are made.
-def _boxes_to_make(program: Program) -> list[list[tuple[Box | None, list[Box | None]]]]:
-    """For each step the boxes of its output that are made, each with the box of each operand that it reads.
-
-    The box of a step with several outputs is None: it is made whole. The box of an operand that is not read is None.
-    """
+def _boxes_to_make(program: Program) -> list[list[_Made]]:
+    """For each step the boxes of its output that are made, each with the box of each operand that it reads."""
     read: dict[int, dict[Box, None]] = {v: {_full(program, v): None} for v in program.outputs}
-    to_make: list[list[tuple[Box | None, list[Box | None]]]] = []
+    to_make: list[list[_Made]] = []
     for step in reversed(program.steps):
         asked = [read[v] for v in step.outputs if v in read]
-        if not asked:
-            made = []
-        elif len(step.outputs) != 1:
+        made: list[_Made] = []
+        if asked and len(step.outputs) != 1:
             made = [(None, [_full(program, v) for v in step.inputs])]
-        else:
+        elif asked:
             boxes = _few_boxes(list(asked[0]), program.avals[step.outputs[0]].shape)
             through = (_through(program, step, box) for box in boxes)
             made = list(dict.fromkeys((out, tuple(operands)) for out, operands in through))
@@ -139,8 +137,9 @@ def _through(program: Program, step: Step, box: Box) -> tuple[Box, list[Box | No
     """The box of a step's output that is made for this one, and those of its operands that it reads."""
     shapes = [program.avals[v].shape for v in step.inputs]
     out_shape = program.avals[step.outputs[0]].shape
-    whole = tuple((0, n) for n in out_shape), [tuple((0, n) for n in shape) for shape in shapes]
-    if box == whole[0] and step.name != "slice":
+    operands: list[Box | None] = [tuple((0, n) for n in shape) for shape in shapes]
+    whole: tuple[Box, list[Box | None]] = tuple((0, n) for n in out_shape), operands
+    if (box == whole[0] and step.name != "slice") or 0 in (_size(box), _size(whole[0])):
         return whole
     if is_elementwise(program, step):
         alike = all(len(shape) in (0, len(out_shape)) for shape in shapes)
@@ -278,13 +277,12 @@ def _read(arrays, box):
 
 def _run(program, step, box, operands):
     """A step on narrower operands: its output in the box."""
-    shape = [stop - start for start, stop in box]
+    shape, operand = [stop - start for start, stop in box], operands[0]
     if step.name == "broadcast_in_dim":
-        return jax.lax.broadcast_in_dim(*operands, shape, step.params["broadcast_dimensions"])
+        return jax.lax.broadcast_in_dim(operand, shape, step.params["broadcast_dimensions"])
     if step.name == "reshape":
-        return jax.lax.reshape(*operands, shape)
+        return jax.lax.reshape(operand, shape)
     if step.name == "slice":
-        (operand,) = operands
         return jax.lax.slice(operand, [0] * operand.ndim, operand.shape, step.params["strides"])
     if step.name == "concatenate":
         present = [operand for operand in operands if operand is not None]

@@ -5,7 +5,6 @@ every p_q, because Z is broadcast back over the tokens. In o = (sum_q e_q v_q) /
 So (e / Z) v is written as (e v) / Z where Z is the sum of e over the axes that the product sums, which changes no value
 and no derivative.
 
-    >>> import jax.numpy as jnp
     >>> program = with_late_division(trace(lambda A: jax.nn.softmax(A[:, 0]) @ A[:, 1], jnp.ones([5, 2])))
     >>> [step.name for step in program.steps if step.name in ("exp", "reduce_sum", "dot_general", "div")]
     ['exp', 'reduce_sum', 'dot_general', 'div']
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxcam.derivatives._program import Program, trace
@@ -23,7 +23,7 @@ from jaxcam.tracing import REARRANGEMENTS, Step, evaluate, shapes_of
 
 
 class _Quotient(NamedTuple):
-    """A value n / Z, where Z is the sum of n over some axes, perhaps transposed.
+    """A value n / Z, where Z is the sum of n over some axes, perhaps transposed and in another type.
 
     Attributes:
       numerator: n.
@@ -51,7 +51,7 @@ def with_late_division(program: Program) -> Program:
             return None
         quotient = quotients[step.inputs[side]]
         operands = list(inputs)
-        operands[side] = values[quotient.numerator].transpose(quotient.permutation)
+        operands[side] = values[quotient.numerator].transpose(quotient.permutation).astype(inputs[side].dtype)
         (product,) = step.run(*operands)
         total = _total_along(product.shape, step, side, quotient, values[quotient.total])
         return [product / total.astype(product.dtype)]
@@ -77,13 +77,14 @@ def _quotients(program: Program) -> dict[int, _Quotient]:
             if step.name == "transpose":
                 permutation = tuple(before.permutation[axis] for axis in step.params["permutation"])
                 quotients[out] = before._replace(permutation=permutation)
-            elif step.name == "convert_element_type" and _keeps_type(program, step):
+            elif step.name == "convert_element_type" and _is_not_half(program.avals[out].dtype):
                 quotients[out] = before
     return quotients
 
 
-def _keeps_type(program, step):
-    return len({program.avals[v].dtype for v in (*step.inputs, *step.outputs)}) == 1
+def _is_not_half(dtype):
+    """Whether a type is of floats that hold a total without losing digits that its quotient has."""
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits >= 32
 
 
 def _sum_that_divides(program: Program, step: Step, maker: dict[int, Step]) -> Step | None:

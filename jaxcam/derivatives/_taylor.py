@@ -89,8 +89,10 @@ def _push_in_chunks(plan, values, live, j, progress):
     They are those along steps of length 2**j. Directions without a live element come last.
     """
     (u,) = plan.program.outputs
-    is_live = None if live is None else live.any(range(1, live.ndim))
-    order = jnp.arange(plan.directions) if live is None else jnp.argsort(~is_live, stable=True)
+    is_live, order = None, jnp.arange(plan.directions)
+    if live is not None:
+        is_live = live.any(range(1, live.ndim))
+        order = jnp.argsort(~is_live, stable=True)
     size, chunks = min(plan.chunk_size, plan.directions), plan.chunks
     independent_shape = [plan.program.avals[plan.seed].shape[axis] for axis in plan.independent_axes]
     zeros = typed_as(jnp.zeros((size, *independent_shape), at_least_float32(values[u]).dtype), values[u])

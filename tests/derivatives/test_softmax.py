@@ -41,6 +41,7 @@ AS_THEY_ARE = {
     "summed over another axis": lambda A: weighed(jax.nn.softmax(A, 0), normal(1, 4, 3)),
     "divided by another sum": lambda A: weighed(A / jnp.exp(A).sum(-1, keepdims=True), normal(1, 4, 3)),
     "divided by a sum of columns": lambda A: weighed(A[:4] / A[:4].sum(-1)[None], normal(1, 4, 3)),
+    "in half precision": lambda A: weighed(jax.nn.softmax(A @ A.T).astype(jnp.bfloat16), A.astype(jnp.bfloat16)),
     "no product": lambda A: jnp.sin(jax.nn.softmax(A)).sum(),
 }
 
@@ -71,3 +72,15 @@ def test_the_division_comes_behind_the_product(name):
 def test_other_divisions_stay_where_they_are(name):
     program = trace(AS_THEY_ARE[name], normal(0, *SHAPE))
     assert with_late_division(program) is program
+
+
+def test_the_type_of_the_product_is_kept(x64):
+    """As `jax.nn.dot_product_attention` has it: the softmax in float32, the product in float64."""
+
+    def f(A):
+        return weighed(jax.nn.softmax((A @ A.T).astype(jnp.float32)).astype(jnp.float64), A)
+
+    program = trace(f, normal(0, *SHAPE))
+    (product,) = (step for step in with_late_division(program).steps[2:] if step.name == "dot_general")
+    late = with_late_division(program)
+    assert late is not program and late.avals[product.outputs[0]].dtype == jnp.float64
