@@ -34,9 +34,9 @@ def right_reasons(
         its maximum, so that only its form counts.
 
     Returns:
-      A scalar of at least 0. A map of zeros has the penalty 0 and no gradient, so a network can learn weights with which
-      the relu makes every map of Grad-CAM zero. Methods with weights of at least 0, such as `jaxcam.layer_cam` and
-      `jaxcam.grad_cam_plus`, leave it no such escape.
+      A scalar of at least 0. A map of zeros has the penalty 0 and no gradient, so a network can learn weights with
+      which the relu makes every map of Grad-CAM zero. Methods with weights of at least 0, such as `jaxcam.layer_cam`
+      and `jaxcam.grad_cam_plus`, leave it no such escape.
 
     Raises:
       TypeError: the student is a model or a cut at several layers; the target is None; the mask is not bool; the
