@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxcam._base import checks
 from jaxcam._base.numerics import as_floats, safe_divide
@@ -171,10 +172,14 @@ def _check_range(image, bounds):
     low, high = bounds
     if not low < high:
         raise ValueError(f"expected bounds (low, high) with low < high, got {bounds}")
-    if not isinstance(image, jax.core.Tracer) and not (low <= image.min() and image.max() <= high):
+    if isinstance(image, jax.core.Tracer):
+        return
+    # By NumPy: under a jit that closes over the image, JAX's answer would be traced.
+    smallest, largest = (float(end(np.asarray(image).astype(np.float32))) for end in (np.min, np.max))
+    if not (low <= smallest and largest <= high):
         raise ValueError(
-            f"expected an image in {low:g}..{high:g}, got values from {float(image.min()):g} to "
-            f"{float(image.max()):g}: bounds=(low, high) sets the range"
+            f"expected an image in {low:g}..{high:g}, got values from {smallest:g} to {largest:g}: "
+            "bounds=(low, high) sets the range"
         )
 
 

@@ -58,6 +58,12 @@ def test_bias(tmp_path):
 
 
 @pytest.mark.long
+def test_neurons_in_words():
+    printed = run("examples.neurons_in_words", "--canvases", "60", "--test", "4")
+    assert "block3_conv2: " in printed and printed.count("for class ") == 3 and "random channels" in printed
+
+
+@pytest.mark.long
 def test_filters_and_neurons(tmp_path):
     run("examples.filters_and_neurons", "--out", tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["filters.png", "neurons.png"]

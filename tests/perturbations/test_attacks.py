@@ -111,8 +111,8 @@ def test_a_cut_and_its_model_are_attacked_alike(cut, digits, image):
 
 
 def test_inside_jit_and_vmap():
-    targets = jnp.array([0, 2, 5])
-    batch = jax.jit(jax.vmap(lambda target, epsilon: attacks.pgd(logits, IMAGE, target, epsilon=epsilon, steps=6)))
+    targets, image = jnp.array([0, 2, 5]), jnp.asarray(IMAGE)  # a constant of the outer jit
+    batch = jax.jit(jax.vmap(lambda target, epsilon: attacks.pgd(logits, image, target, epsilon=epsilon, steps=6)))
     found = batch(targets, jnp.array([0.1, 0.2, 0.1]))
     np.testing.assert_allclose(found[0], attacks.pgd(logits, IMAGE, 0, epsilon=0.1, steps=6), atol=1e-6)
     np.testing.assert_allclose(found[1], attacks.pgd(logits, IMAGE, 2, epsilon=0.2, steps=6), atol=1e-6)
