@@ -42,6 +42,7 @@ class Page:
         self.events = Events(networks)
         networks.opened(None)
         with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, KEEP)) as self.blocks:
+            add_endpoint(self.events, **COMPUTES)  # first: Gradio numbers the names of later events
             gr.Markdown(f"# {TITLE}")
             with gr.Row():
                 with gr.Column(scale=2, min_width=320):
@@ -49,7 +50,6 @@ class Page:
                 with gr.Column(scale=3, min_width=320):
                     self._add_results()
             self._connect()
-            add_endpoint(self.events, **COMPUTES)
 
     def launch(self, *, host: str, port: int, wait: bool = True) -> str:
         """Serve the page.
@@ -145,8 +145,12 @@ class Page:
             self.diagnose = gr.Button("Diagnose", size="sm", elem_id="diagnose")
             self.report = gr.Textbox(label="What stands behind the map", lines=8, interactive=False, elem_id="report")
         with gr.Tab("Code"):
-            self.python = gr.Code(language="python", label="Python", interactive=False, elem_id="python")
-            self.shell = gr.Code(language="shell", label="Command line", interactive=False, elem_id="shell")
+            self.python = gr.Code(
+                language="python", label="Python", interactive=False, wrap_lines=True, elem_id="python"
+            )
+            self.shell = gr.Code(
+                language="shell", label="Command line", interactive=False, wrap_lines=True, elem_id="shell"
+            )
         with gr.Tab("Download"):
             self.png = gr.DownloadButton("Picture (.png)", interactive=False, elem_id="png")
             self.npy = gr.DownloadButton("Array (.npy)", interactive=False, elem_id="npy")

@@ -87,5 +87,9 @@ def add_endpoint(events: Events, **options: Any) -> None:
         *(gr.Textbox(visible=False) for _ in range(2)),
         gr.Checkbox(visible=False),
     ]
-    outputs = [gr.JSON(visible=False), gr.File(visible=False), gr.File(visible=False)]
+    outputs = [
+        gr.JSON(label="record", visible=False),
+        gr.File(label="picture", visible=False),
+        gr.File(label="map", visible=False),
+    ]
     gr.Button(visible=False).click(explain, inputs, outputs, api_name="explain", **options)

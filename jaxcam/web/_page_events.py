@@ -20,6 +20,7 @@ from jaxcam.web._requests import Request, request_of
 
 # What a visitor can correct. It is said in one line on the page.
 MISTAKES = (OSError, ValueError, TypeError, OverflowError)
+SECOND_CORNER = "That is one corner of the rectangle: one more click chooses the opposite one."
 EMPTY = "Choose a picture: a file, the webcam, or a sample."
 
 
@@ -55,6 +56,7 @@ class Fields(NamedTuple):
         """The request of each method."""
         values = self._asdict()
         del values["picture"]
+        values["region"] = bool(self.region and (self.subset or "").strip())  # nothing is clicked yet
         values["samples"] = None if values["samples"] == "" else values["samples"]
         other = values.pop("other")
         methods = [self.method, *([other] if other and other != self.method else [])]
@@ -77,6 +79,9 @@ class Events:
         fields = Fields(*values)
         if fields.picture is None:
             return self._empty(EMPTY)
+        if fields.region and len((fields.subset or "").split()) == 1:
+            hint, *others = self._empty(SECOND_CORNER)
+            return [hint, *(gr.skip() for _ in others)]
         try:
             answers = [explain_request(self.networks, fields.picture, request) for request in fields.requests()]
             return self._shown(answers, fields.picture)
