@@ -62,9 +62,7 @@ def write(folder: pathlib.Path) -> None:
     shown: dict[int, str] = {}  # by the object, the page that has its docstring
     pages = {}
     for namespace in [*(n for n in NAMESPACES if n != "jaxcam"), "jaxcam"]:
-        module = (
-            _alias(namespace) if namespace != "jaxcam" and _is_alias(namespace) else importlib.import_module(namespace)
-        )
+        module = namespace_module(namespace)
         lines = [f"# {namespace}", "", f"{NAMESPACES[namespace][0].upper()}{NAMESPACES[namespace][1:]}.", ""]
         for name in public_names(namespace):
             value = getattr(module, name)
@@ -88,7 +86,7 @@ def write(folder: pathlib.Path) -> None:
 
 
 def escape(lines: list[str]) -> None:
-    """Escapes, in place, what reStructuredText would take for markup in the text of a docstring, but not in its code."""
+    """Escapes, in place, what reStructuredText would take for markup in a docstring's text; code stays as it is."""
     in_example = False
     for number, line in enumerate(lines):
         in_example = (in_example or line.strip() == "Example:" or ">>>" in line) and not _ends_example(line)

@@ -5,6 +5,8 @@ channel weights and maps, methods, many images, and measurements of maps. Each p
 """
 
 import importlib as _importlib
+import warnings as _warnings
+from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 from typing import Any as _Any
 
@@ -122,10 +124,31 @@ batches = runtime
 
 __version__ = _version("jaxcam-saliency")
 
+
+def _warn_of_the_camera_library() -> None:
+    """Warns if the distribution that is called jaxcam is installed as well: its files and ours are in one folder."""
+    try:
+        _version("jaxcam")
+    except _PackageNotFoundError:
+        return
+    _warnings.warn(
+        "the distribution 'jaxcam', a camera library, is installed too, and its files mix with those of jaxcam-saliency: "
+        "run pip uninstall jaxcam, then install jaxcam-saliency again",
+        stacklevel=2,
+    )
+
+
+_warn_of_the_camera_library()
+
 _LAZY_PACKAGES = ("losses", "plots", "web")  # they import libraries that most programs do not need
+__all__ = sorted({name for name in globals() if not name.startswith("_")} | set(_LAZY_PACKAGES))
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LAZY_PACKAGES:
         return _importlib.import_module(f"jaxcam.{name}")
     raise AttributeError(f"module 'jaxcam' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,6 +1,7 @@
 """Names that users have: every name of version 0.1 is still reachable, and every public name is documented."""
 
 import inspect
+import os
 import subprocess
 import sys
 
@@ -97,3 +98,22 @@ def test_a_public_name_is_documented(name):
     documentation = inspect.getdoc(VALUES[name]) or ""
     assert documentation and not documentation.startswith(f"{VALUES[name].__name__}("), f"{name} has no docstring"
     assert "TODO" not in documentation
+
+
+def test_completion_shows_public_names_alone():
+    assert dir(jaxcam) == jaxcam.__all__
+    assert set(ROOT) <= set(jaxcam.__all__) and not [name for name in dir(jaxcam) if name.startswith("_")]
+    assert all(getattr(jaxcam, name) is not None for name in jaxcam.__all__ if name != "web")
+
+
+def test_the_camera_library_is_noticed(tmp_path):
+    """Its distribution is called jaxcam, and its files would lie among ours."""
+    folder = tmp_path / "jaxcam-0.1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: jaxcam\nVersion: 0.1\n")
+    for path, expected in ((tmp_path, True), (tmp_path / "elsewhere", False)):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), *sys.path])}
+        process = subprocess.run(
+            [sys.executable, "-c", "import jaxcam"], env=environment, capture_output=True, text=True, check=True
+        )
+        assert ("camera library" in process.stderr) is expected

@@ -34,9 +34,8 @@ def test_the_map_lies_where_the_network_looked(name):
 
 def test_a_constant_map_is_drawn_as_zeros():
     drawn = _drawing.overlay(np.ones([8, 8, 3], np.float32), np.full([2, 2], 3.0, np.float32), (0, 0, 8, 8))
-    np.testing.assert_allclose(
-        drawn, np.broadcast_to(0.5 + 0.5 * np.array(matplotlib.colormaps[jaxcam.plots.COLORMAP](0.0)[:3]), (8, 8, 3)), atol=1e-6
-    )
+    lowest = np.array(matplotlib.colormaps[jaxcam.plots.COLORMAP](0.0)[:3])
+    np.testing.assert_allclose(drawn, np.broadcast_to(0.5 + 0.5 * lowest, (8, 8, 3)), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", REGIONS)
