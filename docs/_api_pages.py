@@ -32,6 +32,7 @@ NAMESPACES = {
     "jaxcam.opening": "a network by its name",
     "jaxcam.explaining": "one picture explained",
     "jaxcam.plots": "figures",
+    "jaxcam.web": "the page of `jaxcam serve`",
 }
 
 
@@ -93,8 +94,10 @@ def escape(lines: list[str]) -> None:
         if not in_example:
             parts = re.split(r"(`[^`]*`)", line)
             parts[::2] = [re.sub(r"([|*])", r"\\\1", part) for part in parts[::2]]
-            # A role ends before a space or a punctuation mark: `relu`s.
-            lines[number] = re.sub(r"(`[^`]+`)(?=\w)", r"\1\\ ", "".join(parts))
+            # A role ends before a space or a punctuation mark, and not before the s of `relu`s.
+            for place in range(2, len(parts), 2):
+                parts[place] = re.sub(r"^(?=\w)", r"\\ ", parts[place])
+            lines[number] = "".join(parts)
 
 
 def _ends_example(line):

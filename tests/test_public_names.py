@@ -103,7 +103,7 @@ def test_a_public_name_is_documented(name):
 def test_completion_shows_public_names_alone():
     assert dir(jaxcam) == jaxcam.__all__
     assert set(ROOT) <= set(jaxcam.__all__) and not [name for name in dir(jaxcam) if name.startswith("_")]
-    assert all(getattr(jaxcam, name) is not None for name in jaxcam.__all__ if name != "web")
+    assert all(getattr(jaxcam, name) is not None for name in jaxcam.__all__)
 
 
 def test_the_camera_library_is_noticed(tmp_path):
