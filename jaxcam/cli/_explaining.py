@@ -39,7 +39,7 @@ def explain_and_print(inputs: Sequence[Input], files: Sequence[Files], task: Tas
     texts = [answer.text for answer in answers if answer.text is not None]
     if task.options.json:
         _output.print_json([answer.record for answer in answers])
-    else:
+    elif texts:
         print(*texts, sep="\n")
     return 0 if len(texts) == len(answers) else _output.FAILURE
 

@@ -103,10 +103,16 @@ def animated(frames: Sequence[np.ndarray], *, seconds: float) -> bytes:
     shapes = {frame.shape for frame in frames}
     if len(shapes) != 1:
         raise ValueError(f"expected frames of one size, got {sorted(shapes) or 'no frames'}")
-    pictures = [Image.fromarray(frame) for frame in frames]
+    pictures = [_in_256_colors(Image.fromarray(frame)) for frame in frames]
     content = io.BytesIO()
     pictures[0].save(content, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 * seconds), loop=0)
     return content.getvalue()
+
+
+def _in_256_colors(picture):
+    """A picture of a GIF's kind: colors that are rare, as those of a color bar, stay, and others are dithered."""
+    palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE)
+    return picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
 
 
 def _read(path, at_least):
