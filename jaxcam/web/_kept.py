@@ -47,6 +47,10 @@ class Programs(Kept):
       [0, 2, 4]
     """
 
+    def __init__(self, most: int):
+        super().__init__(most)
+        self._in_caches_of_jax: set[Hashable] = set()
+
     def run(self, name: Hashable, function: Callable[..., Any], *arguments: Any) -> Any:
         """The function's value, by a program that is compiled once for a name and the structure of the arguments.
 
@@ -56,6 +60,21 @@ class Programs(Kept):
           arguments: arrays of one name and structure must agree in shape and type.
         """
         key = name, jax.tree.structure(arguments)
-        # Compiled ahead of time: what jit compiles stays in its own cache after the function is forgotten.
-        program = self.get(key, lambda: jax.jit(function).lower(*arguments).compile())
-        return program(*arguments)
+
+        def compile_program() -> Any:
+            self.note(key)
+            return jax.jit(function).lower(*arguments).compile()
+
+        return self.get(key, compile_program)(*arguments)
+
+    def note(self, key: Hashable) -> None:
+        """Counts a program that JAX is about to compile, and empties JAX's own caches once they hold `most` of them.
+
+        JAX keeps what it compiled in caches of its own, also of functions that are forgotten. Programs that are kept
+        here outlive them.
+        """
+        with self._lock:
+            if len(self._in_caches_of_jax | {key}) > self._most:
+                self._in_caches_of_jax.clear()
+                jax.clear_caches()
+            self._in_caches_of_jax.add(key)

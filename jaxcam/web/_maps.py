@@ -157,7 +157,8 @@ def strongest_feature_maps(
 def diagnosis(networks: Networks, path: str | os.PathLike, request: Request) -> str:
     """The report of `jaxcam.diagnose` on the class and the layer of a request."""
     prepared = _prepare(networks, path, request)
-    networks.forget_diagnoses(prepared.opened)
+    # It looks at values, so that it is not compiled as a whole and kept.
+    networks.programs.note(("diagnosis", prepared.request.model, prepared.opened.layer))
     name = prepared.opened.class_names[int(prepared.request.target or 0)]
     report = jaxcam.diagnose(prepared.opened.cut, prepared.fitted, prepared.request.target)
     return f"{prepared.request.model}, class {name!r}\n{report}"

@@ -25,7 +25,7 @@ from jaxcam.web._kept import Kept, Programs
 # Networks whose weights are installed with jaxcam, which every server offers.
 OWN_NETWORKS = ("efficientnet_lite0", "digits")
 # Enough for the visitors of a few minutes. A cut shares its parameters with the other cuts of its network.
-MOST_CUTS, MOST_PROGRAMS, MOST_DIAGNOSES = 32, 32, 8
+MOST_CUTS, MOST_PROGRAMS = 32, 32
 OF_LAYERS = ("input_size", "output", "channel_axis", "image_channel_axis")
 
 
@@ -106,7 +106,6 @@ class Networks:
         self._opened = Kept(len(networks))
         self._layers = Kept(len(networks))
         self._cuts = Kept(MOST_CUTS)
-        self._diagnosed: set[tuple[str, str]] = set()
         self.programs = Programs(MOST_PROGRAMS)
 
     @property
@@ -148,16 +147,6 @@ class Networks:
     def shape(self, label: str | None, layer: str) -> tuple[int, ...]:
         """The shape of a layer's activation, `[h w k]`."""
         return next(choice.shape for choice in self.layers(label) if choice.name == layer)
-
-    def forget_diagnoses(self, opened: OpenedModel) -> None:
-        """Called before a diagnosis: forgets JAX's own compiled programs once several cuts were diagnosed.
-
-        `jaxcam.diagnose` looks at values, so that it cannot be compiled as a whole and kept in `programs`.
-        """
-        if len(self._diagnosed | {(opened.name, opened.layer)}) > MOST_DIAGNOSES:
-            self._diagnosed.clear()
-            jax.clear_caches()
-        self._diagnosed.add((opened.name, opened.layer))
 
 
 def _layers_of(network: Network, opened: OpenedModel) -> tuple[LayerChoice, ...]:

@@ -67,8 +67,8 @@ class Page:
             server_name=host,
             server_port=port,
             share=False,
-            quiet=False,
-            prevent_thread_lock=not wait,
+            quiet=True,
+            prevent_thread_lock=True,
             max_file_size=MOST_BYTES,
             allowed_paths=[],
             state_session_capacity=SESSIONS,
@@ -77,6 +77,9 @@ class Page:
             css=CSS,
             footer_links=["api"],
         )
+        print(f"jaxcam: the page is at {address}", flush=True)
+        if wait:
+            self.blocks.block_thread()
         return address
 
     def _add_fields(self) -> None:
@@ -106,7 +109,7 @@ class Page:
             self.count = gr.Dropdown(SAMPLE_COUNTS, value=OWN, label="Noisy copies", elem_id="samples")
             with gr.Row():
                 self.std = gr.Number(
-                    value=None, label="Noise", info="Share of the image's range; empty for the method's own.",
+                    value=0, label="Noise", info="Share of the image's range; 0 for the method's own.",
                     minimum=0, maximum=MOST_STD, min_width=140, elem_id="std",
                 )  # fmt: skip
                 self.seed = gr.Number(value=0, label="Seed", precision=0, minimum=0, min_width=140, elem_id="seed")
@@ -182,15 +185,16 @@ class Page:
         for name, button in self.sample_buttons.items():
             sample = functools.partial(events.sample, name)
             self._reset_and_explain(button.click(sample, self.model, [self.picture, self.model], **QUICK))
-        self._reset_and_explain(gr.on([self.model.input], **QUICK))
+        self._reset_and_explain(gr.on([self.model.input], _nothing, None, None, **QUICK))
         self._forget_and_explain(self.layer.input(lambda: ["", ""], None, [self.subset, self.filters], **QUICK))
         for i, button in enumerate(self.classes):
             chosen = button.click(functools.partial(_top_class, i), self.top, self.target, **QUICK)
             self._forget_and_explain(chosen)
         changed = [self.target.input, self.method.input, self.count.input, self.std.submit, self.seed.submit]
-        self._forget_and_explain(gr.on(changed, **QUICK))
+        self._forget_and_explain(gr.on(changed, _nothing, None, None, **QUICK))
 
-        self._explain(gr.on([self.other.input, self.subset.submit, self.filters.submit], **QUICK))
+        by_hand = [self.other.input, self.subset.submit, self.filters.submit]
+        self._explain(gr.on(by_hand, _nothing, None, None, **QUICK))
         self._explain(self.counterfactual.click(lambda: COUNTERFACTUAL, None, self.other, **QUICK))
         self._explain(self.map.select(clicked, [self.place, self.subset, self.region], self.subset, **QUICK))
         self._explain(self.region.input(lambda: "", None, self.subset, **QUICK))
@@ -227,6 +231,10 @@ class Page:
 
         outputs = [self.layer, self.target, self.subset, self.filters]
         self._forget_and_explain(event.then(reset, self.model, outputs, **PRIVATE, **COMPUTES))
+
+
+def _nothing() -> None:
+    """What an event does that only starts an explanation: Gradio takes no event without a function."""
 
 
 def _top_class(place: int, numbers: list[int]) -> int | None:

@@ -57,6 +57,7 @@ class Fields(NamedTuple):
         values = self._asdict()
         del values["picture"]
         values["region"] = bool(self.region and (self.subset or "").strip())  # nothing is clicked yet
+        values["std"] = self.std or None  # a number field of Gradio cannot be empty
         values["samples"] = None if values["samples"] == "" else values["samples"]
         other = values.pop("other")
         methods = [self.method, *([other] if other and other != self.method else [])]

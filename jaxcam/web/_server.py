@@ -1,7 +1,12 @@
 """How the page is served. Gradio is imported when a page is made, so that the functions behind it work without."""
 
+import contextlib
 import importlib.util
-from collections.abc import Sequence
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jaxcam.web._networks import OWN_NETWORKS, Network, Networks
@@ -43,8 +48,23 @@ def serve(networks: Sequence[Network | str] = (), *, host: str = "127.0.0.1", po
     Raises:
       ImportError, OSError, TypeError, ValueError: as `page`; also if the port is in use.
     """
-    made = page(networks)
-    made.launch(host=host, port=port)
+    check_gradio()
+    with tempfile.TemporaryDirectory(prefix="jaxcam-") as folder, _stopped_by_sigterm():
+        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads and answers, which Gradio would leave behind
+        page(networks).launch(host=host, port=port)
+
+
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM, by which services are stopped, ends the process as Ctrl-C does, so that its files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _offered(networks: Sequence[Network | str]) -> Networks:

@@ -1,6 +1,8 @@
 """What a request computes is what `jaxcam.explain` computes, whatever is chosen."""
 
 import functools
+import pathlib
+import re
 
 import jax
 import numpy as np
@@ -155,3 +157,12 @@ def test_a_map_of_zeros_says_so(networks, photograph):
     chosen = request_of(method="grad_cam", layer=LAYER, subset=f"{dark[0]},{dark[1]}")
     assert not answer.warning
     assert "nothing in what was chosen speaks for" in explain_request(networks, photograph, chosen).warning
+
+
+def test_the_functions_of_the_docs_run():
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "web.md").read_text()
+    [block] = re.findall(r"```python\n(# runs without Gradio\n.*?)```", text, re.DOTALL)
+    session: dict = {}
+    exec(block, session)
+    said = block.splitlines()[-1]
+    assert repr(eval(said, session)) == said.split("  # ")[1]

@@ -2,11 +2,13 @@
 
 import threading
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import jaxcam
 from jaxcam.web import Network, Networks
-from jaxcam.web._kept import Kept
+from jaxcam.web._kept import Kept, Programs
 
 
 def test_a_visitor_chooses_among_layers_that_have_a_map(networks):
@@ -97,3 +99,15 @@ def test_what_cannot_be_made_is_not_kept():
     with pytest.raises(ValueError, match="no"):
         kept.get("key", refuse)
     assert kept.get("key", lambda: 3) == 3 and len(kept) == 1
+
+
+def test_compiled_programs_are_bounded_and_outlive_the_caches_of_jax(monkeypatch):
+    cleared = []
+    clear = jax.clear_caches
+    monkeypatch.setattr(jax, "clear_caches", lambda: (cleared.append(1), clear()))
+    programs, x = Programs(most=2), jnp.arange(3.0)
+    for factor in (2, 3, 4):
+        assert programs.run(factor, lambda x, factor=factor: factor * x, x).tolist() == [0, factor, 2 * factor]
+    assert len(programs) == 2 and cleared == [1]
+    traced = []
+    assert programs.run(3, lambda x: traced.append(1), x).tolist() == [0, 3, 6] and not traced

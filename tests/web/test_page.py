@@ -8,6 +8,8 @@ import functools
 import json
 import os
 import pathlib
+import re
+import shutil
 import socket
 import time
 import urllib.error
@@ -340,6 +342,24 @@ def test_a_script_gets_the_map(client, photograph):
     assert (record["class"], record["method"], record["map_shape"]) == ("7", "grad_cam", [16, 16])
     with Image.open(picture) as drawn:
         assert drawn.size == (480, 480)
+
+
+def test_the_script_of_the_docs_runs(address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(SAMPLES["digits 1"].path, "cat.jpg")
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "web.md").read_text()
+    [block] = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "gradio_client" in block]
+    for shown, here in {
+        "http://127.0.0.1:7860": address,
+        "efficientnet_lite0": "digits",
+        "tiger cat": "3",
+    }.items():
+        assert shown in block
+        block = block.replace(shown, here)
+    session: dict = {}
+    exec(block, session)
+    expected = expected_map(SAMPLES["digits 1"].path, "grad_cam", 3)
+    np.testing.assert_allclose(session["saliency"], expected, atol=1e-6 * expected.max())
 
 
 @pytest.mark.parametrize("field", ["model", "layer", "target", "method", "filters", "subset"])
