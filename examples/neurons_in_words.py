@@ -53,7 +53,9 @@ def main():
         drops.append(check.drop)
         random_drops.append(check.random_drops.mean())
         shares.append(check.share_below)
-    print(f"\n{np.mean(named):.0%} of the important neurons have the name of the canvas's own digit (a name at random: 10%)")
+    print(
+        f"\n{np.mean(named):.0%} of the important neurons have the name of the canvas's own digit (a name at random: 10%)"
+    )
     print(
         f"without them the score falls by {np.mean(drops):.2f}, without as many random channels by "
         f"{np.mean(random_drops):.2f}: less in {np.mean(shares):.0%} of the draws, over {len(drops)} canvases"
