@@ -73,6 +73,7 @@ from jaxcam.methods import score_cam as score_cam
 from jaxcam.methods import occlusion as occlusion
 from jaxcam.methods import grad_cam_plus_smooth as grad_cam_plus_smooth
 from jaxcam.methods import average_maps as average_maps
+from jaxcam.methods import explain_classes as explain_classes
 from jaxcam.methods import Sampled as Sampled
 from jaxcam.perturbations import Smoothed as Smoothed
 

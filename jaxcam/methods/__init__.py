@@ -12,6 +12,7 @@ from jaxcam.methods._cam import hires_cam as hires_cam
 from jaxcam.methods._cam import layer_cam as layer_cam
 from jaxcam.methods._cam import smooth_grad_cam_pp as smooth_grad_cam_pp
 from jaxcam.methods._cam import xgrad_cam as xgrad_cam
+from jaxcam.methods._classes import explain_classes as explain_classes
 from jaxcam.methods._gradient_cam import compute_gradient_cam as compute_gradient_cam
 from jaxcam.methods._gradient_cam import gradient_cam as gradient_cam
 from jaxcam.methods._gradient_cam import gradient_method as gradient_method
