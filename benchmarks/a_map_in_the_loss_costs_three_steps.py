@@ -1,13 +1,14 @@
 """A training step with the interpretation loss takes at most 3 times a step without, the teacher's map given.
 
 A step is the gradient of a batch's mean loss in all parameters of the student, and gradient descent. The rival is the
-cross-entropy alone, of the same cut, in the same run and in turn. The rows are Grad-CAM and Grad-CAM++ in the loss, with
-the teacher's maps computed before; beside them, apart, the teacher's share: its maps and logits of the batch over the
-step without, which is paid once if they are kept. The student is the VGG for digits at 64 x 64 with a third of its
-channels, cut at its last convolution, with batches of 32; the teacher is the embedded network.
+cross-entropy alone, of the same cut, in the same run and in turn. The rows are Grad-CAM and Grad-CAM++ in the loss,
+with the teacher's maps computed before. Beside them, apart, is the teacher's share: its maps and logits of the batch
+over the step without, which is paid once if they are kept. The student is the VGG for digits at 64 x 64 with a third of
+its channels, cut at its last convolution, with batches of 32; the teacher is the embedded network.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,8 +61,8 @@ def targets_of(teacher, images, targets, *, method):
 @functools.partial(jax.jit, static_argnames="method")
 def step(student, kept, images, targets, *, method):
     """One step of gradient descent on the mean loss of a batch, with the method's map in it, or without a map."""
-    options = {"interpretation_weight": 0} if method is None else {"method": method}
-    loss = functools.partial(jaxcam.losses.student_loss, distillation_weight=0, **options)
+    options: dict[str, Any] = {"interpretation_weight": 0} if method is None else {"method": method}
+    loss: Any = functools.partial(jaxcam.losses.student_loss, distillation_weight=0, **options)
 
     def mean_loss(student):
         return jax.vmap(loss, in_axes=(None, 0, 0, 0))(student, kept, images, targets).mean()

@@ -186,9 +186,8 @@ def several_layers(cut, last, image):
 
 def averaged_maps(cut, last, image):
     """The mean of finished maps over noise, and their variance."""
-    options = {"n_samples": 8, "std": 0.1}
     maps = {
-        statistic: [jaxcam.average_maps(jaxcam.layer_cam, statistic=statistic)(cut, image, egyptian, key, **options)]
+        statistic: [jaxcam.average_maps(jaxcam.layer_cam, statistic=statistic)(cut, image, egyptian, key, n_samples=8)]
         for statistic in ("mean", "variance")
     }
     return plots.compare([image], maps)

@@ -42,7 +42,7 @@ def main():
     drops, random_drops, shares, named = [], [], [], []
     for number, canvas in enumerate(canvases.draw_many(SEED + 1, "test", options.test)):
         words = jaxcam.analysis.explain_in_words(cut, canvas.image, canvas.label, dissection=dissection)
-        named.append(np.mean([neuron.name == f"digit {canvas.label}" for neuron in words.important or ()] or [0]))
+        named.append(np.mean([neuron.name == f"digit {canvas.label}" for neuron in words.important or ()] or [False]))
         if number < SHOWN:
             print(f"\n{words}")
         if not words.important:
@@ -53,9 +53,8 @@ def main():
         drops.append(check.drop)
         random_drops.append(check.random_drops.mean())
         shares.append(check.share_below)
-    print(
-        f"\n{np.mean(named):.0%} of the important neurons have the name of the canvas's own digit (a name at random: 10%)"
-    )
+    share = f"{np.mean(named):.0%} of the important neurons"
+    print(f"\n{share} have the name of the canvas's own digit (a name at random: 10%)")
     print(
         f"without them the score falls by {np.mean(drops):.2f}, without as many random channels by "
         f"{np.mean(random_drops):.2f}: less in {np.mean(shares):.0%} of the draws, over {len(drops)} canvases"

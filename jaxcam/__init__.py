@@ -133,8 +133,8 @@ def _warn_of_the_camera_library() -> None:
     except _PackageNotFoundError:
         return
     _warnings.warn(
-        "the distribution 'jaxcam', a camera library, is installed too, and its files mix with those of jaxcam-saliency: "
-        "run pip uninstall jaxcam, then install jaxcam-saliency again",
+        "the distribution 'jaxcam', a camera library, is installed too, and its files mix with those of "
+        "jaxcam-saliency: run pip uninstall jaxcam, then install jaxcam-saliency again",
         stacklevel=2,
     )
 

@@ -38,4 +38,5 @@ def test_every_public_package_has_a_page():
 def test_text_is_escaped_and_code_is_not():
     lines = ["|du/dx| of `a | b`, and `relu`s:", "", "Example:", "  >>> a | b", "  |", "", "Text with |."]
     api_pages().escape(lines)
-    assert lines == ["\\|du/dx\\| of `a | b`, and `relu`\\ s:", "", "Example:", "  >>> a | b", "  |", "", "Text with \\|."]
+    escaped = ["\\|du/dx\\| of `a | b`, and `relu`\\ s:", "", "Example:", "  >>> a | b", "  |", "", "Text with \\|."]
+    assert lines == escaped

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._base.numerics import at_least_float32
-from jaxcam.derivatives._plan import has_custom_vjp_inside
+from jaxcam.derivatives._forward_mode import has_custom_vjp_inside
 from jaxcam.derivatives._program import BY_RULE_OF, Program, trace, variable
 from jaxcam.derivatives._structure import find_seed, picks_weight_rows, size_of
 from jaxcam.tracing import Step, evaluate, needed, typed_as
@@ -126,7 +126,7 @@ def _start_of_mixing(program: Program, A: jax.Array):
         return [made[v] for v in program.outputs]
 
     if dense is None:
-        tangents = _Diagonal(tangent, channel_of.reshape(tangent.shape), A.shape[-1])
+        tangents: _Diagonal | _Rows = _Diagonal(tangent, channel_of.reshape(tangent.shape), A.shape[-1])
     else:
         tangents = _Rows(_sums_of_rows(dense, seed, values, tangent, _layout(channel_of, A.shape[-1])))
     return outputs_of, values[start], tangents

@@ -51,7 +51,7 @@ def test_a_planted_tag_is_found_in_its_group_alone():
     report = bias.evidence_by_group(maps, {"tag": tag}, groups, reference="after")
     assert report.estimates["tag"]["a"]["before"].differs and not report.estimates["tag"]["b"]["before"].differs
     lines = str(report).splitlines()
-    assert lines[0].endswith("* differs from after on the same images") and len(lines) == 5
+    assert lines[0].endswith("* differs from after on the same images") and len(lines) == 6
     assert lines[3].startswith("| tag | a | 16 | 0.062 |") and lines[3].count("*") == 1 and "*" not in lines[4]
 
 

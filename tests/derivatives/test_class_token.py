@@ -4,10 +4,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen, nnx
 
-from jaxcam.derivatives import _program, brute_force, exact, exact_cost
+from jaxcam.derivatives import _program, _push_rows, brute_force, exact, exact_cost
 from jaxcam.derivatives._choose import choose_plan
 from tests.derivatives.heads import assert_close, layer_norm, normal, softmax
 
@@ -214,3 +215,38 @@ def test_the_derivatives_are_brute_force(name, x64):
 @pytest.mark.long
 def test_the_derivatives_of_a_class_token_in_A_are_brute_force(x64):
     assert_brute_force(WITH_THE_CLASS_TOKEN["class token between"], normal(0, *SHAPE))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rows", ["drawn", "one block of rows", "none"])
+def test_rows_that_the_mask_leaves_out_are_skipped(rows, x64, monkeypatch):
+    """Behind the sums the rows are pushed in blocks, and blocks without an element of the mask are not."""
+    monkeypatch.setattr(_push_rows, "ROWS_AT_A_TIME", 4)
+    A = normal(0, *SHAPE)
+    masks = {
+        "drawn": normal(1, *SHAPE) > 0.4,
+        "one block of rows": jnp.zeros(SHAPE, bool).at[4].set(True),
+        "none": jnp.zeros(SHAPE, bool),
+    }
+    both = jax.jit(
+        lambda A: (exact(first, A, where=masks[rows]), brute_force(first, A)), compiler_options=COMPILED_QUICKLY
+    )
+    result, expected = both(A)
+    kept = [jnp.where(masks[rows], u, 0) for u in expected[2:]]
+    assert_close(result, expected._replace(u2=kept[0], u3=kept[1]))
+
+
+@pytest.mark.long
+def test_many_activations_and_a_mask_of_the_gradient(x64):
+    """Under vmap, with the mask that Grad-CAM++ takes."""
+    A = jnp.stack([normal(0, *SHAPE), normal(3, *SHAPE)])
+
+    def weighted(A, derivatives):
+        _, u1, u2, u3 = derivatives(A)
+        return (jnp.where(u1 > 0, u2 + 2 * u3, 0)).sum()
+
+    ways = [lambda A: exact(first, A, where=lambda u1: u1 > 0), lambda A: brute_force(first, A)]
+    ours, expected = (
+        jax.jit(jax.vmap(lambda A, way=way: weighted(A, way)), compiler_options=COMPILED_QUICKLY)(A) for way in ways
+    )
+    np.testing.assert_allclose(ours, expected, rtol=1e-9)
