@@ -24,6 +24,7 @@ class WrittenFiles:
       >>> first, second, third = (files.folder() for _ in range(3))
       >>> first.exists(), second.exists(), third.exists()
       (False, True, True)
+      >>> files.close()
     """
 
     def __init__(self, most: int = MOST_FOLDERS):
@@ -40,6 +41,10 @@ class WrittenFiles:
             while len(self._folders) > self._most:
                 shutil.rmtree(self._folders.popleft())
         return folder
+
+    def close(self) -> None:
+        """Removes all folders."""
+        self._root.cleanup()
 
 
 def write_maps(folder: pathlib.Path, stem: str, saliency: Mapping[str, np.ndarray]) -> pathlib.Path:

@@ -28,6 +28,7 @@ METHODS = {
     "hires_cam": {},
     "layer_cam": {},
     "score_cam": {},
+    "occlusion": {"patch": 3, "stride": 3},
     "input_gradient": {},
     "saliency": {},
     "guided_backprop": {},
