@@ -159,10 +159,13 @@ def _checked_masks(masks, count):
     for concept, array in arrays.items():
         if array.dtype != bool:
             raise TypeError(f"expected masks of bool, such as trimap == 1, got {array.dtype} for {concept!r}")
-        if array.shape != shape or array.ndim < 2 or len(array) != count:
+        if array.ndim < 2 or len(array) != count:
             raise ValueError(
-                f"expected masks [n *spatial] of one shape for {count} images, got {array.shape} for {concept!r} and "
-                f"{shape} for {next(iter(arrays))!r}"
+                f"expected masks [{count} *spatial], one for each image, got {array.shape} for {concept!r}"
+            )
+        if array.shape != shape:
+            raise ValueError(
+                f"expected masks of one shape, got {array.shape} for {concept!r} and {shape} for {next(iter(arrays))!r}"
             )
     return np.stack(list(arrays.values()))
 

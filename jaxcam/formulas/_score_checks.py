@@ -60,13 +60,11 @@ def check_class_and_mask(outputs: Any, target: Any) -> None:
 
 def check_box(outputs: Any, target: Any) -> None:
     """The outputs are scores `[n]` and boxes `[n 4]`, and the target a box and a part of it."""
-    found_scores, boxes = scores_and_boxes(outputs)
-    if len(found_scores.shape) != 1 or tuple(boxes.shape) != (found_scores.shape[0], 4):
-        raise ValueError(
-            f"expected scores [n] and boxes [n 4], got {tuple(found_scores.shape)} and {tuple(boxes.shape)}"
-        )
+    box_scores, boxes = scores_and_boxes(outputs)
+    if len(box_scores.shape) != 1 or tuple(boxes.shape) != (box_scores.shape[0], 4):
+        raise ValueError(f"expected scores [n] and boxes [n 4], got {tuple(box_scores.shape)} and {tuple(boxes.shape)}")
     number, part = _pair("(box, part)", target)
-    _check_index("box", number, found_scores.shape[0])
+    _check_index("box", number, box_scores.shape[0])
     if isinstance(part, str) and part not in BOX_PARTS:
         raise ValueError(f"part is {part!r}: choose one of {', '.join(BOX_PARTS)}")
     if not isinstance(part, str):

@@ -186,7 +186,7 @@ def masked_mean(outputs: jax.Array, target: tuple[Any, jax.Array]) -> jax.Array:
     """The mean of a class's logits over a mask, for segmentation: u = sum_p m_p outputs_p[c] / sum_p m_p.
 
     Vinogradova, Dibrov and Myers, "Towards interpretable semantic segmentation via gradient-weighted class activation
-    mapping", AAAI 2020, equation 1, there as a sum. The map is the same up to its scale.
+    mapping", AAAI 2020, has the sum, whose map is the same up to its scale.
 
     Args:
       outputs: `[*spatial classes]`.
@@ -227,9 +227,9 @@ def box(outputs: Any, target: tuple[Any, Any]) -> jax.Array:
       (5.0, 0.2)
     """
     number, part = target
-    found_scores, boxes = scores_and_boxes(outputs)
+    box_scores, boxes = scores_and_boxes(outputs)
     part = BOX_PARTS.index(part) if isinstance(part, str) else part
-    values, in_range = _element(jnp.concatenate([found_scores[:, None], boxes], 1), number)
+    values, in_range = _element(jnp.concatenate([box_scores[:, None], boxes], 1), number)
     value, has_part = _element(values, part)
     return jnp.where(in_range & has_part, value, jnp.nan)
 
@@ -249,8 +249,7 @@ def similarity(outputs: jax.Array, target: jax.Array) -> jax.Array:
 def contrast(outputs: jax.Array, target: tuple[Any, jax.Array], *, gamma: float = 0.6) -> jax.Array:
     """A class beside similar ones: u = z_c - gamma * mean over the others d of z_d, from logits `[classes]`.
 
-    Zhang et al., "Finer-CAM: spotting the difference reveals finer details for visual explanation", CVPR 2025,
-    equation 5.
+    Zhang et al., "Finer-CAM: spotting the difference reveals finer details for visual explanation", CVPR 2025.
 
     Args:
       outputs: logits `[classes]`.

@@ -116,7 +116,7 @@ def inside_over_outside(saliency: ArrayLike, mask: ArrayLike, *, ignore: ArrayLi
       ValueError: the shapes differ.
 
     Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", IJCV 2019,
-    section 8.1.1.
+    section 8.1.
 
     Example:
       >>> saliency, mask = jnp.array([[3.0, 3.0, 1.0, 0.0]]), jnp.array([[True, True, False, False]])

@@ -112,10 +112,12 @@ def test_refusals():
         analysis.dissect(cut, images, {"red": masks["red"].astype("int64")})
     with pytest.raises(ValueError, match="there are no concepts"):
         analysis.dissect(cut, images, {})
-    with pytest.raises(
-        ValueError, match=r"masks \[n \*spatial\] of one shape for 4 images, got \(3, 16, 16\) for 'red'"
-    ):
+    with pytest.raises(ValueError, match=r"masks \[4 \*spatial\], one for each image, got \(3, 16, 16\) for 'red'"):
         analysis.dissect(cut, images, {"red": masks["red"][:3]})
+    with pytest.raises(
+        ValueError, match=r"masks of one shape, got \(4, 8, 16\) for 'half' and \(4, 16, 16\) for 'red'"
+    ):
+        analysis.dissect(cut, images, {"red": masks["red"], "half": masks["red"][:, ::2]})
     with pytest.raises(ValueError, match="expected at least 2000 locations for quantile=0.0005, got 1024 in 4 images"):
         analysis.dissect(cut, images, masks, quantile=0.0005)
     with pytest.raises(ValueError, match="expected a quantile in 0..1, exclusive, got 1"):
