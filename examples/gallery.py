@@ -45,6 +45,10 @@ image = opened.read(jaxcam.datasets.sample_photograph())  # a cat, [224 224 3]
 cut, key = opened.cut, jax.random.key(0)
 last = opened.at_layer("head").cut  # the last convolution
 egyptian, tabby = 285, 281
+
+
+def up_to_99th(values):  # of single pixels: a few peaks would leave the rest dark
+    return jnp.minimum(values, jnp.percentile(values, 99))
 ```
 
 `python -m examples.gallery` draws them again. The photograph is scikit-image's `chelsea` by Stefan van der Walt, CC0.
@@ -64,6 +68,11 @@ def opened() -> jaxcam.OpenedModel:
 def picture() -> np.ndarray:
     """The photograph as the network takes it."""
     return opened().read(jaxcam.datasets.sample_photograph())
+
+
+def up_to_99th(values: jax.Array) -> jax.Array:
+    """Values of single pixels up to their 99th percentile: a few peaks would leave the rest dark."""
+    return jnp.minimum(values, jnp.percentile(values, 99))
 
 
 def cam(cut, last, image):
@@ -131,52 +140,57 @@ def score_cam(cut, last, image):
 
 
 def occlusion(cut, last, image):
-    """Occlusion: how far the probability falls where a patch covers the picture."""
-    saliency = jaxcam.occlusion(last, image, egyptian, patch=56, stride=28, baseline=0.5)
-    return plots.compare([image], {"Occlusion": [jnp.maximum(saliency, 0)]})
+    """Occlusion: how far the probability of any cat, five classes, falls where a patch covers the picture."""
+
+    def any_of(outputs, classes):
+        return jax.nn.softmax(outputs)[classes].sum()
+
+    cats = jnp.arange(281, 286)
+    saliency = jaxcam.occlusion(last, image, cats, score=any_of, patch=56, stride=28, baseline=0.5)
+    return plots.compare([image], {"occlusion": [jnp.maximum(saliency, 0)]})
 
 
 def input_gradient(cut, last, image):
-    """The gradient in the input, as its largest absolute value over the colors."""
+    """Saliency: the largest absolute value of the input gradient over the colors."""
     saliency = jaxcam.saliency(last, image, egyptian)
-    return plots.compare([image], {"saliency": [saliency]})
+    return plots.compare([image], {"saliency": [up_to_99th(saliency)]}, alpha=0.9)
 
 
 def smooth_grad(cut, last, image):
     """SmoothGrad: the mean of the input gradient over noisy images."""
     gradient = jaxcam.smooth_grad(last, image, egyptian, key, n_samples=20, std=0.1)
-    return plots.compare([image], {"SmoothGrad": [jnp.abs(gradient).max(-1)]})
+    return plots.compare([image], {"SmoothGrad": [up_to_99th(jnp.abs(gradient).max(-1))]}, alpha=0.9)
 
 
 def var_grad(cut, last, image):
     """VarGrad: the variance of the input gradient over noisy images."""
     variance = jaxcam.var_grad(last, image, egyptian, key, n_samples=20, std=0.1)
-    return plots.compare([image], {"square root of the variance": [jnp.sqrt(variance.sum(-1))]})
+    return plots.compare([image], {"square root of the variance": [up_to_99th(jnp.sqrt(variance.sum(-1)))]}, alpha=0.9)
 
 
 def guided_backprop(cut, last, image):
     """Guided backprop and deconvolution: other backward rules for every relu."""
     maps = {
-        "guided backprop": [jnp.abs(jaxcam.guided_backprop(last, image, egyptian)).max(-1)],
-        "deconvolution": [jnp.abs(jaxcam.deconvnet(last, image, egyptian)).max(-1)],
+        "guided backprop": [up_to_99th(jnp.abs(jaxcam.guided_backprop(last, image, egyptian)).max(-1))],
+        "deconvolution": [up_to_99th(jnp.abs(jaxcam.deconvnet(last, image, egyptian)).max(-1))],
     }
-    return plots.compare([image], maps)
+    return plots.compare([image], maps, alpha=0.9)
 
 
 def integrated_gradients(cut, last, image):
     """Integrated gradients: the mean gradient on the way from a black image, times the image."""
     attribution = jaxcam.integrated_gradients(last, image, egyptian, steps=20)
-    return plots.compare([image], {"integrated gradients": [jnp.abs(attribution).sum(-1)]})
+    return plots.compare([image], {"integrated gradients": [up_to_99th(jnp.abs(attribution).sum(-1))]}, alpha=0.9)
 
 
 def guided_grad_cam(cut, last, image):
     """Guided Grad-CAM: guided backprop where the map is bright."""
     saliency = jaxcam.guided_grad_cam(last, image, egyptian)
-    return plots.compare([image], {"Guided Grad-CAM": [jnp.abs(saliency).max(-1)]})
+    return plots.compare([image], {"Guided Grad-CAM": [up_to_99th(jnp.abs(saliency).max(-1))]}, alpha=0.9)
 
 
 def several_layers(cut, last, image):
-    """Maps of two layers by one backward pass, and their fusion."""
+    """Several layers: maps of two layers by one backward pass, and their fusion."""
     model = jaxcam.efficientnet_lite0()
     cuts = jaxcam.cut(model, ["blocks/11/expand", "head"])
     maps = jaxcam.layer_cam(cuts, image, egyptian)
@@ -185,7 +199,7 @@ def several_layers(cut, last, image):
 
 
 def averaged_maps(cut, last, image):
-    """The mean of finished maps over noise, and their variance."""
+    """Averaged maps: the mean of finished maps over noise, and their variance."""
     maps = {
         statistic: [jaxcam.average_maps(jaxcam.layer_cam, statistic=statistic)(cut, image, egyptian, key, n_samples=8)]
         for statistic in ("mean", "variance")
@@ -207,14 +221,14 @@ def probability(cut, last, image):
 
 
 def two_classes(cut, last, image):
-    """Maps of several classes are one vmap, which computes the features once."""
+    """Two classes: maps of several classes are one vmap, which computes the features once."""
     classes = jnp.array([egyptian, tabby])
     both = jax.vmap(lambda target: jaxcam.layer_cam(cut, image, target))(classes)
     return plots.compare([image], {"Egyptian cat": [both[0]], "tabby": [both[1]]})
 
 
 def chosen_region(cut, last, image):
-    """Only the neurons of a rectangle: the contribution of the Smooth Grad-CAM++ paper."""
+    """Chosen neurons: those of a rectangle, the contribution of the Smooth Grad-CAM++ paper."""
     select = jaxcam.select(region=True, subset=[(3, 4), (8, 9)])
     saliency = jaxcam.smooth_grad_cam_pp(cut, image, egyptian, key, select=select)
     return plots.neurons(image, saliency, [(3, 4), (8, 9)], region=True)
