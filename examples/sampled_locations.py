@@ -126,6 +126,7 @@ def main():
     parser.add_argument("--draws", type=int, nargs="+", default=DRAWS)
     parser.add_argument("--keys", type=int, default=100, help="that the errors are means over (default: 100)")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     image = jnp.asarray(jaxcam.pretrained.digits_canvas(arguments.canvas)[0])
     target = int(jaxcam.digits()(image[None])[0].argmax())
     keys = jax.random.split(jax.random.key(0), arguments.keys)
