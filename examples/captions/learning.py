@@ -51,7 +51,7 @@ def training_data(trunk, count: int, folder: pathlib.Path) -> Data:
         if not file.exists():
             several = scenes.draw_many(piece, "train", PIECE)
             pixels = np.array([np.round(255 * scene.image).astype(np.uint8) for scene in several])
-            without_images = [tuple(scene._replace(image=None)) for scene in several]
+            without_images = [(None, *scene[1:]) for scene in several]
             replace(file, (without_images, pixels, np.asarray(run(trunk, pixels))))
         several, pixels, trunk_values = pickle.loads(file.read_bytes())
         drawn += [scenes.Scene(*truth) for truth in several]
@@ -81,7 +81,8 @@ def fit(
       checkpoint: the file of what was learned so far.
       rate: the highest learning rate.
     """
-    graphdef, learned, fixed = nnx.split(model, nnx.Not(nnx.PathContains("trunk")), ...)
+    parts: Any = nnx.split(model, nnx.Not(nnx.PathContains("trunk")), ...)
+    graphdef, learned, fixed = parts
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, epochs * steps // 20 + 1, epochs * steps + 2)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-2))
     state, first = optimizer.init(learned), 0

@@ -128,7 +128,8 @@ def _single(digit: int) -> str:
 
 
 def _place(center) -> tuple[int, int]:
-    return tuple(int(x > 0.36 * SIDE) + int(x > 0.64 * SIDE) for x in center)
+    row, column = (int(x > 0.36 * SIDE) + int(x > 0.64 * SIDE) for x in center)
+    return row, column
 
 
 class Verdict(NamedTuple):

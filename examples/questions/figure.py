@@ -41,7 +41,7 @@ def main():
     titles = [f"{question}?\n{answer.text}, {answer.probability:.0%}"
               for question, answer in zip(QUESTIONS, answers, strict=True)]  # fmt: skip
     figure = plots.compare(
-        [image] * len(QUESTIONS), {"for the answer": speaking_for, "against it": against}, titles=titles
+        [image] * len(QUESTIONS), {"for the answer": list(speaking_for), "against it": list(against)}, titles=titles
     )
     plots.save(figure, folder / "questions.png", force=True)
     print(*(title.replace("\n", " ") for title in titles), folder / "questions.png", sep="\n")

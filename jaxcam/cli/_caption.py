@@ -3,6 +3,7 @@
 import argparse
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jaxcam
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         tokens = model.caption(picture.image, beams=options.beams).tokens
     words = model.text(tokens).split()
 
-    logits = model(picture.image[None], tokens[None])[0]
+    logits = model(jnp.asarray(picture.image)[None], tokens[None])[0]
     each = jaxcam.scores.one_token_each(tokens)[: len(words)]
     probabilities = np.exp(np.asarray(jax.vmap(lambda target: score(logits, target))(each)))
     log_prob = float(score(logits, tokens))

@@ -65,7 +65,7 @@ def find_picture(image: str | None, word: str, options: argparse.Namespace) -> P
         name, stem = image, pathlib.Path(image).stem
     file = _output.check_free(options.out / f"{stem}.{word}.png", options)
     if image is not None:
-        pixels = jaxcam.datasets.load(Example(image), (SIDE, SIDE), fit=options.fit).image
+        pixels = np.asarray(jaxcam.datasets.load(Example(image), (SIDE, SIDE), fit=options.fit).image)
     return Picture(pixels, name, file)
 
 
