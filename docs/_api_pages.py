@@ -25,6 +25,7 @@ NAMESPACES = {
     "jaxcam.perturbations": "masks, imputation, adversarial noise",
     "jaxcam.metrics": "numbers about one map",
     "jaxcam.runtime": "many images: memory, devices, folders",
+    "jaxcam.limits": "limits on what files may ask for",
     "jaxcam.datasets": "pictures with labels, masks and boxes",
     "jaxcam.evaluation": "which map is better",
     "jaxcam.analysis": "questions about a model and its maps",

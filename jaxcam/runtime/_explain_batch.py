@@ -169,7 +169,7 @@ def explain_batch(
     if folder is not None:
         sample = recorded_sample(folder.out) or _first_sample(images, load, cut.image_channel_axis)
         folder.open(describe_batch(method, cut, images, given.as_json(), key, load, names, sample))
-        finished = {name: folder.path(name) for name in names if folder.path(name).exists()}
+        finished = {name: folder.path(name) for name in names if folder.has_map(name)}
     runner = Runner(
         functools.partial(_map_of_example, method, given.own is None), (cut, key, with_static_leaves(given.shared)),
         count=len(images) - len(finished), batch_size=batch_size, memory=memory, mesh=mesh,
