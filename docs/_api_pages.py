@@ -29,6 +29,8 @@ NAMESPACES = {
     "jaxcam.datasets": "pictures with labels, masks and boxes",
     "jaxcam.evaluation": "which map is better",
     "jaxcam.analysis": "questions about a model and its maps",
+    "jaxcam.analysis.bias": "where a group's evidence lies",
+    "jaxcam.analysis.preferences": "studies with people",
     "jaxcam.losses": "maps inside training",
     "jaxcam.opening": "a network by its name",
     "jaxcam.explaining": "one picture explained",
