@@ -108,7 +108,7 @@ def _records(rows, classes) -> dict[tuple[str, int | None], _Record]:
         key = cells["image"], numbers[cells["label"]]
         mask, boxes = records.setdefault(key, _Record(cells["mask"], []))
         if mask != cells["mask"]:
-            raise ValueError(f"{place}: mask {cells['mask']!r}, and {mask!r} on another line of the same example")
+            raise ValueError(f"{place}: mask {cells['mask']!r:.80}, and {mask!r:.80} on another line of an example")
         if any(cells[side] for side in SIDES):
             xmin, ymin, xmax, ymax = (_pixels(cells[side], side, place) for side in SIDES)
             boxes.append([ymin, xmin, ymax, xmax])

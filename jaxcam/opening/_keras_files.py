@@ -51,7 +51,8 @@ def _description_in_zip(path) -> dict[str, Any]:
     most = limits.current().json_bytes
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            if archive.getinfo("config.json").file_size > most:
+            described = archive.getinfo("config.json")
+            if max(described.file_size, described.compress_size) > most:
                 raise ValueError(f"its config.json has more than {most} bytes (jaxcam.limits: json_bytes)")
             text = archive.read("config.json")
     except Exception as error:  # a damaged archive raises what it likes

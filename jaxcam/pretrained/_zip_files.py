@@ -32,6 +32,10 @@ def opened_archive(file: BinaryIO, most_bytes: int) -> Iterator[zipfile.ZipFile]
         most = limits.current().arrays
         if len(members) > 4 * most:
             raise ValueError(f"it has {len(members)} members, more than {4 * most} (jaxcam.limits: arrays)")
+        stored = file.seek(0, 2)
+        for member in members:
+            if member.compress_size > stored:  # Python takes memory for as much
+                raise ValueError(f"{member.filename:.80} has more bytes than the archive")
         size = sum(member.file_size for member in members)
         if size > most_bytes:
             raise ValueError(f"it unpacks to {size} bytes, more than {most_bytes} (jaxcam.limits: expansion)")
