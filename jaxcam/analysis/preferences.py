@@ -295,12 +295,12 @@ def summarize(answers: Answers) -> Preferences:
     pairs = {}
     for first, second in dict.fromkeys((answer.first, answer.second) for answer in answers.trusts):
         own = [answer for answer in answers.trusts if (answer.first, answer.second) == (first, second)]
-        score = _share([(answer.score + MOST) / (2 * MOST) for answer in own], own)
+        score = _share([(answer.score + MOST) / (2 * MOST) for answer in own], own)  # in 0..1
         pairs[first, second] = Pair(
             _share([answer.score > 0 for answer in own], own),
             _share([answer.score == 0 for answer in own], own),
             _share([answer.score < 0 for answer in own], own),
-            Share(*(2 * MOST * value - MOST for value in score[:3]), score.answers),
+            Share(_score(score.mean), _score(score.low), _score(score.high), score.answers),
         )
     named: dict[tuple, list] = {}
     for answer in answers.classes:
@@ -313,7 +313,7 @@ def summarize(answers: Answers) -> Preferences:
         dict(sorted(pairs.items())),
         krippendorff_alpha(list(named.values())),
         krippendorff_alpha(list(scored.values()), level="interval"),
-        len({answer.participant for answer in (*answers.classes, *answers.trusts)}),
+        len({answer.participant for answer in answers.classes} | {answer.participant for answer in answers.trusts}),
         answers.chance,
     )
 
@@ -357,6 +357,11 @@ def _trust_answer(file, participant, question, value, sources):
 
 def _share(values, answers):
     return clustered_share(values, [answer.participant for answer in answers], [answer.picture for answer in answers])
+
+
+def _score(share):
+    """A score in -2..2 from its place in that range, in 0..1."""
+    return 2 * MOST * share - MOST
 
 
 def _agreement(alpha):
