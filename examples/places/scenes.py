@@ -39,7 +39,9 @@ class Scene(NamedTuple):
 def draw(rng: np.random.Generator, split: str) -> Scene:
     """One scene of a split, "train" or "test", with 1 to 4 digits of random classes."""
     image = canvases._background(rng, split)
-    labels, boxes, masks = [], [], []
+    labels: list[int] = []
+    boxes: list[tuple[int, int, int, int]] = []
+    masks: list[np.ndarray] = []
     count = int(rng.integers(1, 5))
     while len(boxes) < count:
         label = int(rng.integers(10))

@@ -68,7 +68,7 @@ def _iou(a, b):
 def main():
     """Train, score and write."""
     options = training.parser_of(__doc__, steps=1500, batch=32, test=500).parse_args()
-    model = build(nnx.Rngs(options.seed))
+    model: nnx.Module = build(nnx.Rngs(options.seed))
     frozen = training.with_blocks_of_digits(model)
     model = training.train(model, draw_batch, loss, options, frozen=frozen)
     model, arrays = training.rounded(model, build)

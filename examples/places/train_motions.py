@@ -24,7 +24,8 @@ def build(rngs: nnx.Rngs | None = None) -> C3D:
 
 def draw_batch(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Clips `[size 16 64 64 3]` with some noise, and their motions; of each four, three are another one changed."""
-    clips, labels = [], []
+    clips: list[np.ndarray] = []
+    labels: list[int] = []
     while len(clips) < size:
         frames, label, _ = moving.draw(rng, "train")
         for _ in range(4):

@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+import jax
 import jax.typing
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,8 +24,8 @@ BOX_COLOR = "white"
 @on_white
 def boxes(
     image: jax.typing.ArrayLike,
-    boxes: Sequence[jax.typing.ArrayLike],
-    maps: Sequence[Sequence[jax.typing.ArrayLike]],
+    boxes: Sequence[jax.typing.ArrayLike] | np.ndarray,
+    maps: Sequence[Sequence[jax.typing.ArrayLike]] | jax.Array | np.ndarray,
     *,
     titles: Sequence[str],
     names: Sequence[str] = ("score",),
@@ -133,6 +134,8 @@ def animate_clip(
 ) -> None:
     """Write an animated GIF: the frames of a clip, and beside them the map over the frames, on one scale.
 
+    Equal frames in a row become one that is shown longer.
+
     Args:
       clip: `[t h w 3]` in 0..1.
       saliency: the map at the clip's frames and size, `[t h w]`, at least 0.
@@ -150,7 +153,8 @@ def animate_clip(
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     path = pathlib.Path(folder) / "clip.gif"
-      ...     animate_clip(np.ones([3, 8, 8, 3]), np.ones([3, 8, 8]), path, height=16)
+      ...     clip = np.linspace(0, 1, 3)[:, None, None, None] * np.ones([3, 8, 8, 3])
+      ...     animate_clip(clip, np.ones([3, 8, 8]), path, height=16)
       ...     images.frame_count(path), images.read(path).shape
       (3, (16, 32, 3))
     """
@@ -165,8 +169,4 @@ def animate_clip(
     pairs = np.concatenate([clip, (1 - alpha) * clip + alpha * shown], 2)
     times = max(1, -(-height // clip.shape[1]))
     pixels = np.round(255 * np.clip(pairs, 0, 1)).astype(np.uint8).repeat(times, 1).repeat(times, 2)
-    # Frames that are equal would be joined to one by Pillow, whose number then is not the clip's.
-    for number in range(1, len(pixels)):
-        if (pixels[number] == pixels[number - 1]).all():
-            pixels[number, 0, 0, 0] ^= 1
     replace(path, images.animated(list(pixels), seconds=seconds))

@@ -90,9 +90,8 @@ def checked_against_nested_gradients(case):
     return certificate
 
 
-@pytest.mark.parametrize("case", ["a box's side", "a motion's log-probability"])
-def test_derivatives_are_those_of_nested_gradients(x64, case):
-    checked_against_nested_gradients(case)
+def test_derivatives_of_a_box_are_those_of_nested_gradients(x64):
+    checked_against_nested_gradients("a box's side")
 
 
 @pytest.mark.long
@@ -156,4 +155,4 @@ def test_a_box_contains_the_center_of_its_location():
 )
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
-        call()
+        nnx.eval_shape(call)
