@@ -1,5 +1,6 @@
 """Writes a page for each public namespace, with every name that it exports: what is public is on the site."""
 
+import importlib
 import inspect
 import pathlib
 import re
@@ -12,22 +13,31 @@ import jaxcam
 NAMESPACES = {
     "jaxcam": "everything that is reached as `jaxcam.NAME`",
     "jaxcam.networks": "networks in Flax NNX",
+    "jaxcam.vgg": "VGG, and the preprocessing of its weights",
     "jaxcam.pretrained": "trained parameters, and the readers of other libraries' files",
+    "jaxcam.checkpoints": "files of weights",
+    "jaxcam.layouts": "what the arrays of such a file are",
     "jaxcam.cutting": "a model and a layer to `features` and `head`",
     "jaxcam.derivatives": "the first three derivatives at every location, and the certificate",
     "jaxcam.scores": "what a map explains",
     "jaxcam.weights": "the papers' channel weights",
     "jaxcam.maps": "weighted sums, selection, resizing",
+    "jaxcam.formulas.sampling": "weights from some locations",
     "jaxcam.compat": "Grad-CAM++ as other libraries compute it",
     "jaxcam.noise": "noisy images and means over them",
     "jaxcam.rules": "other backward rules for a relu",
     "jaxcam.methods": "the methods, and what they are made of",
-    "jaxcam.perturbations": "masks, imputation, adversarial noise",
+    "jaxcam.controls": "maps that explain nothing, to compare with",
+    "jaxcam.attacks": "adversarial noise",
+    "jaxcam.perturbations": "masks, imputation",
     "jaxcam.metrics": "numbers about one map",
     "jaxcam.runtime": "many images: memory, devices, folders",
     "jaxcam.datasets": "pictures with labels, masks and boxes",
+    "jaxcam.datasets.images": "picture files as arrays",
     "jaxcam.evaluation": "which map is better",
     "jaxcam.analysis": "questions about a model and its maps",
+    "jaxcam.analysis.bias": "where a group's evidence lies",
+    "jaxcam.analysis.preferences": "studies with people",
     "jaxcam.losses": "maps inside training",
     "jaxcam.opening": "a network by its name",
     "jaxcam.explaining": "one picture explained",
@@ -40,7 +50,8 @@ def namespace_module(namespace: str) -> types.ModuleType:
     """The module that a namespace is, by whatever name it is reached."""
     module: Any = jaxcam
     for name in namespace.split(".")[1:]:
-        module = getattr(module, name)
+        # A file that loads Pillow is no attribute before it is imported.
+        module = getattr(module, name, None) or importlib.import_module(f"{module.__name__}.{name}")
     return module
 
 

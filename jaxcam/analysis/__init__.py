@@ -3,6 +3,7 @@
 from jaxcam.analysis._diagnose import Diagnosis as Diagnosis
 from jaxcam.analysis._diagnose import diagnose as diagnose
 from jaxcam.analysis import bias as bias
+from jaxcam.analysis import preferences as preferences
 from jaxcam.analysis._dissect import Dissection as Dissection
 from jaxcam.analysis._dissect import dissect as dissect
 from jaxcam.analysis._words import Ablation as Ablation

@@ -9,6 +9,7 @@ jaxcam diagnose               report what is known about a map before it is draw
 jaxcam validate               compare the closed form with the exact derivatives, as a table and a picture
 jaxcam layers                 list the layers at which the network can be cut
 jaxcam serve                  a web page on which pictures are explained
+jaxcam study IMAGE...         write a page on which people judge maps, and read their answers
 
 The network is EfficientNet-Lite0 with ImageNet weights, and for validate the embedded one for digits. --model takes any
 other: one of jaxcam's, an application of Keras, a .keras or .h5 file, or module:function.
@@ -23,12 +24,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jaxcam.cli import _batch, _compare, _demo, _diagnose, _evaluate, _explain, _layers, _serve, _validate
+from jaxcam.cli import _batch, _compare, _demo, _diagnose, _evaluate, _explain, _layers, _serve, _study, _validate
 from jaxcam.cli._compiled_programs import keep_compiled_programs
 from jaxcam.cli._output import FAILURE, one_line, print_error
 
 # In the order of the help text.
-COMMANDS = (_explain, _compare, _batch, _evaluate, _diagnose, _validate, _layers, _serve)
+COMMANDS = (_explain, _compare, _batch, _evaluate, _diagnose, _validate, _layers, _serve, _study)
 RESUMABLE = ("batch", "evaluate")
 USER_ERRORS = (OSError, ValueError, TypeError, OverflowError)
 
