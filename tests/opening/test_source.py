@@ -120,7 +120,7 @@ def saved(description, suffix):
         (described("enable_unsafe_deserialization", "keras.config"), "of keras.config"),
         (described("load_model", "keras"), "needs load_model of keras"),
         (described("StringLookup", "keras.layers", name="s", vocabulary="/etc/passwd"), "may read another file"),
-        (described("function", 3), "needs function of 3"),
+        (described("function", 3), "a part whose class has no name"),
     ],
 )
 def test_a_file_that_would_run_something_is_refused_before_keras_sees_it(suffix, layer, message, monkeypatch):
