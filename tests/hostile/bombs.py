@@ -22,7 +22,7 @@ from PIL import Image
 
 from jaxcam import limits
 from tests.hostile import corpus
-from tests.hostile.child import MEMORY, limit_memory, read_one
+from tests.hostile.child import MEMORY, limit_memory, peak_memory, read_one
 from tests.pretrained.torch_writer import ORDERED, Call, Global, pickled, tensor
 
 SECONDS = 60
@@ -306,8 +306,7 @@ def main(folder: pathlib.Path) -> None:
         start = time.monotonic()
         verdict, why = read_one(READERS[reader], path)
         seconds = time.monotonic() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps([name, verdict, why, words, seconds, peak, os.path.getsize(path)]), flush=True)
+        print(json.dumps([name, verdict, why, words, seconds, peak_memory(), os.path.getsize(path)]), flush=True)
 
 
 if __name__ == "__main__":
