@@ -2,6 +2,8 @@
 
 jaxcam                        the demo: explain a photograph of a cat, as a picture; --digits explains a canvas
 jaxcam explain IMAGE...       explain your own pictures
+jaxcam caption IMAGE          say which digits are where, with a map of each word
+jaxcam ask IMAGE QUESTION     answer a question about digits, with a map of each answer
 jaxcam compare A B IMAGE...   draw the maps of two networks, or of two layers, beside each other
 jaxcam batch FOLDER           save the maps of all pictures in a folder as arrays; a stopped run can be resumed
 jaxcam evaluate DATA          compare methods and controls on labeled images: tables, curves, where methods differ
@@ -28,7 +30,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxcam.cli import (
+    _ask,
     _batch,
+    _caption,
     _compare,
     _demo,
     _detect,
@@ -47,7 +51,8 @@ from jaxcam.cli._output import FAILURE, one_line, print_error
 
 # In the order of the help text.
 COMMANDS = (
-    _explain, _compare, _batch, _evaluate, _diagnose, _validate, _layers, _segment, _detect, _watch, _serve, _study,
+    _explain, _caption, _ask, _segment, _detect, _watch, _compare, _batch, _evaluate, _diagnose, _validate, _layers,
+    _serve, _study,
 )  # fmt: skip
 RESUMABLE = ("batch", "evaluate")
 USER_ERRORS = (OSError, ValueError, TypeError, OverflowError)

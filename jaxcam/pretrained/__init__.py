@@ -29,3 +29,5 @@ from jaxcam.pretrained._boxes import detector as detector
 from jaxcam.pretrained._clips import MOTIONS as MOTIONS
 from jaxcam.pretrained._clips import motion_clip as motion_clip
 from jaxcam.pretrained._clips import motions as motions
+from jaxcam.pretrained._words import answerer as answerer
+from jaxcam.pretrained._words import captioner as captioner
