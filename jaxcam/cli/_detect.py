@@ -1,6 +1,7 @@
 """`jaxcam detect`: the digits in a picture as boxes, and a map of each box."""
 
 import argparse
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,15 @@ def run(options: argparse.Namespace) -> int:
     files = {"output": str(file), "files": [str(file)]}
     record = {"image": options.input or name, "boxes": boxes, "method": options.method, "layer": options.layer, **files}
     lines = [f"{title} at {', '.join(map(str, box['box']))}" for title, box in zip(titles, boxes, strict=True)]
-    return _places.print_record(options, record, [*lines, f"  {file}"])
+    scores = _places.scores_of_network("boxes")
+    return _places.print_record(options, record, [*lines, f"  {file}"], scores, accuracy(scores))
+
+
+def accuracy(scores: dict[str, Any]) -> str:
+    """How good the network is, in one line."""
+    coarse, fine = scores["average_precision_50"], scores["average_precision_75"]
+    line = f"network: on {scores['test_scenes']} held-out scenes the average precision is"
+    return f"{line} {coarse:.2f} at an IoU of 0.5 and {fine:.2f} at 0.75"
 
 
 def _check_box(box: list[float], shape: tuple[int, ...]) -> None:

@@ -2,6 +2,8 @@
 
 import argparse
 import functools
+import importlib.resources
+import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -76,12 +78,23 @@ def planned(options: argparse.Namespace, name: str, suffixes: Sequence[str]) -> 
     return [_output.check_free(options.out / f"{name}.{options.command}.{suffix}", options) for suffix in suffixes]
 
 
-def print_record(options: argparse.Namespace, record: dict[str, Any], lines: Sequence[str]) -> int:
-    """Print JSON or lines; returns the exit code."""
+def scores_of_network(folder: str) -> dict[str, Any]:
+    """What the training script printed of an embedded network: its scores on held-out data.
+
+    Args:
+      folder: of its weights in `jaxcam.pretrained`.
+    """
+    return json.loads((importlib.resources.files("jaxcam.pretrained") / folder / "scores.json").read_text())
+
+
+def print_record(
+    options: argparse.Namespace, record: dict[str, Any], lines: Sequence[str], scores: dict[str, Any], accuracy: str
+) -> int:
+    """Print JSON or lines, and how good the network is; returns the exit code."""
     if options.json:
-        _output.print_json(record)
+        _output.print_json(record | {"scores_of_network": scores})
     else:
-        print(*lines, sep="\n")
+        print(*lines, accuracy, sep="\n")
     return 0
 
 

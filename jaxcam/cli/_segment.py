@@ -1,6 +1,7 @@
 """`jaxcam segment`: the mask of each class in a picture, and a map of each mask."""
 
 import argparse
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,17 @@ def run(options: argparse.Namespace) -> int:
         ],
         **{"method": options.method, "layer": options.layer, "output": str(file), "files": [str(file)]},
     }
-    return _places.print_record(options, record, [f"{', '.join(titles)}: {file}"])
+    scores = _places.scores_of_network("masks")
+    line = f"{', '.join(titles)}: {file}"
+    return _places.print_record(options, record, [line], scores, accuracy(scores, names))
+
+
+def accuracy(scores: dict[str, Any], names: list[str]) -> str:
+    """How good the network is, in one line: the IoU of the explained classes, and the digits that it never finds."""
+    of_names = ", ".join(f"{name}: {scores['iou'][name]:.2f}" for name in names)
+    never = [name for name in SEGMENTER_CLASSES if scores["iou"][name] == 0]
+    line = f"network: on {scores['test_scenes']} held-out scenes the IoU of digits is {scores['iou_of_digits']:.2f}"
+    return f"{line} ({of_names})" + (f"; it never finds {', '.join(never)}" if never else "")
 
 
 def _classes_and_masks(options: argparse.Namespace, predicted: np.ndarray) -> tuple[list[int], np.ndarray]:

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,14 @@ def run(options: argparse.Namespace) -> int:
         **{"method": options.method, "layer": options.layer, "output": files[0], "files": files},
     }
     line = f"{name}: {record['motion']}, probability {probabilities.max():.4f}; map of {names[target]!r}"
-    return _places.print_record(options, record, [line, *(f"  {file}" for file in files)])
+    scores = _places.scores_of_network("clips")
+    return _places.print_record(options, record, [line, *(f"  {file}" for file in files)], scores, accuracy(scores))
+
+
+def accuracy(scores: dict[str, Any]) -> str:
+    """How good the network is, in one line."""
+    line = f"network: {scores['accuracy']:.1%} of {scores['test_clips']} held-out clips of 16 frames are named rightly"
+    return f"{line}, {1 / len(jaxcam.pretrained.MOTIONS):.1%} by chance"
 
 
 def _clip(options: argparse.Namespace) -> tuple[np.ndarray, dict, str]:

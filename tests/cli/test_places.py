@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import jaxcam
-from jaxcam.cli import main
+from jaxcam.cli import _detect, _places, _segment, _watch, main
 from jaxcam.datasets import images
 from tests.cli.test_command_line import fails
 
@@ -31,6 +31,7 @@ def test_segment_names_the_digit_of_a_canvas(capsys):
     (described,) = record["classes"]
     assert described["class"] == "3" and described["pixels"] > 50 and described["map_shape"] == [16, 16]
     assert not described["map_is_zero"] and record["output"] == "canvas1.segment.png"
+    assert 0 < record["scores_of_network"]["iou_of_digits"] < 1
 
 
 @pytest.mark.long
@@ -49,6 +50,23 @@ def test_watch_draws_a_strip_and_an_animation(capsys):
     assert images.frame_count("clip0.watch.gif") == 16
     assert sum(record["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     fails(capsys, "watch", "--sample", "0", says="exists already; --force overwrites it")
+
+
+def test_a_line_says_how_good_each_network_is():
+    ious = dict.fromkeys("0123456789", 0.5) | {"0": 0.0, "9": 0.0, "3": 0.65, "background": 0.97}
+    scores = {"test_scenes": 200, "iou_of_digits": 0.42, "iou": ious}
+    assert _segment.accuracy(scores, ["3", "7"]) == (
+        "network: on 200 held-out scenes the IoU of digits is 0.42 (3: 0.65, 7: 0.50); it never finds 0, 9"
+    )
+    assert "never" not in _segment.accuracy(scores | {"iou": dict.fromkeys(ious, 0.5)}, ["3"])
+    scores = {"test_scenes": 200, "average_precision_50": 0.914, "average_precision_75": 0.484}
+    assert _detect.accuracy(scores).endswith("precision is 0.91 at an IoU of 0.5 and 0.48 at 0.75")
+    scores = {"test_clips": 300, "accuracy": 0.9033}
+    assert _watch.accuracy(scores).endswith(
+        "90.3% of 300 held-out clips of 16 frames are named rightly, 16.7% by chance"
+    )
+    for folder, line in ("boxes", _detect.accuracy), ("clips", _watch.accuracy):
+        assert line(_places.scores_of_network(folder))
 
 
 @pytest.mark.parametrize(
