@@ -234,10 +234,41 @@ def chosen_region(cut, last, image):
     return plots.neurons(image, saliency, [(3, 4), (8, 9)], region=True)
 
 
+def mask_of_a_class(cut, last, image):
+    """A mask: what the mean of a class's logits over its predicted mask depends on (Seg-Grad-CAM)."""
+    segmenter = jaxcam.cut(jaxcam.pretrained.segmenter(), "block3")
+    canvas, _ = jaxcam.pretrained.digits_canvas(1)
+    outputs = segmenter.head(segmenter.params, segmenter.features(segmenter.params, canvas), canvas)
+    mask = outputs.argmax(-1) == 3
+    saliency = jaxcam.grad_cam(segmenter, canvas, (3, mask), score=jaxcam.scores.masked_mean)
+    return plots.compare([canvas], {"mask of 3": [mask.astype(float)], "Grad-CAM": [saliency]})
+
+
+def attributes_of_a_box(cut, last, image):
+    """A box: maps of its score and of its four sides are one vmap (ODAM)."""
+    detector = jaxcam.cut(jaxcam.pretrained.detector(), "block3")
+    canvas, _ = jaxcam.pretrained.digits_canvas(1)
+    outputs = detector.head(detector.params, detector.features(detector.params, canvas), canvas)
+    number = outputs["scores"].argmax()
+    parts = jaxcam.scores.BOX_PARTS
+    of_part = jax.vmap(lambda part: jaxcam.hires_cam(detector, canvas, (number, part), score=jaxcam.scores.box))
+    maps = of_part(jnp.arange(len(parts)))
+    return plots.boxes(canvas, [outputs["boxes"][number]], maps[None], titles=["3"], names=parts)
+
+
+def clip_of_a_motion(cut, last, image):
+    """A clip: frames of an object that moves to the left, and the map over time and space of this motion."""
+    motions = jaxcam.cut(jaxcam.pretrained.motions(), "conv3")
+    clip, _, motion = jaxcam.pretrained.motion_clip(0)
+    saliency = jaxcam.resize(jaxcam.grad_cam_pp(motions, clip, motion), clip.shape[:3])
+    return plots.strip(clip, {"Grad-CAM++": saliency})
+
+
 FIGURES: tuple[Callable[..., Any], ...] = (
     cam, grad_cam, grad_cam_plus, grad_cam_pp, smooth_grad_cam_pp, counterfactual_grad_cam, xgrad_cam, hires_cam,
     layer_cam, score_cam, occlusion, input_gradient, smooth_grad, var_grad, guided_backprop, integrated_gradients,
     guided_grad_cam, several_layers, averaged_maps, why_not, probability, two_classes, chosen_region,
+    mask_of_a_class, attributes_of_a_box, clip_of_a_motion,
 )  # fmt: skip
 
 

@@ -10,6 +10,9 @@ jaxcam evaluate DATA          compare methods and controls on labeled images: ta
 jaxcam diagnose               report what is known about a map before it is drawn
 jaxcam validate               compare the closed form with the exact derivatives, as a table and a picture
 jaxcam layers                 list the layers at which the network can be cut
+jaxcam segment IMAGE          the mask of each digit of a canvas, and a map of each mask
+jaxcam detect IMAGE           the boxes of the digits of a canvas, and a map of each box
+jaxcam watch CLIP             the motion in a clip, and its map over the frames
 jaxcam serve                  a web page on which pictures are explained
 jaxcam study IMAGE...         write a page on which people judge maps, and read their answers
 
@@ -32,19 +35,25 @@ from jaxcam.cli import (
     _caption,
     _compare,
     _demo,
+    _detect,
     _diagnose,
     _evaluate,
     _explain,
     _layers,
+    _segment,
     _serve,
     _study,
     _validate,
+    _watch,
 )
 from jaxcam.cli._compiled_programs import keep_compiled_programs
 from jaxcam.cli._output import FAILURE, one_line, print_error
 
 # In the order of the help text.
-COMMANDS = (_explain, _caption, _ask, _compare, _batch, _evaluate, _diagnose, _validate, _layers, _serve, _study)
+COMMANDS = (
+    _explain, _caption, _ask, _segment, _detect, _watch, _compare, _batch, _evaluate, _diagnose, _validate, _layers,
+    _serve, _study,
+)  # fmt: skip
 RESUMABLE = ("batch", "evaluate")
 USER_ERRORS = (OSError, ValueError, TypeError, OverflowError)
 

@@ -23,5 +23,11 @@ from jaxcam.pretrained._vgg import vgg11 as vgg11
 from jaxcam.pretrained._vgg import vgg13 as vgg13
 from jaxcam.pretrained._vgg import vgg16 as vgg16
 from jaxcam.pretrained._vgg import vgg19 as vgg19
+from jaxcam.pretrained._masks import SEGMENTER_CLASSES as SEGMENTER_CLASSES
+from jaxcam.pretrained._masks import segmenter as segmenter
+from jaxcam.pretrained._boxes import detector as detector
+from jaxcam.pretrained._clips import MOTIONS as MOTIONS
+from jaxcam.pretrained._clips import motion_clip as motion_clip
+from jaxcam.pretrained._clips import motions as motions
 from jaxcam.pretrained._words import answerer as answerer
 from jaxcam.pretrained._words import captioner as captioner

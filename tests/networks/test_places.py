@@ -22,7 +22,8 @@ def own_log_softmax(outputs, target):
 
 def own_masked_log_prob(outputs, target):
     number, mask = target
-    return ((outputs - jax.nn.logsumexp(outputs, -1, keepdims=True))[..., number] * mask).sum()
+    log_probs = outputs - jax.nn.logsumexp(outputs, -1, keepdims=True)
+    return jnp.where(mask, log_probs[..., number], 0.0).sum()
 
 
 BUILDS = {
