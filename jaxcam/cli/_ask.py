@@ -8,7 +8,7 @@ import numpy as np
 
 import jaxcam
 from jaxcam._base import checks
-from jaxcam.cli import _options, _output, _sentences
+from jaxcam.cli import _options, _places, _sentences
 
 
 def add_parser(subparsers: _options.Subparsers) -> None:
@@ -52,11 +52,11 @@ def run(options: argparse.Namespace) -> int:
             for answer, saliency in zip(answers, maps, strict=True)
         ],
     }
-    if options.json:
-        _output.print_json(record)
-    else:
-        print(f"{picture.name}: {answers[0].text}, {answers[0].probability:.1%}: {picture.file}")
-    return 0
+    scores = _places.scores_of_network("words")
+    said = f"{picture.name}: {answers[0].text}, {answers[0].probability:.1%}: {picture.file}"
+    share, count = scores["answer_accuracy"], scores["questions"]
+    accuracy = f"network: {share:.0%} of its answers to {count:,} held-out questions are right"
+    return _places.print_record(options, record, [said], scores, accuracy)
 
 
 def _image_and_question(words: list[str], sample: int | None) -> tuple[str | None, str]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxcam
-from jaxcam.cli import _options, _output, _sentences
+from jaxcam.cli import _options, _places, _sentences
 
 
 def add_parser(subparsers: _options.Subparsers) -> None:
@@ -57,8 +57,10 @@ def run(options: argparse.Namespace) -> int:
             for word, p, saliency in zip(words, probabilities, maps, strict=True)
         ],
     }
-    if options.json:
-        _output.print_json(record)
-    else:
-        print(f"{picture.name}: {text} (log-probability {log_prob:.2f}): {picture.file}")
-    return 0
+    scores = _places.scores_of_network("words")
+    said = f"{picture.name}: {text} (log-probability {log_prob:.2f}): {picture.file}"
+    accuracy = (
+        f"network: {scores['statement_accuracy']:.0%} of the statements in its captions of {scores['test_scenes']} "
+        "held-out scenes are true"
+    )
+    return _places.print_record(options, record, [said], scores, accuracy)

@@ -15,7 +15,7 @@ def test_the_files_are_small():
     assert all(file.stat().st_size < 1.5e6 for file in FOLDER.iterdir())
 
 
-@pytest.mark.xfail(strict=True, reason="the short training takes the two threes of canvas 1 for one: train longer")
+@pytest.mark.xfail(strict=True, reason="the networks take one of the two threes of canvas 1 for an eight: train longer")
 def test_the_captions_of_the_sample_canvases_count_their_digits():
     model = jaxcam.pretrained.captioner()
     samples = json.loads((FOLDER.parent / "digits" / "canvases.json").read_text())
@@ -24,7 +24,7 @@ def test_the_captions_of_the_sample_canvases_count_their_digits():
         assert words[0] == start and words[1].startswith(jaxcam.networks.captioner.DIGITS[sample["label"]])
 
 
-@pytest.mark.xfail(strict=True, reason="the short training takes the two threes of canvas 1 for one: train longer")
+@pytest.mark.xfail(strict=True, reason="the networks take one of the two threes of canvas 1 for an eight: train longer")
 def test_answers_about_a_sample_canvas():
     model = jaxcam.pretrained.answerer()
     image, _ = jaxcam.pretrained.digits_canvas(1)
