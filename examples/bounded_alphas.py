@@ -3,8 +3,8 @@
     python -m examples.bounded_alphas --out build/alphas_relu
     python -m examples.digits.train --out build/gelu --activation gelu --start embedded --canvases 4096 --epochs 2
     python -m examples.bounded_alphas --out build/alphas_gelu --network gelu --weights build/gelu/weights.npz
-    python -m examples.digits.train --out build/vit --network vit --canvases 16384 --epochs 24
-    python -m examples.bounded_alphas --out build/alphas_vit --network vit --weights build/vit/weights.npz --images 40
+    python -m examples.digits.train --out build/hybrid --network hybrid --canvases 4096 --epochs 3
+    python -m examples.bounded_alphas --out build/alphas_hybrid --network hybrid --weights build/hybrid/weights.npz
     JAXCAM_ASSETS=../shared/assets python -m examples.bounded_alphas --out build/alphas_bottleneck \
         --network efficientnet_lite0 --layer blocks/14 --images 30
 
@@ -30,7 +30,7 @@ from flax import nnx
 
 import jaxcam
 from examples import real_photographs
-from examples.digits.train import vision_transformer
+from examples.digits.train import TRANSFORMERS
 from examples.evaluation import DIGITS_LAYER, SEED, SHAPE, canvas_examples
 from jaxcam import datasets
 
@@ -41,8 +41,9 @@ METRICS = {
     "canvases": ["insertion", "deletion", "energy", "mask_iou", "found"],
     "pets": ["drop", "insertion", "deletion", "energy", "mask_iou"],
 }
-DIGIT_NETWORKS = ("relu", "gelu", "silu", "vit")
-VIT_LAYER = "blocks/2"  # behind the last block's attention the class token alone counts
+DIGIT_NETWORKS = ("relu", "gelu", "silu", *TRANSFORMERS)
+# Behind the last block's attention the class token alone counts.
+TRANSFORMER_LAYERS = {"vit": "blocks/2", "hybrid": "blocks/0"}
 
 
 def row_name(form: str, alpha: str, score: str) -> str:
@@ -67,11 +68,11 @@ def opened(options: argparse.Namespace, parser: argparse.ArgumentParser) -> tupl
         chosen = real_photographs.spread(real_photographs.with_masks(real_photographs.assets(parser)), options.images)
         cut = jaxcam.cut(jaxcam.efficientnet_lite0(), options.layer or "blocks/14")
         return cut, [datasets.load(photograph, SHAPE, fit="square") for photograph in chosen]
-    if options.network == "vit":
+    if options.network in TRANSFORMERS:
         with np.load(options.weights) as file:
             arrays = {name: array.astype(np.float32) for name, array in file.items()}
-        model = jaxcam.pretrained.from_arrays(lambda: vision_transformer(rngs=nnx.Rngs(0)), arrays)
-        cut = jaxcam.cut(model, options.layer or VIT_LAYER)
+        model = jaxcam.pretrained.from_arrays(lambda: TRANSFORMERS[options.network](rngs=nnx.Rngs(0)), arrays)
+        cut = jaxcam.cut(model, options.layer or TRANSFORMER_LAYERS[options.network])
     else:
         load = jaxcam.digits if options.weights is None else functools.partial(jaxcam.pretrained.load, options.weights)
         cut = jaxcam.cut(load(activation=getattr(jax.nn, options.network)), options.layer or DIGITS_LAYER)
@@ -133,11 +134,11 @@ def main():
     parser.add_argument("--layer", help="where the network is cut (default: its last useful one)")
     parser.add_argument("--images", type=int, default=100, help="how many images (default: 100)")
     options = parser.parse_args()
-    if options.network == "vit" and options.weights is None:
-        parser.error("--network vit needs --weights: examples.digits.train --network vit writes them")
+    if options.network in TRANSFORMERS and options.weights is None:
+        parser.error(f"--network {options.network} needs --weights: examples.digits.train writes them")
     cut, examples = opened(options, parser)
     on_pets = options.network == "efficientnet_lite0"
-    rows = methods(smooth=options.network in ("gelu", "silu", "vit"))
+    rows = methods(smooth=options.network in ("gelu", "silu", *TRANSFORMERS))
     evaluation = jaxcam.evaluate(
         cut, examples, rows, METRICS["pets" if on_pets else "canvases"], jax.random.key(0),
         target="predicted" if on_pets else "label", out=options.out, reference=row_name("exact", "defined", "logit"),

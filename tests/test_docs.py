@@ -86,7 +86,7 @@ def test_the_readme_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("page", ["methods.md", "many_images.md", "photographs.md"])
+@pytest.mark.parametrize("page", ["methods.md", "many_images.md", "cluster.md", "photographs.md"])
 def test_the_page_runs(page):
     """All blocks run in one session, and the shapes are those of the comments."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)

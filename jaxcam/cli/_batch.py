@@ -25,7 +25,7 @@ def add_parser(subparsers: _options.Subparsers) -> None:
         type=pathlib.Path,
         metavar="FOLDER",
         required=True,
-        help="folder for the maps; it is made if it does not exist",
+        help="folder for the maps, or a store NAME.zarr for many; it is made if it does not exist",
     )
     _options.add_model_options(parser)
     _options.add_target_option(parser)
@@ -38,6 +38,16 @@ def add_parser(subparsers: _options.Subparsers) -> None:
         type=float,
         metavar="MIB",
         help="memory for what is computed at a time (default: a share of the machine's)",
+    )
+    parser.add_argument(
+        "--stored", choices=("float16", "uint8"), help="with NAME.zarr: fewer bytes, with a scale for each map"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="threads that read pictures ahead (default: none)")
+    parser.add_argument(
+        "--share", type=_share, metavar="I/N", help="explain every N-th picture from the I-th, counted from 0 (1/4)"
+    )
+    parser.add_argument(
+        "--log", type=pathlib.Path, metavar="FILE", help="a line of JSON with figures every ten seconds"
     )
     _options.add_json_option(parser)
 
@@ -61,6 +71,10 @@ def run(options: argparse.Namespace) -> int:
         load=opened.load,
         out=options.out,
         batch_size=options.batch_size,
+        stored=options.stored,
+        workers=options.workers,
+        share=options.share,
+        log=options.log,
         memory=None if options.memory is None else options.memory * MEBIBYTE,
     )
     if options.json:
@@ -71,6 +85,11 @@ def run(options: argparse.Namespace) -> int:
         failures = f", {len(explained.failed)} failed: the same command tries them again" if explained.failed else ""
         print(f"{options.out}: {len(explained.maps)} maps at layer {opened.layer} of {opened.name}{failures}")
     return _output.FAILURE if explained.failed else 0
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, _, shares = text.partition("/")
+    return int(number), int(shares)
 
 
 def _describe_skipped(files: list[pathlib.Path]) -> str:

@@ -1,8 +1,9 @@
 """A model and a layer as two pure functions, `features` and `head`.
 
 `cut` makes them of a model of any framework that is known, `Cut` of any two functions, and `SelfCutting` is the base
-class of networks that bring their own, `ImageNetwork` that of networks that say how their images look. The rest is for
-other packages: checks of a cut and a target, a memo, and `canonical_function`.
+class of networks that bring their own, `ImageNetwork` that of networks that say how their images look. `with_inputs`
+gives a cut another question or caption. The rest is for other packages: checks of a cut and a target, a memo, and
+`canonical_function`.
 """
 
 from jaxcam.cutting._at_layer import cut as cut
@@ -35,3 +36,4 @@ from jaxcam.cutting._targets import class_or_none as class_or_none
 from jaxcam.cutting._targets import means_class as means_class
 from jaxcam.cutting._targets import resolve_target as resolve_target
 from jaxcam.cutting._targets import score_or_nan as score_or_nan
+from jaxcam.cutting._with_inputs import with_inputs as with_inputs

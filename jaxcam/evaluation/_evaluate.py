@@ -13,6 +13,7 @@
 `print(found)` shows the tables. The controls are always in them, because a figure means nothing without them.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
@@ -28,6 +29,7 @@ from jaxcam._base.types import Method, Score
 from jaxcam.cutting import Cut, check_cut, check_target
 from jaxcam.datasets import Example
 from jaxcam.evaluation._explained import GIVEN
+from jaxcam.evaluation._gather import gathered
 from jaxcam.evaluation._loaded import Loaded, loaded
 from jaxcam.evaluation._result import Evaluation
 from jaxcam.evaluation._scorer import OF_THE_MAP, Scorer, join_columns
@@ -36,7 +38,18 @@ from jaxcam.evaluation._store import RecordFolder, example_digest, merge_rows
 from jaxcam.evaluation._stored import EARLIER_CONTROLS
 from jaxcam.formulas import scores
 from jaxcam.methods import controls, grad_cam_plus
-from jaxcam.runtime import Targets, check_name, checked_targets, content_digest, for_each, target_digest
+from jaxcam.runtime import (
+    Figures,
+    Targets,
+    check_name,
+    checked_share,
+    checked_targets,
+    content_digest,
+    for_each,
+    local_mesh,
+    lock_share,
+    target_digest,
+)
 
 CONTROLS: dict[str, Method] = {
     "Grad-CAM+": grad_cam_plus,
@@ -66,6 +79,9 @@ def evaluate(
     out: str | os.PathLike | None = None,
     memory: float | None = None,
     mesh: Mesh | None = None,
+    workers: int | None = None,
+    share: tuple[int, int] | None = None,
+    log: str | os.PathLike | None = None,
 ) -> Evaluation:
     """Measures methods and controls on labeled images: figures for each image, and their means with intervals.
 
@@ -98,7 +114,12 @@ def evaluate(
         same call goes on with missing images. Methods and metrics may be added; finished figures are not computed
         again. Images that failed are tried again.
       memory: bytes that a chunk of images may take, as in `jaxcam.explain_batch`.
-      mesh: divides the images over all its devices, whatever the names of its axes.
+      mesh: divides the images over all its devices, whatever the names of its axes. Under `jax.distributed` a process
+        takes the part of the mesh that is its own, by default all of its devices.
+      workers: threads that load examples ahead, as in `jaxcam.explain_batch`.
+      share: `(number, shares)`: measures the examples i with i % shares == number. By default the processes of
+        `jax.distributed` divide the examples, and gather their figures at the end: each returns the whole evaluation.
+      log: a file that gets lines of JSON with figures of the run, as in `jaxcam.explain_batch`.
 
     Returns:
       `Evaluation`, which prints as tables.
@@ -128,29 +149,43 @@ def evaluate(
     key = jax.random.key(0) if key is None else key
     checks.check_key(key)
     total = len(examples) if isinstance(examples, Sized) else None
+    own_share = checked_share(share)
+    if total is not None:
+        total = max(0, -(-(total - own_share[0]) // own_share[1]))
     scorer = Scorer(
-        cut, key, methods, measured, count=total or MANY, target=target, score=score, memory=memory, mesh=mesh
-    )
+        cut, key, methods, measured, count=total or MANY, target=target, score=score, memory=memory,
+        mesh=local_mesh(mesh),
+    )  # fmt: skip
     recorded_target = own_targets.as_json() if own_targets.own is None and target == GIVEN else target
     settings = {"target": recorded_target, "score": score, "key": key, "load": load}
-    folder = None if out is None else _folder_of(pathlib.Path(out), cut, settings, methods, measured)
-    steps = _Steps(scorer, load, folder, own_targets)
-    outcome = for_each(
-        steps.items(examples),
-        load=steps.load,
-        chunk_size=scorer.size,
-        compute=steps.compute,
-        store=steps.store,
-        recorded=steps.recorded,
-        label="evaluating",
-        total=total,
-        raise_after=RAISE_AFTER,
-    )
+    figures = Figures(total=total, log=log, share=own_share)
+    with _locked(out, own_share):
+        folder = None if out is None else _folder_of(pathlib.Path(out), cut, settings, methods, measured)
+        steps = _Steps(scorer, load, folder, own_targets)
+        outcome = for_each(
+            steps.items(examples, own_share), load=steps.load, chunk_size=scorer.size, compute=steps.compute,
+            store=steps.store, recorded=steps.recorded, label="evaluating", total=total, raise_after=RAISE_AFTER,
+            workers=workers, figures=figures,
+        )  # fmt: skip
+    figures.close()
+    if share is None:
+        outcome = gathered(outcome)
     if not outcome.results and not outcome.failed:
         raise ValueError("no examples: there is nothing to evaluate")
     if metrics is not None and outcome.results:
         _warn_of_missing(measured, [record["rows"][reference] for record in outcome.results.values()])
     return Evaluation(outcome.results, outcome.failed, reference, target, tuple(measured.values()))
+
+
+@contextlib.contextmanager
+def _locked(out, share):
+    """Holds the lock of a share of the folder, if there is one."""
+    if out is None:
+        yield
+        return
+    pathlib.Path(out).mkdir(parents=True, exist_ok=True)
+    with lock_share(pathlib.Path(out), share):
+        yield
 
 
 def _kind_and_targets(target, targets, examples, score):
@@ -203,8 +238,8 @@ class _Steps:
         self.methods, self.metrics = scorer.methods, scorer.metrics
         self.sample: jax.ShapeDtypeStruct | None = None  # of an image that the model takes
 
-    def items(self, examples: Iterable[Any]) -> Iterator[tuple[str, _Item]]:
-        """The given examples with their names; a ValueError if two have one name, as early as possible."""
+    def items(self, examples: Iterable[Any], share: tuple[int, int]) -> Iterator[tuple[str, _Item]]:
+        """The examples of a share with their names; a ValueError if two have one name, as early as possible."""
         if isinstance(examples, Sequence):
             _check_names(_name_of(given, number) for number, given in enumerate(examples))
         names: set[str] = set()
@@ -212,6 +247,8 @@ class _Steps:
             name = _name_of(given, number)
             _check_new(name, names)
             names.add(name)
+            if number % share[1] != share[0]:
+                continue
             target = self.targets.of_image(number)
             item = _Item(given, "", None, target)
             if self.folder is not None:

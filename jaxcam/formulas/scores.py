@@ -169,6 +169,22 @@ def sequence_log_prob(
     return jnp.where(in_range.all() & counts.any(), u, jnp.nan)
 
 
+def one_token_each(tokens: jax.Array) -> jax.Array:
+    """The targets of `sequence_log_prob` that keep one token each, `[t t]`: `jax.vmap` over them maps every word.
+
+    The network goes on reading all tokens, which are its input. The target of padding is nothing but padding, and its
+    score NaN: take the rows of the words.
+
+    Args:
+      tokens: `[t]`, -1 for padding.
+
+    Example:
+      >>> one_token_each(jnp.array([3, 0, -1])).tolist()
+      [[3, -1, -1], [-1, 0, -1], [-1, -1, -1]]
+    """
+    return jnp.where(jnp.eye(len(tokens), dtype=bool), jnp.asarray(tokens)[None], -1)
+
+
 def answer(outputs: jax.Array, target: jax.Array | int, *, log_prob: bool = False) -> jax.Array:
     """The logit of an answer to a question, from logits `[answers]`; with `log_prob` its log-probability.
 

@@ -1,5 +1,10 @@
-"""Networks in Flax NNX: VGG, which is cut at its layers without being traced, and networks with timm's names."""
+"""Networks in Flax NNX: VGG, which is cut at its layers without being traced, networks with timm's names, and networks
+that write captions and answer questions.
+"""
 
+from jaxcam.networks.answerer import Answerer as Answerer
+from jaxcam.networks.beam_search import beam_search as beam_search
+from jaxcam.networks.captioner import Captioner as Captioner
 from jaxcam.networks.convnext import ConvNeXt as ConvNeXt
 from jaxcam.networks.efficientnet import EfficientNetLite as EfficientNetLite
 from jaxcam.networks.efficientnet_b0 import EfficientNet as EfficientNet

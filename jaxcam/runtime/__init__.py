@@ -1,8 +1,14 @@
 """Many images: memory, devices, and folders that a stopped run goes on with."""
 
+from jaxcam.runtime._driver import Outcome as Outcome
 from jaxcam.runtime._driver import for_each as for_each
 from jaxcam.runtime._explain_batch import Explained as Explained
-from jaxcam.runtime._explain_batch import check_name as check_name
+from jaxcam.runtime._names import check_name as check_name
+from jaxcam.runtime._open_maps import open_maps as open_maps
+from jaxcam.runtime._figures import Figures as Figures
+from jaxcam.runtime._lock import lock_share as lock_share
+from jaxcam.runtime._sources import checked_share as checked_share
+from jaxcam.runtime._sources import local_mesh as local_mesh
 from jaxcam.runtime._explain_batch import explain_batch as explain_batch
 from jaxcam.runtime._fingerprint import content_digest as content_digest
 from jaxcam.runtime._fingerprint import content_or_stamp as content_or_stamp

@@ -7,7 +7,7 @@
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Mapping, Set, ValuesView
 from typing import Any
 
 import jax
@@ -21,16 +21,14 @@ PAIRS = (
 )
 
 
-def as_sequence(
-    images: Any, names: Sequence[str] | None, *, load: Callable[[Any], Any] | None
-) -> tuple[Any, Sequence[str] | None]:
-    """Images as an array or a sequence that has a length and is indexed by numbers, and their names if they are known.
+def as_sequence(images: Any, names: Any, *, load: Callable[[Any], Any] | None) -> tuple[Any, Any]:
+    """Images as an array, a sequence that has a length and is indexed by numbers, or another iterable, and their names.
 
     A dictionary holds the images by name. An array of paths or of objects becomes a list.
 
     Raises:
-      TypeError: a path, an iterator, or a loader, whose elements cannot be indexed; a dictionary of a batch's parts; an
-        element that is no image, such as an image with its label, if there is no `load`.
+      TypeError: a path, or a set, which has no order; a dictionary of a batch's parts; an element that is no image,
+        such as an image with its label, if there is no `load`.
       ValueError: a dictionary with `names`.
     """
     if is_path(images) or isinstance(images, bytes):
@@ -45,11 +43,10 @@ def as_sequence(
         names, images = [str(name) for name in images], list(images.values())
     elif isinstance(images, ValuesView):
         images = list(images)
-    elif not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
-        raise TypeError(
-            f"expected a sequence of images, such as list(images), got a {type(images).__name__}; of a loader that "
-            "yields batches, give each batch to a call of its own, with names="
-        )
+    elif isinstance(images, Set) or not hasattr(images, "__iter__" if not _is_indexed(images) else "__len__"):
+        raise TypeError(f"expected a sequence or an iterable of images in order, got a {type(images).__name__}")
+    elif not _is_indexed(images):
+        return images, names
     elif getattr(images, "ndim", None) == 1:  # paths, or images of several shapes
         array = np.asarray(images)
         images = [os.fsdecode(path) for path in array] if array.dtype.kind == "S" else array
@@ -57,6 +54,10 @@ def as_sequence(
     if load is None and not hasattr(images, "ndim") and len(images):
         check_element(_first(images))
     return images, names
+
+
+def _is_indexed(images):
+    return hasattr(images, "__len__") and hasattr(images, "__getitem__")
 
 
 def is_path(element: Any) -> bool:

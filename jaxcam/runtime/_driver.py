@@ -17,15 +17,20 @@ It does not know what is computed.
     Outcome(results={'a': 2.0, 'c': 6.0}, failed={'b': "could not convert string to float: 'two'"})
 """
 
+import collections
+import concurrent.futures
+import functools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from jaxcam._base import progress
+from jaxcam.runtime._figures import Figures
 from jaxcam.runtime._runner import Example, group_by_shape
 
 Item = TypeVar("Item")
+LOADED_AHEAD = 4  # for each thread
 log = logging.getLogger("jaxcam")
 
 
@@ -49,6 +54,9 @@ def for_each(
     total: int | None = None,
     raise_after: int = 1,
     recoverable: tuple[type[Exception], ...] = (Exception,),
+    workers: int | None = None,
+    figures: Figures | None = None,
+    keep: bool = True,
 ) -> Outcome:
     """Computes a result for each item. An item that fails gets one line on the logger "jaxcam"; the others go on.
 
@@ -69,12 +77,16 @@ def for_each(
       raise_after: if `chunk_size` and `compute` raise this often and nothing is finished, the call is taken to be
         wrong and the exception is raised.
       recoverable: the exceptions of `chunk_size` and `compute` that are failures of the items; others are raised.
+      workers: the number of threads that load, ahead of what is computed; None to load in this thread.
+      figures: count what becomes of the items.
+      keep: whether the outcome has the results and the order of the items; otherwise nothing is kept of an item.
 
     Raises:
       Exception: the first one of `chunk_size` or `compute`, if no item is finished in the end.
     """
-    with progress.bar(label, total, flops=math.inf) as advance:
-        tally = _Tally(raise_after, recoverable, advance)
+    figures = figures or Figures(total=total)
+    with progress.bar(label, total, flops=math.inf, text=figures.text) as advance:
+        tally = _Tally(raise_after, recoverable, advance, figures, keep)
         in_progress: list[tuple[list[tuple[str, Item]], Any]] = []  # one chunk at most
 
         def store_results():
@@ -84,10 +96,12 @@ def for_each(
                     if isinstance(result, Exception):
                         tally.fail(name, result)
                     else:
-                        tally.finish(name, store(name, item, result, len(tally.results)))
+                        tally.finish(name, store(name, item, result, tally.finished))
             in_progress.clear()
 
-        loaded = _load_examples(items, load, chunk_size, recorded, tally, store_results)
+        lacking = _lacking_items(items, recorded, tally)
+        calls = _in_threads(lacking, load, workers) if workers else _in_turn(lacking, load)
+        loaded = _load_examples(calls, chunk_size, tally, store_results)
         for examples, chunk in group_by_shape(loaded, chunk_size):
             store_results()
             try:
@@ -100,18 +114,43 @@ def for_each(
     return tally.outcome()
 
 
-def _load_examples(
-    items, load, chunk_size, recorded, tally, store_results
-) -> Iterator[tuple[Example, tuple[str, Any]]]:
-    """The examples of the items that have no result yet and can be loaded, each with its name and item."""
+def _lacking_items(items, recorded, tally):
+    """The items that have no result yet."""
     for name, item in items:
-        tally.names.append(name)
+        tally.add(name)
         result = recorded(name, item)
-        if result is not None:
-            tally.finish(name, result)
-            continue
+        if result is None:
+            yield name, item
+        else:
+            tally.finish(name, result, earlier=True)
+
+
+def _in_turn(items, load):
+    """Each item with a call that loads it."""
+    for name, item in items:
+        yield (name, item), functools.partial(load, item)
+
+
+def _in_threads(items, load, workers):
+    """Each item with a call that waits until a thread has loaded it; few items are loaded ahead."""
+    waiting: collections.deque[tuple[Any, Callable[[], Any]]] = collections.deque()
+    pool = concurrent.futures.ThreadPoolExecutor(workers, "jaxcam-load")
+    try:
+        for name, item in items:
+            waiting.append(((name, item), pool.submit(load, item).result))
+            if len(waiting) > LOADED_AHEAD * workers:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _load_examples(calls, chunk_size, tally, store_results) -> Iterator[tuple[Example, tuple[str, Any]]]:
+    """The examples of the items that can be loaded, each with its name and item."""
+    for (name, item), load in calls:
         try:
-            example = load(item)
+            example = load()
         except Exception as error:
             tally.fail(name, error)
             continue
@@ -127,33 +166,55 @@ def _load_examples(
 class _Tally:
     """What became of the items so far."""
 
-    def __init__(self, raise_after: int, recoverable: tuple[type[Exception], ...], advance: Callable[[], None] | None):
+    def __init__(
+        self,
+        raise_after: int,
+        recoverable: tuple[type[Exception], ...],
+        advance: Callable[[], None] | None,
+        figures: Figures,
+        keep: bool,
+    ):
         self.raise_after, self.recoverable, self.advance = raise_after, recoverable, advance
+        self.figures, self.keep = figures, keep
         self.names: list[str] = []
         self.results: dict[str, Any] = {}
         self.failed: dict[str, str] = {}
         self.errors: list[Exception] = []  # of `chunk_size` and `compute`: the call itself may be wrong
 
-    def finish(self, name, result):
-        self.results[name] = result
+    @property
+    def finished(self) -> int:
+        """The number of items that have a result."""
+        return self.figures.finished + self.figures.earlier
+
+    def add(self, name):
+        if self.keep:
+            self.names.append(name)
+
+    def finish(self, name, result, *, earlier=False):
+        if self.keep:
+            self.results[name] = result
+        (self.figures.skip if earlier else self.figures.finish)()
         self._advance()
 
     def fail(self, name, error):
         self.failed[name] = " ".join(str(error).split()) or type(error).__name__
         log.warning("%s: %s", name, self.failed[name])
+        self.figures.fail(error)
         self._advance()
 
     def fail_together(self, names, error):
         """The items of one call fail. If none was ever finished, the error may be raised instead."""
         self.errors.append(error)
-        if not self.results and len(self.errors) >= self.raise_after:
+        if not self.finished and len(self.errors) >= self.raise_after:
             raise error
         for name in names:
             self.fail(name, error)
 
     def outcome(self):
-        if self.errors and not self.results:
+        if self.errors and not self.finished:
             raise self.errors[0]
+        if not self.keep:
+            return Outcome({}, self.failed)
         return Outcome(
             {name: self.results[name] for name in self.names if name in self.results},
             {name: self.failed[name] for name in self.names if name in self.failed},

@@ -14,8 +14,7 @@ whole maps only. The same call goes on with the missing ones.
 import functools
 import os
 import pathlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import jax
@@ -30,14 +29,17 @@ from jaxcam.cutting import Cut, check_cut, check_target
 from jaxcam.methods import map_of, score_of
 from jaxcam.runtime._containers import as_sequence, check_axes, check_element, is_path
 from jaxcam.runtime._driver import for_each
+from jaxcam.runtime._figures import Figures
 from jaxcam.runtime._fingerprint import describe_batch, recorded_sample
+from jaxcam.runtime._lock import Share
+from jaxcam.runtime._outputs import opened_output
 from jaxcam.runtime._runner import Runner
-from jaxcam.runtime._store import MapFolder
+from jaxcam.runtime._sources import Source, checked_names, checked_share, first_elements, local_mesh
 from jaxcam.runtime._targets import checked_targets, target_as_arrays
 
-Images = Sequence[Any] | Mapping[str, Any] | np.ndarray | jax.Array
+Images = Sequence[Any] | Mapping[str, Any] | np.ndarray | jax.Array | Iterable[Any]
+Names = Sequence[str] | Callable[[Any], str] | None
 Map = TypeVar("Map", np.ndarray, pathlib.Path)
-LONGEST_NAME = 160  # bytes; file systems take 255, and a file has a longer name while it is written
 IMAGES_SAMPLED = 8
 
 
@@ -45,11 +47,11 @@ class Explained(NamedTuple, Generic[Map]):
     """What became of each image, by name.
 
     Attributes:
-      maps: the map, or the file that holds it if a folder was given.
+      maps: the map, or the file that holds it if a folder was given. Of a Zarr store it is `open_maps` of the store.
       failed: why an image has no map.
     """
 
-    maps: dict[str, Map]
+    maps: Mapping[str, Map]
     failed: dict[str, str]
 
 
@@ -63,11 +65,15 @@ def explain_batch(
     *,
     target: Any = None,
     load: Callable[[Any], Any] | None = None,
-    names: Sequence[str] | None = None,
+    names: Names = None,
     out: None = None,
+    stored: str | None = None,
     batch_size: int | None = None,
     memory: float | None = None,
     mesh: Mesh | None = None,
+    workers: int | None = None,
+    share: Share | None = None,
+    log: str | os.PathLike | None = None,
 ) -> Explained[np.ndarray]: ...
 
 
@@ -81,11 +87,15 @@ def explain_batch(
     *,
     target: Any = None,
     load: Callable[[Any], Any] | None = None,
-    names: Sequence[str] | None = None,
+    names: Names = None,
     out: str | os.PathLike,
+    stored: str | None = None,
     batch_size: int | None = None,
     memory: float | None = None,
     mesh: Mesh | None = None,
+    workers: int | None = None,
+    share: Share | None = None,
+    log: str | os.PathLike | None = None,
 ) -> Explained[pathlib.Path]: ...
 
 
@@ -98,11 +108,15 @@ def explain_batch(
     *,
     target: Any = None,
     load: Callable[[Any], Any] | None = None,
-    names: Sequence[str] | None = None,
+    names: Names = None,
     out: str | os.PathLike | None = None,
+    stored: str | None = None,
     batch_size: int | None = None,
     memory: float | None = None,
     mesh: Mesh | None = None,
+    workers: int | None = None,
+    share: Share | None = None,
+    log: str | os.PathLike | None = None,
 ) -> Explained[Any]:
     """The maps of many images: `method(cut, image, target, [key])` for each, independent of the other images.
 
@@ -115,21 +129,29 @@ def explain_batch(
         `functools.partial`.
       cut: a `Cut`.
       images: `[n *image]`, or a sequence of images, of paths of picture files, or of anything that `load` takes; or a
-        dictionary of these, whose keys are the names.
+        dictionary of these, whose keys are the names; or any iterable of such elements, which is read once, a few
+        elements ahead of what is computed.
       targets: one for each image: a sequence of anything that the method's score takes, such as a list of classes, or
-        a pytree of arrays `[n ...]`. One integer is a class for all images.
+        a pytree of arrays `[n ...]`; or a function from an element of `images` to its target. One integer is a class
+        for all images.
       key: a `jax.random.key` for methods that take one; image i gets `jax.random.fold_in(key, i)`.
       target: one for all images: anything that the score takes. Without it and `targets`, an image is explained by the
         class of its largest output, or by None if the outputs are not `[classes]`.
       load: from an element of `images` to the image, floats. By default, paths are read with
         `jaxcam.datasets.images.read` and have the cut's channel axis, and anything else is taken to be an image.
-      names: of the maps, one for each image. Defaults to the files' stems (the whole file names if two stems are
-        equal), or to the images' numbers, padded with zeros.
+      names: of the maps, one for each image, or a function from an element to its name. Defaults to the files' stems
+        (of a sequence the whole file names if two stems are equal), or to the images' numbers, of a sequence padded
+        with zeros.
       out: a folder for the maps, `NAME.npy` each, and for `run.json`, which describes the run. If it holds maps of the
         same run, that run goes on: finished maps are not computed again, and failed images are tried again. Two runs
         are the same if the method with its options, the layer, the model, the parameters, the targets, the key, and
         the images that have maps are the same (of files: path, size and time of change). A chunk that was not finished
-        is computed again.
+        is computed again. A name that ends in ".zarr" is a Zarr store (`pip install 'jaxcam-saliency[zarr]'`), for many
+        maps: those of one shape are together, in shards that are written whole or not at all. It does not hold what
+        was not written for a minute when a run is killed. `jaxcam.runtime.open_maps` reads both. A second run in a
+        folder that is in use is refused.
+      stored: with a Zarr store, "float16" or "uint8" for fewer bytes, with a scale for each map. The error is at most
+        1/2048 and 1/510 of the map's range.
       batch_size: images in a chunk, on all devices together; chosen by `memory` by default. It changes the maps by
         rounding only.
       memory: bytes that a chunk may take on each device, without the model. Defaults to half of what the device has
@@ -137,6 +159,14 @@ def explain_batch(
         program says how many images fit; at most 64 are taken on each device, 8 on a CPU, and 8 on a backend that
         does not say.
       mesh: divides each chunk over all its devices, whatever the names of its axes. Every device holds the parameters.
+        Under `jax.distributed` a process takes the part of the mesh that is its own, by default all of its devices.
+      workers: threads that load images ahead of what is computed, if `load` may run in several threads. By default one
+        chunk is loaded while another is computed.
+      share: `(number, shares)`: explains the images i with i % shares == number. Defaults to the process's place under
+        `jax.distributed`. No process waits for another, and `failed` is of the share. Any number of shares gives the
+        same maps, and a later run may have another number.
+      log: a file that gets a line of JSON every ten seconds and at the end: images per second, failures by reason,
+        time left.
 
     Returns:
       `Explained(maps, failed)`: by name the maps, or the paths of their files if `out` is given, and the messages of
@@ -157,42 +187,68 @@ def explain_batch(
       ['five', 'three']
     """
     check_cut(cut)
+    _check_options(key, batch_size, memory, workers)
+    source, sampled = _open_source(cut, images, names, target, targets, score_of(method), load, checked_share(share))
+
+    def describe_run(with_images):
+        sample = (None if out is None else recorded_sample(pathlib.Path(out))) or _first_sample(
+            sampled, load, cut.image_channel_axis
+        )
+        return describe_batch(
+            method, cut, source.images if with_images else (), source.targets_as_json(), key, load,
+            source.names if with_images else (), sample,
+        )  # fmt: skip
+
+    figures = Figures(total=source.count, log=log, share=source.share)
+    with opened_output(out, stored, source, describe_run, with_place=key is not None) as output:
+        items, lacking = output.prepared(source)
+        runner = Runner(
+            functools.partial(_map_of_example, method, not source.has_own_targets),
+            (cut, key, with_static_leaves(source.targets.shared)), count=lacking,
+            batch_size=batch_size, memory=memory, mesh=local_mesh(mesh),
+        )  # fmt: skip
+        outcome = for_each(
+            items, load=functools.partial(_load_example, cut, source, load),
+            chunk_size=runner.chunk_size, compute=lambda examples, _: runner(examples), collect=_finite_maps,
+            store=output.write, recorded=output.recorded, label="explaining", total=source.count,
+            recoverable=(TypeError, ValueError), workers=workers, figures=figures, keep=output.keeps,
+        )  # fmt: skip
+    figures.close()
+    return Explained(output.maps(source.in_order(outcome.results)), outcome.failed)
+
+
+def _open_source(cut, images, names, target, targets, score, load, share) -> tuple[Source, Sequence[Any]]:
+    """The images of a call with their names and targets, and some of them that tell a shape."""
     images, names = as_sequence(images, names, load=load)
-    images = _checked_images(images)
-    if load is None:
-        check_axes(cut, images)
-    given = checked_targets(target, targets, len(images), score_of(method))
-    names = _checked_names(names, images)
-    _check_options(key, batch_size, memory)
-    folder = None if out is None else MapFolder(pathlib.Path(out))
-    finished: dict[str, pathlib.Path] = {}
-    if folder is not None:
-        sample = recorded_sample(folder.out) or _first_sample(images, load, cut.image_channel_axis)
-        folder.open(describe_batch(method, cut, images, given.as_json(), key, load, names, sample))
-        finished = {name: folder.path(name) for name in names if folder.path(name).exists()}
-    runner = Runner(
-        functools.partial(_map_of_example, method, given.own is None), (cut, key, with_static_leaves(given.shared)),
-        count=len(images) - len(finished), batch_size=batch_size, memory=memory, mesh=mesh,
-    )  # fmt: skip
-
-    outcome = for_each(
-        # Finished maps go first, so that the number of finished maps in a message counts them.
-        sorted(zip(names, range(len(names)), strict=True), key=lambda item: item[0] not in finished),
-        load=functools.partial(_load_example, cut, images, given, load), chunk_size=runner.chunk_size,
-        compute=lambda examples, _: runner(examples), collect=_finite_maps,
-        store=lambda name, _, saliency, count: saliency if folder is None else folder.write(name, saliency, count),
-        recorded=lambda name, _: finished.get(name),
-        label="explaining", total=len(names), recoverable=(TypeError, ValueError),
-    )  # fmt: skip
-    return Explained({name: outcome.results[name] for name in names if name in outcome.results}, outcome.failed)
+    if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
+        images = _checked_images(images)
+        if load is None:
+            check_axes(cut, images)
+        target_of = targets if callable(targets) else None
+        given = checked_targets(target, None if target_of else targets, len(images), score)
+        return Source(images, checked_names(names, images), given, share, target_of), images
+    if targets is not None and not callable(targets):
+        raise TypeError(
+            "expected targets= as a function from an element to its target, because the images are an iterable, got "
+            f"a {type(targets).__name__}"
+        )
+    if names is not None and not callable(names):
+        raise TypeError("expected names= as a function from an element to its name, because the images are an iterable")
+    first, images = first_elements(images, IMAGES_SAMPLED)
+    if load is None and first:
+        check_element(first[0])
+        check_axes(cut, first)
+    given = checked_targets(target, None, 0, score)
+    return Source(images, names, given, share, targets), first
 
 
-def _load_example(cut, images, given, load, i):
+def _load_example(cut, source, load, item):
     """An image as floats of JAX's type, its own target, and its number."""
-    image = np.asarray(_load_image(images[i], load, cut.image_channel_axis))
-    check_target(cut, checks.checked_image(image), given.of_image(i))
+    image = np.asarray(_load_image(source.element(item), load, cut.image_channel_axis))
+    target = source.target(item)
+    check_target(cut, checks.checked_image(image), target)
     image = image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
-    return image, None if given.own is None else target_as_arrays(given.own[i]), np.int32(i)
+    return image, target_as_arrays(target) if source.has_own_targets else None, np.int32(item.number)
 
 
 def _map_of_example(method, is_shared, shared, example):
@@ -248,38 +304,14 @@ def _checked_images(images):
     return images
 
 
-def _check_options(key, batch_size, memory):
+def _check_options(key, batch_size, memory, workers):
     if key is not None:
         checks.check_key(key)
     if batch_size is not None:
         checks.check_count("batch_size", batch_size, at_least=1)
+    if workers is not None:
+        checks.check_count("workers", workers, at_least=1)
     if memory is not None and (isinstance(memory, bool) or not isinstance(memory, int | float)):
         raise TypeError(f"expected a number of bytes for memory, such as 4 * 2**30 for 4 GiB, got {memory!r}")
     if memory is not None and not memory > 0:
         raise ValueError(f"expected a positive number of bytes for memory, such as 4 * 2**30 for 4 GiB, got {memory}")
-
-
-def _checked_names(names, images):
-    """A name for each image, no two the same, each fit for a file."""
-    if names is None:
-        count = len(images)
-        if not count or hasattr(images, "ndim") or not all(map(is_path, images)):
-            return [str(i).zfill(len(str(count - 1))) for i in range(count)]
-        paths = [pathlib.Path(element) for element in images]
-        names = [path.stem for path in paths]
-        names = names if len(set(names)) == count else [path.name for path in paths]
-    names = list(names)
-    if len(names) != len(images):
-        raise ValueError(f"expected one name for each of {len(images)} images, got {len(names)}")
-    repeated = [name for name, times in Counter(names).items() if times > 1]
-    if repeated:
-        raise ValueError(f"two images are called {repeated[0]!r}: give names=, one for each image")
-    for name in names:
-        check_name(name)
-    return names
-
-
-def check_name(name: Any) -> None:
-    """Raises a ValueError if a name cannot be that of a file."""
-    if not isinstance(name, str) or not name or set(name) & set("/\\\0") or len(os.fsencode(name)) > LONGEST_NAME:
-        raise ValueError(f"name {name!r} is no name for a file: give names=, short and without a path")

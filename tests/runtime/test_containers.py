@@ -98,9 +98,8 @@ REFUSED = {
     "a data set of pairs": (Pairs(), TypeError, "got a tuple of 2: give images="),
     "dictionaries": ([{"image": SMALL[0], "label": 1}], TypeError, "a dictionary with 'image', 'label': give load="),
     "examples": ([jaxcam.Example(SMALL[0], 1)], TypeError, "an example of a data set: give load=lambda example: "),
-    "a loader": (Loader(), TypeError, r"such as list\(images\), got a Loader; of a loader that yields batches"),
-    "a generator": ((image for image in SMALL), TypeError, r"such as list\(images\), got a generator"),
-    "a set": ({"a.png"}, TypeError, r"such as list\(images\), got a set"),
+    "a loader": (Loader(), ValueError, r"got a sequence of arrays \[2, 6, 5, 3\], while the model takes an image"),
+    "a set": ({"a.png"}, TypeError, "expected a sequence or an iterable of images in order, got a set"),
     "a path": (pathlib.Path("pictures"), TypeError, "got 'pictures'"),
 }  # fmt: skip
 

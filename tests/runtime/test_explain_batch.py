@@ -125,7 +125,7 @@ def test_the_command_line(tmp_path, capsys, caplog):
     ("images", "options", "message"),
     [
         ("pics", {}, "expected a sequence of images, .* got 'pics'"),
-        ((image for image in ()), {}, "expected a sequence of images, .* got a generator"),
+        (3, {}, "expected a sequence or an iterable of images in order, got a int"),
         ([], {"memory": "4GB"}, "expected a number of bytes for memory, .* got '4GB'"),
     ],
 )

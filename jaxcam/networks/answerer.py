@@ -1,0 +1,144 @@
+"""A network that answers questions about an image: the one that the Grad-CAM paper explains, in small.
+
+    >>> import jaxcam
+    >>> model = jaxcam.pretrained.answerer()
+    >>> image, _ = jaxcam.pretrained.digits_canvas(1)
+    >>> model.answer(image, "how many threes are there?").text
+    '2'
+
+The features of the image are normalized, an LSTM reads the question, and a classifier reads the product of the two:
+Lu et al., "Deeper LSTM and normalized CNN visual question answering model", 2015; Selvaraju et al., "Grad-CAM: visual
+explanations from deep networks via gradient-based localization", IJCV 2019, section 8.2.
+"""
+
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxcam.cutting import ImageNetwork
+from jaxcam.networks._canvas_encoder import CanvasEncoder, row_and_column_means
+from jaxcam.networks._lstm import LSTM
+from jaxcam.networks._words import PADDING, tokens_of, words_of
+from jaxcam.networks.captioner import DIGITS, PLURALS
+
+COLORS = ("red", "green", "blue", "yellow", "magenta", "cyan", "white")
+ANSWERS = (*map(str, range(10)), "yes", "no", "nothing", *COLORS)
+QUESTION_WORDS = (
+    *("how", "many", "are", "is", "there", "a", "which", "digit", "digits", "shown", "what", "color", "the"),
+    *("left", "right", "of", "above", "below", *DIGITS, *PLURALS, *COLORS),
+)
+QUESTION_LENGTH = 8  # words
+SPELLINGS = {"an": "a"}
+SPELLINGS |= {str(i): word for i, word in enumerate(DIGITS)} | {f"{i}s": word for i, word in enumerate(PLURALS)}
+
+
+class Answer(NamedTuple):
+    """An answer of the network.
+
+    Attributes:
+      text: the answer.
+      number: its place among the network's `answers`: a target of `jaxcam.scores.answer`.
+      probability: in 0..1.
+    """
+
+    text: str
+    number: int
+    probability: float
+
+
+class Answerer(nnx.Module, ImageNetwork):
+    """The network. Its layer `encoder` is the map `[8 8 48]` that answers are explained at.
+
+    Args:
+      rngs: where the initial parameters come from.
+    """
+
+    image_shape = (64, 64, 3)
+    words = QUESTION_WORDS
+    answers = ANSWERS
+    length = QUESTION_LENGTH
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        he = nnx.initializers.he_normal()
+        self.encoder = CanvasEncoder(rngs=rngs)
+        self.hidden = nnx.Linear(2 * 8 * 48, 256, kernel_init=he, rngs=rngs)
+        self.image = nnx.Linear(256, 256, rngs=rngs)
+        self.word = nnx.Embed(len(self.words), 48, rngs=rngs)
+        self.lstm = LSTM(48, 96, rngs=rngs)
+        self.question = nnx.Linear(96, 256, rngs=rngs)
+        self.fc = nnx.Linear(256, 128, kernel_init=he, rngs=rngs)
+        self.predictions = nnx.Linear(128, len(self.answers), rngs=rngs)
+
+    def __call__(self, images: jax.Array, questions: jax.Array) -> jax.Array:
+        """Logits `[n answers]`.
+
+        Args:
+          images: `[n 64 64 3]`, RGB in 0..1.
+          questions: tokens `[n t]`, -1 for padding; `tokens` of this network has those of a question.
+        """
+        return self.classify(self.encoder(images), questions)
+
+    def classify(self, A: jax.Array, questions: jax.Array) -> jax.Array:
+        """Logits `[n answers]` from the encoder's map `[n 8 8 48]`."""
+        features = row_and_column_means(A)
+        features = features * jax.lax.rsqrt((features**2).sum(-1, keepdims=True) + 1e-6) * features.shape[-1] ** 0.5
+        image = jnp.tanh(self.image(jax.nn.relu(self.hidden(features))))
+        product = image * jnp.tanh(self.question(self._read(questions)))
+        return self.predictions(jax.nn.relu(self.fc(product)))
+
+    def answer(self, image: jax.Array | np.ndarray, question: str) -> Answer:
+        """The most probable answer to a question about one image `[64 64 3]`.
+
+        Raises:
+          ValueError: an image of another shape, an empty question, an unknown word, or more than 8 words.
+        """
+        return self.ranked_answers(image, question)[0]
+
+    def ranked_answers(self, image: jax.Array | np.ndarray, question: str) -> list[Answer]:
+        """All answers to a question about one image `[64 64 3]`, the most probable first; errors are those of `answer`.
+
+        Example:
+          >>> from flax import nnx
+          >>> len(Answerer(rngs=nnx.Rngs(0)).ranked_answers(np.zeros([64, 64, 3]), "is there a three?"))
+          20
+        """
+        if np.shape(image) != self.image_shape:
+            raise ValueError(f"expected an image of shape {self.image_shape}, got {np.shape(image)}")
+        probabilities = _probabilities(self, jnp.asarray(image)[None], self.tokens(question)[None])[0]
+        order = np.argsort(-np.asarray(probabilities), kind="stable")
+        return [Answer(self.answers[i], int(i), float(probabilities[i])) for i in order]
+
+    def tokens(self, question: str) -> jax.Array:
+        """The tokens of a question, `[8]`, with padding. Digits may be written as numerals: "left of the 3".
+
+        Raises:
+          ValueError: an empty question, an unknown word, or more than 8 words.
+
+        Example:
+          >>> from flax import nnx
+          >>> model = Answerer(rngs=nnx.Rngs(0))
+          >>> model.text(model.tokens("Which digit is left of the 3?"))
+          'which digit is left of the three'
+        """
+        text = re.sub("colou?r", "color", re.sub(r"[?.,!]", " ", question.lower()))
+        words = [SPELLINGS.get(word, word) for word in text.split()]
+        return tokens_of(words, self.words, length=self.length, subject="question")
+
+    def text(self, tokens: jax.Array) -> str:
+        """The question that tokens ask."""
+        return " ".join(words_of(tokens, self.words))
+
+    def _read(self, questions: jax.Array) -> jax.Array:
+        """What the LSTM has at the end of each question, `[n 96]`; padding leaves it as it is."""
+        words = self.word(jnp.maximum(questions, 0))
+        state, _ = self.lstm.run(self.lstm.start(len(questions)), words, questions != PADDING)
+        return state.hidden
+
+
+@nnx.jit
+def _probabilities(model: Answerer, images: jax.Array, questions: jax.Array) -> jax.Array:
+    return jax.nn.softmax(model(images, questions))

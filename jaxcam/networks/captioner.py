@@ -1,0 +1,161 @@
+"""A captioner: a convolutional encoder and an LSTM that writes which digits are where.
+
+    >>> import jaxcam
+    >>> model = jaxcam.pretrained.captioner()
+    >>> image, _ = jaxcam.pretrained.digits_canvas(1)
+    >>> model.caption(image).text
+    'two threes , one above the other'
+
+Vinyals, Toshev, Bengio and Erhan, "Show and tell: a neural image caption generator", CVPR 2015: the image is the LSTM's
+first input, and each word is an input when the next is chosen.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxcam.cutting import ImageNetwork
+from jaxcam.networks._canvas_encoder import CanvasEncoder, row_and_column_means
+from jaxcam.networks._lstm import LSTM, State
+from jaxcam.networks._words import tokens_of, words_of
+from jaxcam.networks.beam_search import beam_search
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+PLURALS = ("zeros", "ones", "twos", "threes", "fours", "fives", "sixes", "sevens", "eights", "nines")
+# The first word ends a caption.
+CAPTION_WORDS = (
+    *(".", "a", "an", "and", ",", *DIGITS, *PLURALS, "above", "left", "of", "the", "other", "side", "by"),
+    *("at", "in", "top", "bottom", "right", "middle"),
+)
+CAPTION_LENGTH = 10  # words, with the end
+
+
+class Caption(NamedTuple):
+    """A caption that the network wrote.
+
+    Attributes:
+      text: without the end.
+      words: of the tokens that are not padding; the last is the end, ".".
+      tokens: `[10]`, with -1 for padding: a target of `jaxcam.scores.sequence_log_prob`, and an input of the network.
+      log_prob: its log-probability.
+    """
+
+    text: str
+    words: tuple[str, ...]
+    tokens: jax.Array
+    log_prob: float
+
+
+class Captioner(nnx.Module, ImageNetwork):
+    """The network. Its layer `encoder` is the map `[8 8 48]` that captions are explained at.
+
+    Args:
+      rngs: where the initial parameters come from.
+    """
+
+    image_shape = (64, 64, 3)
+    words = CAPTION_WORDS
+    length = CAPTION_LENGTH
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.encoder = CanvasEncoder(rngs=rngs)
+        self.hidden = nnx.Linear(2 * 8 * 48, 256, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
+        self.image = nnx.Linear(256, 128, rngs=rngs)
+        self.word = nnx.Embed(len(self.words) + 1, 128, rngs=rngs)  # the last one starts a caption
+        self.lstm = LSTM(128, 128, rngs=rngs)
+        self.predictions = nnx.Linear(128, len(self.words), rngs=rngs)
+
+    def __call__(self, images: jax.Array, tokens: jax.Array) -> jax.Array:
+        """The logits of each token, given the image and the tokens before it.
+
+        Args:
+          images: `[n 64 64 3]`, RGB in 0..1.
+          tokens: `[n t]`, -1 for padding; `tokens` of this network has those of a caption.
+
+        Returns:
+          `[n t words]`: what `jaxcam.scores.sequence_log_prob` takes.
+        """
+        return self.decode(self.encoder(images), tokens)
+
+    def decode(self, A: jax.Array, tokens: jax.Array) -> jax.Array:
+        """The logits `[n t words]` from the encoder's map `[n 8 8 48]`."""
+        state = self._read_image(A)
+        start = jnp.full_like(tokens[:, :1], len(self.words))
+        read = self.word(jnp.maximum(jnp.concatenate([start, tokens[:, :-1]], 1), 0))
+        _, hidden = self.lstm.run(state, read)
+        return self.predictions(hidden)
+
+    def caption(self, image: jax.Array | np.ndarray, *, beams: int = 3) -> Caption:
+        """The most probable caption of one image `[64 64 3]`, by beam search.
+
+        Raises:
+          ValueError: an image of another shape, or `beams` below 1.
+        """
+        if np.shape(image) != self.image_shape:
+            raise ValueError(f"expected an image of shape {self.image_shape}, got {np.shape(image)}")
+        return self.captions(jnp.asarray(image)[None], beams=beams)[0]
+
+    def captions(self, images: jax.Array | np.ndarray, *, beams: int = 3) -> list[Caption]:
+        """The most probable caption of each of the images `[n 64 64 3]`, by beam search.
+
+        Raises:
+          ValueError: images of another shape, or `beams` below 1.
+        """
+        if np.shape(images)[1:] != self.image_shape:
+            raise ValueError(f"expected images [n {' '.join(map(str, self.image_shape))}], got {np.shape(images)}")
+        tokens, log_probs = _captions(self, jnp.asarray(images), beams=beams)
+        sentences = [words_of(row, self.words) for row in np.asarray(tokens[:, 0])]
+        return [
+            Caption(_text(words), tuple(words), tokens[i, 0], float(log_probs[i, 0]))
+            for i, words in enumerate(sentences)
+        ]
+
+    def tokens(self, text: str) -> jax.Array:
+        """The tokens of a caption, `[10]`, with its end and padding.
+
+        Raises:
+          ValueError: an empty caption, an unknown word, or more than 9 words.
+
+        Example:
+          >>> from flax import nnx
+          >>> model = Captioner(rngs=nnx.Rngs(0))
+          >>> model.text(model.tokens("a three left of a seven"))
+          'a three left of a seven'
+        """
+        words = text.lower().replace(",", " , ").replace(".", " ").split()
+        end = self.words[0]
+        return tokens_of([*words, end] if words else [], self.words, length=self.length, subject="caption")
+
+    def text(self, tokens: jax.Array) -> str:
+        """The caption that tokens say, without its end."""
+        return _text(words_of(tokens, self.words))
+
+    def _read_image(self, A: jax.Array) -> State:
+        """The state after the first input, which is the image."""
+        hidden = jax.nn.relu(self.hidden(row_and_column_means(A)))
+        return self.lstm.step(self.lstm.start(len(A)), self.image(hidden))
+
+    def _write(self, A: jax.Array, beams: int) -> tuple[jax.Array, jax.Array]:
+        """The captions of one map `[8 8 48]`."""
+
+        def step(state, token):
+            state = self.lstm.step(state, self.word(token[None]))
+            return state, jax.nn.log_softmax(self.predictions(state.hidden))[0]
+
+        state = self._read_image(A[None])
+        return beam_search(step, state, start=len(self.words), end=0, beams=beams, length=self.length)
+
+
+@nnx.jit(static_argnames="beams")
+def _captions(model: Captioner, images: jax.Array, *, beams: int) -> tuple[jax.Array, jax.Array]:
+    """The tokens `[n beams length]` and log-probabilities `[n beams]` of the captions of images `[n 64 64 3]`."""
+    graphdef, state = nnx.split(model)
+    A = model.encoder(images)
+    return jax.vmap(lambda A: nnx.merge(graphdef, state)._write(A, beams))(A)
+
+
+def _text(words: list[str]) -> str:
+    return " ".join(word for word in words if word != CAPTION_WORDS[0])

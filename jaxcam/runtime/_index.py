@@ -1,0 +1,177 @@
+"""The index of a Zarr store of maps: which names are in which shard.
+
+A shard has one file in `index/`, which is written after the shard and never changed: a shard without it does not exist.
+The names of a million maps take 16 MB, because only their digests stay in memory.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     index = Index(pathlib.Path(folder))
+    ...     number = index.claim("2x2.float32")
+    ...     index.commit(Segment("2x2.float32", number, ("cat", "dog"), ("", ""), 120, None))
+    ...     index.refresh()
+    ...     index.find("dog").row, len(index), list(index)
+    (1, 2, ['cat', 'dog'])
+"""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxcam.runtime._store import replace
+
+SEGMENTS_IN_MEMORY = 64
+NAMES_WAITING = 2**16
+
+
+class Segment(NamedTuple):
+    """A shard of an array, as the index describes it.
+
+    Attributes:
+      array: the name of the array.
+      shard: its number in the array.
+      names: of the maps, in the order of the rows.
+      digests: of their images; empty text for an image without one.
+      bytes: the size of the shard's file; 0 if Zarr writes none, because all values are the fill value.
+      scales: for each map the scale and the offset of its stored values; None if they are stored as they are.
+    """
+
+    array: str
+    shard: int
+    names: tuple[str, ...]
+    digests: tuple[str, ...]
+    bytes: int
+    scales: tuple[tuple[float, float], ...] | None
+
+
+class Place(NamedTuple):
+    """Where a map is: its segment, and its row in it."""
+
+    segment: Segment
+    row: int
+
+
+class Index:
+    """The index in a folder; empty if there is none."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.files: list[str] = []
+        self._known: set[str] = set()
+        self._digests, self._places = np.zeros(0, np.uint64), np.zeros((0, 2), np.int32)
+        self._segment = functools.lru_cache(SEGMENTS_IN_MEMORY)(self._read)
+
+    def refresh(self) -> None:
+        """Reads the files that were written since."""
+        if not self.folder.is_dir():
+            return
+        digests, places = [self._digests], [self._places]
+        with os.scandir(self.folder) as entries:
+            new = sorted(e.name for e in entries if e.name.endswith(".json") and e.name not in self._known)
+        for file in new:
+            if file.startswith(".") or not (self.folder / file).stat().st_size:  # claimed, and not written yet
+                continue
+            names = self._read(file).names
+            digests.append(name_digests(names))
+            places.append(np.stack([np.full(len(names), len(self.files)), np.arange(len(names))], 1).astype(np.int32))
+            self.files.append(file)
+            self._known.add(file)
+        if len(digests) > 1:
+            self._digests, first = np.unique(np.concatenate(digests), return_index=True)
+            self._places = np.concatenate(places)[first]
+
+    def find(self, name: str) -> Place | None:
+        """Where the map of a name is; None if the files that were read do not have it."""
+        (digest,) = name_digests([name])
+        i = int(np.searchsorted(self._digests, digest))
+        if i == len(self._digests) or self._digests[i] != digest:
+            return None
+        file, row = map(int, self._places[i])
+        segment = self._segment(self.files[file])
+        return Place(segment, row) if segment.names[row] == name else None
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def __iter__(self) -> Iterator[str]:
+        for file, name in enumerate(self.files):
+            rows = np.sort(self._places[self._places[:, 0] == file, 1])
+            names = self._segment(name).names
+            yield from (names[row] for row in rows)
+
+    def claim(self, array: str) -> int:
+        """The number of a new shard of an array, which no other process gets."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        number = 1 + max(self.numbers(array), default=-1)
+        while True:
+            try:
+                os.close(os.open(self.folder / _file_of(array, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+                return number
+            except FileExistsError:
+                number += 1
+
+    def numbers(self, array: str) -> list[int]:
+        """The numbers of all shards of an array, written or claimed."""
+        return [int(f.name.split(".")[-2]) for f in self.folder.glob(f"{array}.*.json") if f.name[0] != "."]
+
+    def commit(self, segment: Segment) -> None:
+        """Adds a shard, whose file is written."""
+        replace(self.folder / _file_of(segment.array, segment.shard), json.dumps(segment._asdict()).encode())
+
+    def file_of(self, segment: Segment) -> pathlib.Path:
+        """The file that describes a shard."""
+        return self.folder / _file_of(segment.array, segment.shard)
+
+    def _read(self, file: str) -> Segment:
+        path = self.folder / file
+        try:
+            record = json.loads(path.read_text())
+            scales = record["scales"] and tuple((scale, offset) for scale, offset in record["scales"])
+            segment = Segment(**{**record, "names": tuple(record["names"]), "digests": tuple(record["digests"]),
+                                 "scales": scales})  # fmt: skip
+            if len(segment.digests) != len(segment.names) or len(scales or segment.names) != len(segment.names):
+                raise ValueError("as many names as digests")
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} is damaged: remove it, and the same call computes its maps again") from error
+        return segment
+
+
+def _file_of(array, number):
+    return f"{array}.{number:06d}.json"
+
+
+def name_digests(names: Iterable[str]) -> np.ndarray:
+    """Digests of names, uint64."""
+    joined = b"".join(hashlib.blake2b(os.fsencode(name), digest_size=8).digest() for name in names)
+    return np.frombuffer(joined, np.uint64)
+
+
+class SeenNames:
+    """A set of names that only grows, 8 bytes each.
+
+    Example:
+      >>> seen = SeenNames()
+      >>> seen.add("cat"), seen.add("dog"), seen.add("cat")
+      (True, True, False)
+    """
+
+    def __init__(self) -> None:
+        self._sorted, self._waiting = np.zeros(0, np.uint64), set[int]()
+
+    def add(self, name: str) -> bool:
+        """Adds a name; whether it is new."""
+        digest = int(name_digests([name])[0])
+        i = int(np.searchsorted(self._sorted, np.uint64(digest)))
+        if digest in self._waiting or (i < len(self._sorted) and int(self._sorted[i]) == digest):
+            return False
+        self._waiting.add(digest)
+        if len(self._waiting) >= NAMES_WAITING:
+            waiting = np.fromiter(self._waiting, np.uint64, len(self._waiting))
+            self._sorted = np.sort(np.concatenate([self._sorted, waiting]))
+            self._waiting = set()
+        return True

@@ -1,0 +1,190 @@
+"""Maps in a Zarr store: one array for the maps of a shape, in shards that are written whole or not at all.
+
+    maps.zarr/run.json                          which run wrote it
+    maps.zarr/16x16.float32/zarr.json           an array [rows 16 16]; rows without a map are NaN
+    maps.zarr/16x16.float32/c/0/0/0             a shard of it
+    maps.zarr/index/16x16.float32.000000.json   the names of the shard's maps, written after it
+
+A shard is never changed after it is written, so that many processes can write and others read at the same time.
+"""
+
+import json
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxcam.runtime._fingerprint import describe_differences
+from jaxcam.runtime._index import Index, Segment
+from jaxcam.runtime._store import prepare_folder, read_run, refuse_if_any, replace, saying_how_many, write_run
+
+SUFFIX = ".zarr"
+STORED = ("float16", "uint8")
+MOST_MAPS = 1024  # in a shard
+SHARD_BYTES = 2**24
+CHUNK_BYTES = 2**16  # what is read for one map, at least
+SECONDS = 60.0  # a shard that is not full is written after this time, so that a killed run loses no more
+GROUP = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+
+
+def is_zarr(out: Any) -> bool:
+    """Whether a path is that of a Zarr store, by its suffix."""
+    return pathlib.Path(out).suffix == SUFFIX
+
+
+def import_zarr() -> Any:
+    """The library; one line if it is not installed."""
+    try:
+        import zarr
+    except ImportError as error:
+        raise ValueError("maps in a .zarr store need Zarr: pip install 'jaxcam-saliency[zarr]'") from error
+    if int(zarr.__version__.split(".")[0]) < 3:
+        raise ValueError(f"maps in a .zarr store need Zarr 3, got {zarr.__version__}: pip install 'zarr>=3'")
+    return zarr
+
+
+class ZarrMaps:
+    """The store of `explain_batch` in a folder `NAME.zarr`, for one writer of perhaps several.
+
+    Args:
+      out: the folder.
+      stored: None for the values as they are, "float16" or "uint8" with a scale for each map.
+    """
+
+    def __init__(self, out: pathlib.Path, stored: str | None = None):
+        self.zarr = import_zarr()
+        self.out, self.stored = out, stored
+        self.index = Index(out / "index")
+        self._waiting: dict[str, list[tuple[str, str, np.ndarray, tuple[float, float]]]] = {}
+        self._since: dict[str, float] = {}
+        self._taken = 0
+
+    def open(self, run: Mapping[str, Any]) -> None:
+        """Makes the store, or goes on with it; a ValueError if it holds another run."""
+        prepare_folder(self.out)
+        for folder in self.out.glob("*/"):
+            prepare_folder(folder)
+        self.index.refresh()
+        run = json.loads(json.dumps({**run, "stored": self.stored}))
+        file = self.out / "run.json"
+        if len(self.index):
+            try:
+                recorded = read_run(file)
+            except (OSError, ValueError, TypeError) as error:
+                raise ValueError(f"{file} does not describe the run of its maps: choose another folder") from error
+            refuse_if_any(describe_differences(recorded, run), self.out)
+        elif any(self.out.glob("*.npy")) or any((self.out / "images").glob("*.json")):
+            raise ValueError(f"{self.out} holds other results: choose another folder")
+        else:
+            replace(self.out / "zarr.json", json.dumps(GROUP).encode())
+            write_run(file, run)
+
+    def recorded(self, name: str, digest: str) -> bool:
+        """Whether the map of that name is there; a ValueError if it is another image's."""
+        place = self.index.find(name)
+        if place is not None and place.segment.digests[place.row] != digest:
+            refuse_if_any([f"other images ({name!r} for one)"], self.out)
+        return place is not None
+
+    @property
+    def written(self) -> int:
+        """The number of maps in the store and in what it has not written yet."""
+        return len(self.index) + self._taken
+
+    def write(self, name: str, digest: str, saliency: np.ndarray, finished: int) -> None:
+        """Takes a map, and writes a shard if it is full, or was not written for a minute."""
+        saliency = saliency.astype(np.float32) if saliency.dtype.kind == "V" else saliency
+        values, scale = _scaled(saliency, self.stored)
+        array = f"{'x'.join(map(str, values.shape)) or 'scalar'}.{values.dtype}"
+        waiting = self._waiting.setdefault(array, [])
+        waiting.append((name, digest, values, scale))
+        self._taken += 1
+        self._since.setdefault(array, time.monotonic())
+        is_late = time.monotonic() - self._since[array] > SECONDS
+        if len(waiting) == maps_in_shard(values) or is_late:
+            self._write_shard(array, finished)
+
+    def close(self, finished: int) -> None:
+        """Writes what is not written."""
+        for array in list(self._waiting):
+            self._write_shard(array, finished)
+
+    def _write_shard(self, array, finished):
+        rows = self._waiting.pop(array)
+        self._since.pop(array)
+        values = np.stack([values for _, _, values, _ in rows])
+        with saying_how_many(max(0, finished - len(rows)), "maps", self.out / array):
+            number = self.index.claim(array)
+            metadata, shard = self._encode(values)
+            if shard:
+                file = shard_file(self.out, array, number, values.ndim - 1)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                replace(file, shard)
+            self._grow(array, metadata, number)
+            scales = None if self.stored is None else tuple(scale for *_, scale in rows)
+            names, digests = tuple(row[0] for row in rows), tuple(row[1] for row in rows)
+            self.index.commit(Segment(array, number, names, digests, len(shard), scales))
+
+    def _encode(self, values):
+        """The metadata of an array of one shard, and the shard's bytes; none if all values are the fill value."""
+        size, shape = maps_in_shard(values[0]), values.shape[1:]
+        content: dict[str, Any] = {}
+        array = self.zarr.create_array(
+            self.zarr.storage.MemoryStore(content),
+            shape=(size, *shape),
+            shards=(size, *shape),
+            chunks=(min(size, _power_of_two(CHUNK_BYTES, values[0].nbytes)), *shape),
+            dtype=values.dtype,
+            compressors=[self.zarr.codecs.ZstdCodec(level=3, checksum=True)],
+            fill_value=0 if values.dtype == np.uint8 else float("nan"),
+        )
+        array[: len(values)] = values
+        key = "/".join(["c", *"0" * values.ndim])
+        return json.loads(content["zarr.json"].to_bytes()), content[key].to_bytes() if key in content else b""
+
+    def _grow(self, array, metadata, number):
+        """Makes the array long enough for a shard. Another process may do the same, with another length."""
+        file, shards = self.out / array / "zarr.json", 0
+        size = metadata["shape"][0]
+        while shards <= number:
+            metadata["shape"][0] = size * (1 + max(self.index.numbers(array)))
+            if not file.exists() or json.loads(file.read_text())["shape"][0] < metadata["shape"][0]:
+                file.parent.mkdir(exist_ok=True)
+                replace(file, json.dumps(metadata).encode())
+            longest = 1 + max(self.index.numbers(array))
+            shards = json.loads(file.read_text())["shape"][0] // size
+            shards = 0 if shards < longest else shards  # a shard was claimed meanwhile
+
+
+def maps_in_shard(saliency: np.ndarray) -> int:
+    """The number of maps in a shard, a power of two."""
+    return _power_of_two(SHARD_BYTES, saliency.nbytes)
+
+
+def _power_of_two(most_bytes, one):
+    return min(MOST_MAPS, 1 << max(0, (most_bytes // max(1, one)).bit_length() - 1))
+
+
+def shard_file(out: pathlib.Path, array: str, number: int, axes: int) -> pathlib.Path:
+    """The file of a shard of maps with so many axes."""
+    return out.joinpath(array, "c", str(number), *"0" * axes)
+
+
+def _scaled(saliency, stored):
+    """Values of a type of fewer bytes, with the scale and the offset that turn them into the map."""
+    if stored is None:
+        return saliency, (1.0, 0.0)
+    largest = float(np.abs(saliency).max(initial=0))
+    if stored == "float16":
+        scale = float(2.0 ** np.ceil(np.log2(largest))) if largest > 0 else 1.0
+        return (saliency.astype(np.float64) / scale).astype(np.float16), (scale, 0.0)
+    low, high = min(0.0, float(saliency.min(initial=0))), float(saliency.max(initial=0))
+    scale = (high - low) / 255 if high > low else 1.0
+    return np.round((saliency.astype(np.float64) - low) / scale).astype(np.uint8), (scale, low)
+
+
+def unscaled(values: np.ndarray, scale: tuple[float, float] | None) -> np.ndarray:
+    """The map, float32 if it was stored with a scale."""
+    return values if scale is None else (values.astype(np.float64) * scale[0] + scale[1]).astype(np.float32)

@@ -1,0 +1,128 @@
+"""The captioner and the answerer with random weights: their words, their LSTM, their maps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import jaxcam
+from jaxcam import networks, scores
+from jaxcam.cutting import with_inputs
+from jaxcam.tracing import inner_jaxprs
+
+IMAGE = np.random.default_rng(0).uniform(size=(64, 64, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    return networks.Captioner(rngs=nnx.Rngs(0))
+
+
+@pytest.fixture(scope="module")
+def answerer():
+    return networks.Answerer(rngs=nnx.Rngs(1))
+
+
+def grad_cam_of(score, A):
+    """Grad-CAM by its formula: channels weighted by the mean of their gradient."""
+    weights = jax.grad(score)(A).mean((0, 1))
+    return jnp.maximum(A @ weights, 0)
+
+
+def test_the_maps_of_all_words_are_one_vmap(captioner):
+    tokens = captioner.tokens("a three left of a seven")
+    words = len(captioner.text(tokens).split())
+    cut = jaxcam.cut(captioner, "encoder", inputs=(tokens,))
+    targets = scores.one_token_each(tokens)[:words]
+    maps = jax.vmap(lambda t: jaxcam.grad_cam(cut, IMAGE, t, score=scores.sequence_log_prob))(targets)
+    A = captioner.encoder(IMAGE[None])[0]
+
+    @jax.jit
+    def expected(place):
+        def log_prob(A):
+            return jax.nn.log_softmax(captioner.decode(A[None], tokens[None])[0, place])[tokens[place]]
+
+        return grad_cam_of(log_prob, A)
+
+    for place in range(words):
+        np.testing.assert_allclose(maps[place], expected(place), rtol=1e-3, atol=1e-6)
+
+
+def test_many_questions_about_one_image_compute_its_features_once(answerer):
+    texts = ["how many threes are there?", "is there a 7?", "what colour is the one?"]
+    questions, numbers = jnp.stack([answerer.tokens(text) for text in texts]), jnp.array([2, 10, 13])
+    cut = jaxcam.cut(answerer, "encoder", inputs=(questions[0],))
+
+    def map_of(question, number):
+        return jaxcam.grad_cam(with_inputs(cut, (question,)), IMAGE, number, score=scores.answer)
+
+    batch = jax.vmap(map_of)
+    A = answerer.encoder(IMAGE[None])[0]
+    for saliency, question, number in zip(batch(questions, numbers), questions, numbers, strict=True):
+        expected = grad_cam_of(lambda A: answerer.classify(A[None], question[None])[0, number], A)  # noqa: B023
+        np.testing.assert_allclose(saliency, expected, rtol=1e-3, atol=1e-6)
+    sizes = convolution_sizes(jax.make_jaxpr(batch)(questions, numbers).jaxpr)
+    assert sizes and set(sizes) == {1}
+
+
+def convolution_sizes(jaxpr):
+    """The number of images in every convolution of a program."""
+    sizes = []
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "conv_general_dilated":
+            sizes.append(eqn.invars[0].aval.shape[eqn.params["dimension_numbers"].lhs_spec[0]])
+        for inner in inner_jaxprs(eqn.params):
+            sizes += convolution_sizes(inner)
+    return sizes
+
+
+def test_padding_behind_a_question_changes_nothing(answerer):
+    tokens, A = answerer.tokens("is there a seven"), jnp.ones([1, 8, 8, 48])
+    short = answerer.classify(A, tokens[None, :4])
+    np.testing.assert_allclose(answerer.classify(A, tokens[None]), short, rtol=1e-5, atol=1e-6)
+
+
+def test_the_lstm_is_the_formula(captioner):
+    rng = np.random.default_rng(2)
+    x, lstm = rng.normal(size=(1, 3, 128)).astype(np.float32), captioner.lstm
+    _, hidden = lstm.run(lstm.start(1), jnp.asarray(x))
+    kernel, bias, recurrent = (
+        np.asarray(v[...]) for v in (lstm.of_input.kernel, lstm.of_input.bias, lstm.of_hidden.kernel)
+    )
+    h = c = np.zeros(128)
+    for place in range(3):
+        i, f, o, g = np.split(x[0, place] @ kernel + bias + h @ recurrent, 4)
+        c = c / (1 + np.exp(-f - 1)) + np.tanh(g) / (1 + np.exp(-i))
+        h = np.tanh(c) / (1 + np.exp(-o))
+        np.testing.assert_allclose(hidden[0, place], h, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "act, message",
+    [
+        (lambda c, a: a.tokens("how many cats are there"), "unknown word 'cats' in the question: the network knows "),
+        (lambda c, a: a.tokens("is there a seen"), "unknown word 'seen' in the question: did you mean 'seven'"),
+        (lambda c, a: a.tokens(" ? "), "expected a question of at least one word, got none"),
+        (lambda c, a: a.tokens("is there a three " * 3), "expected a question of at most 8 words, got 12"),
+        (lambda c, a: c.tokens(""), "expected a caption of at least one word, got none"),
+        (lambda c, a: c.tokens("two dogs"), "unknown word 'dogs' in the caption"),
+        (lambda c, a: c.text(jnp.array([99])), "expected tokens below 38"),
+        (lambda c, a: c.caption(IMAGE[:32]), r"expected an image of shape \(64, 64, 3\), got \(32, 64, 3\)"),
+        (lambda c, a: a.answer(IMAGE[None], "is there a one"), r"expected an image of shape \(64, 64, 3\)"),
+        (lambda c, a: with_inputs(jaxcam.cut(jaxcam.digits(), "block1_conv1"), (1,)), "no arrays among its inputs"),
+        (
+            lambda c, a: with_inputs(jaxcam.cut(c, "encoder", inputs=(c.tokens("a one"),)), (jnp.ones(3),)),
+            r"expected inputs of shapes \(10,\), got \(3,\)",
+        ),
+    ],
+)
+def test_what_cannot_be_read_gets_one_line(captioner, answerer, act, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        act(captioner, answerer)
+    assert "\n" not in str(caught.value)
+
+
+def test_numerals_and_spellings_are_words(answerer):
+    assert answerer.text(answerer.tokens("What colour is the 3?")) == "what color is the three"
+    assert answerer.text(answerer.tokens("How many 3s are there?")) == "how many threes are there"

@@ -1,0 +1,146 @@
+"""Shares, threads, figures and locks of a run, in folders of files."""
+
+import json
+import os
+import platform
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import jaxcam
+from jaxcam.runtime import _lock
+from tests.runtime.specimen import KEY, SMALL, check, weighted
+
+
+def run(tiny, images=SMALL, **options):
+    return jaxcam.explain_batch(weighted, tiny, images, None, KEY, **options)
+
+
+def test_shares_make_the_maps_of_one_run(tiny, tmp_path):
+    parts = [run(tiny, share=(i, 3)).maps for i in range(3)]
+    assert [sorted(part) for part in parts] == [list("0369"), list("147"), list("258")]
+    whole = {name: saliency for part in parts for name, saliency in part.items()}
+    check(jaxcam.runtime.Explained({name: whole[name] for name in sorted(whole)}, {}), tiny, SMALL)
+    run(tiny, out=tmp_path, share=(2, 4))
+    assert sorted(jaxcam.runtime.open_maps(tmp_path)) == ["2", "6"]
+    check(run(tiny, out=tmp_path), tiny, SMALL)
+    for share in [(2, 2), (-1, 2), (0, 0), [0, 1], (0.0, 1)]:
+        with pytest.raises(ValueError, match="expected share=.number, shares."):
+            run(tiny, share=share)
+
+
+def test_an_iterable_without_a_folder(tiny):
+    check(run(tiny, (image for image in SMALL)), tiny, SMALL)
+    assert run(tiny, iter([])).maps == {}
+    with pytest.raises(TypeError, match="got a tuple of 2: give images="):
+        run(tiny, ((image, 1) for image in SMALL))
+    with pytest.raises(ValueError, match="got a sequence of arrays .* while the model takes an image"):
+        run(tiny, iter(np.split(SMALL, 5)))
+
+
+def test_threads_load_ahead_and_fail_alone(tiny):
+    threads, lock = set(), threading.Lock()
+
+    def load(i):
+        with lock:
+            threads.add(threading.get_ident())
+        time.sleep(0.01)
+        if i == 3:
+            raise OSError("the third is gone")
+        return SMALL[i]
+
+    explained = run(tiny, range(10), load=load, workers=3, batch_size=4)
+    assert len(threads) == 3 and threading.get_ident() not in threads
+    assert explained.failed == {"3": "the third is gone"} and list(explained.maps) == list("012456789")
+    np.testing.assert_allclose(explained.maps["7"], run(tiny).maps["7"], atol=1e-6)
+
+
+def test_threads_read_few_elements_of_an_endless_iterable(tiny):
+    read = []
+
+    def endless():
+        while True:
+            read.append(len(read))
+            yield SMALL[0]
+
+    def load(image):
+        if len(read) > 40:
+            raise KeyboardInterrupt
+        return image
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, endless(), load=load, workers=2, batch_size=2)
+    assert len(read) < 80
+
+
+def test_figures_of_a_run(tiny, tmp_path, monkeypatch):
+    from jaxcam.runtime import _figures
+
+    monkeypatch.setattr(_figures, "INTERVAL", 0)
+    images = [*SMALL[:4], SMALL[4, ..., :2], tmp_path / "none.png", tmp_path / "missing.png"]
+    log = tmp_path / "logs" / "run.jsonl"
+    run(tiny, images, names=list("abcdefg"), log=log)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["finished"] + line["failed"] for line in lines] == [*range(1, 8), 7]
+    last = lines[-1]
+    assert last["total"] == 7 and last["finished"] == 4 and last["failed"] == 3 and last["seconds_left"] == 0
+    assert sorted(last["reasons"].values()) == [1, 2], "two files that do not exist are one reason"
+    assert last["images_per_second"] == pytest.approx(7 / last["seconds"], rel=0.02)
+
+
+def test_a_folder_in_use_is_refused_and_a_dead_process_keeps_no_lock(tmp_path):
+    with _lock.lock_share(tmp_path, (0, 1)):
+        with pytest.raises(
+            ValueError, match=f"in use by another run, process {os.getpid()} on {platform.node()}: wait"
+        ):
+            with _lock.lock_share(tmp_path, (0, 1)):
+                pass
+        with pytest.raises(ValueError, match="another number of processes than this one, 2"):
+            with _lock.lock_share(tmp_path, (1, 2)):
+                pass
+    assert not list(tmp_path.iterdir()), "nothing is left"
+    (tmp_path / ".locks").mkdir()
+    owner = tmp_path / ".locks/1-of-3.json"  # as a killed process leaves it
+    owner.write_text(json.dumps({"host": platform.node(), "process": 1, "started": 0}))
+    with _lock.lock_share(tmp_path, (0, 1)):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_of_another_machine_is_stale_after_a_while(tmp_path, caplog):
+    (tmp_path / ".locks").mkdir()
+    owner = tmp_path / ".locks/0-of-1.json"
+    owner.write_text(json.dumps({"host": "another", "process": 7, "started": 0}))
+    with pytest.raises(ValueError, match="in use by another run, process 7 on another"):
+        with _lock.lock_share(tmp_path, (0, 1)):
+            pass
+    with pytest.raises(ValueError, match="another number of processes"):
+        with _lock.lock_share(tmp_path, (0, 2)):
+            pass
+    old = time.time() - _lock.STALE_AFTER - 60
+    os.utime(owner, (old, old))
+    with _lock.lock_share(tmp_path, (0, 1)):
+        assert json.loads(owner.read_text())["process"] == os.getpid()
+    assert "the lock of process 7 on another is stale, and is taken over" in caplog.text
+
+
+def test_a_living_owner_touches_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(_lock, "HEARTBEAT", 0.01)
+    with _lock.lock_share(tmp_path, (0, 1)):
+        owner = tmp_path / ".locks/0-of-1.json"
+        os.utime(owner, (0, 0))
+        time.sleep(0.2)
+        assert owner.stat().st_mtime > 0
+
+
+def test_a_store_without_zarr_is_one_line(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ValueError, match=r"need Zarr: pip install 'jaxcam-saliency\[zarr\]'"):
+        run(tiny, out=tmp_path / "maps.zarr")
+    with pytest.raises(FileNotFoundError, match="is no folder of maps"):
+        jaxcam.runtime.open_maps(tmp_path / "none")
+    with pytest.raises(ValueError, match="no run.json: expected a folder that explain_batch wrote"):
+        jaxcam.runtime.open_maps(tmp_path)
