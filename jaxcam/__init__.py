@@ -91,6 +91,7 @@ from jaxcam.methods import square_grad as square_grad
 from jaxcam.methods import var_grad as var_grad
 
 # Many images: memory, devices, and folders that a stopped run goes on with.
+from jaxcam._base import limits as limits
 from jaxcam import runtime as runtime
 from jaxcam.runtime import Explained as Explained
 from jaxcam.runtime import explain_batch as explain_batch

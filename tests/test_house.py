@@ -34,6 +34,7 @@ KNOWN_IN = {
     "rich": {"_base/progress.py"},
     "h5py": {"pretrained"},
     "safetensors": {"pretrained"},
+    "av": {"datasets"},
 }
 # Functions that may be longer: a pickle machine is one table of opcodes.
 MOST_CODE_LINES = {"read_pickle": 70}

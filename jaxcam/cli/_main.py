@@ -2,6 +2,8 @@
 
 jaxcam                        the demo: explain a photograph of a cat, as a picture; --digits explains a canvas
 jaxcam explain IMAGE...       explain your own pictures
+jaxcam caption IMAGE          say which digits are where, with a map of each word
+jaxcam ask IMAGE QUESTION     answer a question about digits, with a map of each answer
 jaxcam compare A B IMAGE...   draw the maps of two networks, or of two layers, beside each other
 jaxcam batch FOLDER           save the maps of all pictures in a folder as arrays; a stopped run can be resumed
 jaxcam evaluate DATA          compare methods and controls on labeled images: tables, curves, where methods differ
@@ -24,12 +26,25 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from jaxcam.cli import _batch, _compare, _demo, _diagnose, _evaluate, _explain, _layers, _serve, _study, _validate
+from jaxcam.cli import (
+    _ask,
+    _batch,
+    _caption,
+    _compare,
+    _demo,
+    _diagnose,
+    _evaluate,
+    _explain,
+    _layers,
+    _serve,
+    _study,
+    _validate,
+)
 from jaxcam.cli._compiled_programs import keep_compiled_programs
 from jaxcam.cli._output import FAILURE, one_line, print_error
 
 # In the order of the help text.
-COMMANDS = (_explain, _compare, _batch, _evaluate, _diagnose, _validate, _layers, _serve, _study)
+COMMANDS = (_explain, _caption, _ask, _compare, _batch, _evaluate, _diagnose, _validate, _layers, _serve, _study)
 RESUMABLE = ("batch", "evaluate")
 USER_ERRORS = (OSError, ValueError, TypeError, OverflowError)
 

@@ -16,12 +16,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from jaxcam.datasets._files import Path, lines_of
+from jaxcam.datasets._files import Path, lines_of, split_lines
 
 # Names in the order of the model's outputs, or a mapping from name to number.
 Classes = Sequence[str] | Mapping[str, int]
 SYNSET = re.compile(r"n\d{8}")
 SYNSETS = 1000
+MOST_DIGITS = 18  # of a class's number
+LONGEST_NAME = 1000  # characters of a class's name
 
 
 def class_names(path: str | os.PathLike) -> tuple[str, ...]:
@@ -32,9 +34,10 @@ def class_names(path: str | os.PathLike) -> tuple[str, ...]:
       ValueError: the file is empty or not text, or a line is empty.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            names = tuple(line.strip() for line in file.read().splitlines())
-    except UnicodeDecodeError as error:
+        names = tuple(line.strip() for line in split_lines(path))
+    except ValueError as error:
+        if not isinstance(error.__cause__, UnicodeDecodeError):
+            raise
         raise ValueError(f"{os.fspath(path)}: expected a text file with one class name per line") from error
     if not names:
         raise ValueError(f"{os.fspath(path)}: expected class names, got an empty file")
@@ -67,6 +70,8 @@ def find_class(name: str, class_names: Sequence[str]) -> int:
       ValueError: no class 'tigre cat': did you mean 'tiger cat', ...?
     """
     query = name.strip().casefold()
+    if len(query) > LONGEST_NAME:  # the nearest names take a time that grows with its square
+        raise ValueError(f"no class {name[:40]!r}...: expected a name, got {len(name)} characters")
     folded = [class_name.casefold() for class_name in class_names]
     if folded.count(query) > 1:
         numbers = [str(i) for i, class_name in enumerate(folded) if class_name == query]
@@ -74,7 +79,7 @@ def find_class(name: str, class_names: Sequence[str]) -> int:
     if query in folded:
         return folded.index(query)
     if query.isdecimal():
-        if int(query) < len(folded):
+        if len(query) <= MOST_DIGITS and int(query) < len(folded):
             return int(query)
         raise ValueError(f"no class {query}: there are {len(folded)}, from 0")
     near = difflib.get_close_matches(query, folded, n=3)
@@ -99,6 +104,13 @@ def checked_classes(classes: Classes) -> Classes:
     return classes
 
 
+def checked_int(text: str, place: Path) -> int:
+    """The number that decimal digits are. Raises a ValueError that has the place for more digits than a class has."""
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"{os.fspath(place)}: expected the number of a class, got {len(text)} digits")
+    return int(text)
+
+
 def class_number(name: str, classes: Classes, place: Path) -> int:
     """The number of a class by its name. Raises a ValueError that has the place and the nearest names."""
     if not isinstance(classes, Mapping):
@@ -108,6 +120,8 @@ def class_number(name: str, classes: Classes, place: Path) -> int:
             raise ValueError(f"{os.fspath(place)}: {error}") from error
     if name in classes:
         return classes[name]
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"{os.fspath(place)}: no class {name[:40]!r}... in classes: it has {len(name)} characters")
     near = difflib.get_close_matches(name, classes, n=3) or list(classes)[:10]
     raise ValueError(f"{os.fspath(place)}: no class {name!r} in classes: is it {', '.join(map(repr, near))}?")
 
@@ -141,7 +155,9 @@ def synsets(path: Path) -> tuple[str, ...]:
     ids = tuple(line.split()[0] for line in lines_of(path))
     for synset in ids:
         if not SYNSET.fullmatch(synset):
-            raise ValueError(f"{os.fspath(path)}: expected lines such as 'n01440764 tench', {synset!r} is no synset")
+            raise ValueError(
+                f"{os.fspath(path)}: expected lines such as 'n01440764 tench', {synset!r:.80} is no synset"
+            )
     if list(ids) != sorted(set(ids)):
         raise ValueError(f"{os.fspath(path)}: the synsets are not in sorted order, which is that of models' outputs")
     return ids

@@ -3,15 +3,17 @@
 import pathlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from csv import DictReader
 from csv import Error as CsvError
+from csv import reader as csv_reader
 from typing import NamedTuple
 
-from jaxcam.datasets._classes import Classes, checked_classes, class_number
+from jaxcam._base import limits
+from jaxcam.datasets._classes import Classes, checked_classes, checked_int, class_number
 from jaxcam.datasets._example import Example, MaskFile
-from jaxcam.datasets._files import Path, boxes_array, distinct_names, existing_file, sorted_by_name
+from jaxcam.datasets._files import Path, boxes_array, check_size, distinct_names, existing_file, sorted_by_name
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
+MOST_SHOWN = 20  # columns in a message
 COLUMNS = ("image", "label", "mask", *SIDES)
 
 
@@ -106,7 +108,7 @@ def _records(rows, classes) -> dict[tuple[str, int | None], _Record]:
         key = cells["image"], numbers[cells["label"]]
         mask, boxes = records.setdefault(key, _Record(cells["mask"], []))
         if mask != cells["mask"]:
-            raise ValueError(f"{place}: mask {cells['mask']!r}, and {mask!r} on another line of the same example")
+            raise ValueError(f"{place}: mask {cells['mask']!r:.80}, and {mask!r:.80} on another line of an example")
         if any(cells[side] for side in SIDES):
             xmin, ymin, xmax, ymax = (_pixels(cells[side], side, place) for side in SIDES)
             boxes.append([ymin, xmin, ymax, xmax])
@@ -120,35 +122,53 @@ def _rows(source, columns, where) -> Iterator[tuple[str, dict[str, str]]]:
     header, rows = _header_and_rows(source)
     for name in [*(columns.get(key, key) for key in ["image", *columns]), *where]:
         if name not in header:
-            raise ValueError(f"{source} has no column {name!r}: it has {', '.join(header) or 'none'}")
+            shown = [f"{column:.40}" if column.isprintable() else f"{column!r:.40}" for column in header[:MOST_SHOWN]]
+            names = ", ".join(shown) + (", ..." if len(header) > MOST_SHOWN else "")
+            raise ValueError(f"{source} has no column {name!r}: it has {names or 'none'}")
     has_sides = [columns.get(side, side) in header for side in SIDES]
     if any(has_sides) and not all(has_sides):
         raise ValueError(f"{source} has some of the columns {', '.join(SIDES)}: expected all four or none")
+    places = {name: at for at, name in enumerate(header)}
+    needed = {key: places[columns.get(key, key)] for key in COLUMNS if columns.get(key, key) in places}
     for line, row in rows:
-        if all(row[key].strip() == str(value) for key, value in where.items()):
-            yield f"{source}, line {line}", {key: row.get(columns.get(key, key), "").strip() for key in COLUMNS}
+        # The cells that are left out at the end of a line are empty.
+        cells = dict.fromkeys(COLUMNS, "") | {key: row[at].strip() for key, at in needed.items() if at < len(row)}
+        if all(
+            (row[places[key]].strip() if places[key] < len(row) else "") == str(value) for key, value in where.items()
+        ):
+            yield f"{source}, line {line}", cells
 
 
-def _header_and_rows(source):
+def _header_and_rows(source) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """The names of the columns, and the rows with the numbers of their lines."""
-    with open(source, newline="", encoding="utf-8-sig") as file:
-        reader = DictReader(file, restval="")
-        try:
-            rows = [(reader.line_num, row) for row in reader]
-        except (CsvError, UnicodeDecodeError) as error:
-            raise ValueError(f"{source} is not a csv file: {error}") from error
-        for line, row in rows:
-            if None in row:
-                raise ValueError(f"{source}, line {line}: more cells than columns")
-        return reader.fieldnames or [], rows
+    check_size(source)
+    most = limits.current().rows
+
+    def read() -> Iterator[tuple[int, list[str]]]:
+        with open(source, newline="", encoding="utf-8-sig") as file:
+            reader = csv_reader(file)
+            count = None  # of columns
+            try:
+                for number, row in enumerate(filter(None, reader)):
+                    if number > most:
+                        raise ValueError(f"{source} has more than {most} rows (jaxcam.limits: rows)")
+                    count = len(row) if count is None else count
+                    if len(row) > count:
+                        raise ValueError(f"{source}, line {reader.line_num}: more cells than columns")
+                    yield reader.line_num, row
+            except (CsvError, UnicodeDecodeError) as error:
+                raise ValueError(f"{source} is not a csv file: {error}") from error
+
+    rows = read()
+    return next(rows, (0, []))[1], rows
 
 
 def _label_number(text, classes, place):
     if classes is not None:
         return class_number(text, classes, place)
     if not text.isdecimal():
-        raise ValueError(f"{place}: label {text!r} is a name: give classes=, the names in the order of the outputs")
-    return int(text)
+        raise ValueError(f"{place}: label {text!r:.80} is a name: give classes=, the names in the order of the outputs")
+    return checked_int(text, place)
 
 
 def _pixels(text, column, place):

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from jaxcam._base import limits
 from jaxcam.datasets._example import Example
 
+LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # of str.splitlines
+LONGEST_PATH = 1000  # characters in a message
 Path = str | os.PathLike
 # Pillow also registers suffixes of other files: HDF5, PDF, MPEG, PostScript, GRIB, and formats that it only writes.
 PICTURE_SUFFIXES = set(
@@ -45,18 +48,40 @@ def folders_in(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def existing_file(path: pathlib.Path) -> pathlib.Path:
     """Returns the path. Raises a FileNotFoundError if it is not a file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        is_file = path.is_file()
+    except OSError:  # its name is too long
+        is_file = False
+    if not is_file:
+        text = str(path)
+        text = text if text.isprintable() and len(text) < LONGEST_PATH else f"{text[:80]!r}..."
+        raise FileNotFoundError(f"no such file: {text}")
     return path
+
+
+def check_size(path: Path) -> None:
+    """Raises a ValueError for a text file that has more bytes than the limit."""
+    size, most = os.stat(path).st_size, limits.current().text_bytes
+    if size > most:
+        raise ValueError(f"{os.fspath(path)} has {size} bytes, more than {most} (jaxcam.limits: text_bytes)")
+
+
+def split_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file. Raises a ValueError for a file that is too large, or not text."""
+    check_size(path)
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{os.fspath(path)} is not a text file") from error
+    most = limits.current().rows
+    if sum(map(text.count, LINE_ENDS)) > most:
+        raise ValueError(f"{os.fspath(path)} has more than {most} lines (jaxcam.limits: rows)")
+    return text.splitlines()
 
 
 def lines_of(path: Path) -> list[str]:
     """The lines of a text file that are not blank. Raises a ValueError for an empty file, or one that is not text."""
-    try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{os.fspath(path)} is not a text file") from error
-    lines = [line.strip() for line in lines if line.strip()]
+    lines = [line.strip() for line in split_lines(path) if line.strip()]
     if not lines:
         raise ValueError(f"{os.fspath(path)} is empty")
     return lines

@@ -4,7 +4,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from jaxcam.datasets._classes import SYNSET, Classes, checked_classes, class_number, sorted_synsets
+from jaxcam.datasets._classes import SYNSET, Classes, checked_classes, checked_int, class_number, sorted_synsets
 from jaxcam.datasets._example import Example
 from jaxcam.datasets._files import Path, boxes_array, existing_file, lines_of, pictures_in, sorted_by_name
 from jaxcam.datasets._voc import annotated_objects
@@ -100,7 +100,7 @@ def _blacklisted_names(blacklist):
     lines = lines_of(blacklist)
     if not all(map(str.isdecimal, lines)):
         raise ValueError(f"{blacklist}: expected the number of an image on each line, got a line that is no number")
-    return {f"ILSVRC2012_val_{int(line):08d}" for line in lines}
+    return {f"ILSVRC2012_val_{checked_int(line, blacklist):08d}" for line in lines}
 
 
 def _label_numbers(labels, classes, source):
@@ -108,7 +108,7 @@ def _label_numbers(labels, classes, source):
     if all(map(SYNSET.fullmatch, labels)):
         order = sorted_synsets(sorted(labels), source) if classes is None else checked_classes(classes)
         return {label: class_number(label, order, source) for label in labels}
-    numbers = {label: int(label) for label in labels}
+    numbers = {label: checked_int(label, source) for label in labels}
     low, high = min(numbers.values()), max(numbers.values())
     if high > 999 or (low > 0 and len(numbers) > 998):
         raise ValueError(f"{source}: expected labels 0..999, as outputs count, got labels {low}..{high}")
@@ -129,13 +129,13 @@ def _records(path, stems) -> dict[str, _Record]:
     records: dict[str, _Record] = {}
     for fields in rows:
         if len(fields) != 2:
-            raise ValueError(f"{path}: expected a file's name and a label, got {' '.join(fields)!r}")
+            raise ValueError(f"{path}: expected a file's name and a label, got {' '.join(fields)!r:.80}")
         stem = pathlib.PurePath(fields[0]).stem
         record = _kaggle_record(fields[1], path) if of_kaggle else _Record(fields[1], [])
         if not (SYNSET.fullmatch(record.label) or record.label.isdecimal()):
-            raise ValueError(f"{path}: expected a number or a synset, {stem} has label {record.label!r}")
+            raise ValueError(f"{path}: expected a number or a synset, {stem:.80} has label {record.label!r:.80}")
         if records.setdefault(stem, record).label != record.label:
-            raise ValueError(f"{path}: {stem} has two labels, {records[stem].label} and {record.label}")
+            raise ValueError(f"{path}: {stem:.80} has two labels, {records[stem].label:.80} and {record.label:.80}")
     if len({SYNSET.fullmatch(record.label) is None for record in records.values()}) > 1:
         raise ValueError(f"{path}: expected synsets or numbers, got synsets and numbers")
     return records
@@ -161,7 +161,7 @@ def _kaggle_record(text, path):
     try:
         boxes = [[ymin, xmin, ymax + 1, xmax + 1] for _, *box in groups for xmin, ymin, xmax, ymax in [map(float, box)]]
     except ValueError as error:
-        raise ValueError(f"{path}: expected 'synset xmin ymin xmax ymax' for each box, got {text!r}") from error
+        raise ValueError(f"{path}: expected 'synset xmin ymin xmax ymax' for each box, got {text!r:.80}") from error
     if len({group[0] for group in groups}) != 1:
-        raise ValueError(f"{path}: expected boxes of one synset, got {text!r}")
+        raise ValueError(f"{path}: expected boxes of one synset, got {text!r:.80}")
     return _Record(words[0], boxes)

@@ -16,6 +16,7 @@ SIXTEEN_BIT_FORMATS = ("PNG", "PPM", "JPEG2000")
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 RANGE_TAGS = ((340, 341), (280, 281))  # SMinSampleValue and SMaxSampleValue; MinSampleValue and MaxSampleValue
 WHITE_IS_ZERO = 0
+PIXELS_OF_A_BAND = 2**20  # pixels that are converted at a time
 UNSIGNED, SIGNED = 1, 2
 UNKNOWN_RANGE = "the file does not say their range; scale them and save them as unsigned integers of 8 or 16 bits"
 
@@ -41,12 +42,27 @@ def colors_of(opened: Image.Image, path: str | os.PathLike, raw_mode: str | None
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         opened = ImageCms.profileToProfile(opened, lab, srgb, outputMode="RGB") or opened
     if not opened.has_transparency_data:
-        return np.asarray(_reduced(opened.convert("RGB"), shape), np.float32) / 255
+        return _scaled(_reduced(opened.convert("RGB"), shape), lambda values: values)
     _set_key_of_8_bits(opened, raw_mode, path)
-    with_alpha = _reduced(opened.convert("RGBA"), shape)
-    values = np.asarray(with_alpha, np.float32) / 255
-    color, alpha = values[..., :3], values[..., 3:]
-    return np.float32(1) - alpha * (1 - color)
+    return _scaled(
+        _reduced(opened.convert("RGBA"), shape), lambda values: np.float32(1) - values[..., 3:] * (1 - values[..., :3])
+    )
+
+
+def _scaled(picture, convert):
+    """The values `[h w 3]` that `convert` makes of 8 bits in 0..1, a band of rows at a time to save memory."""
+    stored = np.asarray(picture)
+    colors = np.empty((*stored.shape[:2], 3), np.float32)
+    for rows in _bands(stored):
+        colors[rows] = convert(stored[rows].astype(np.float32) / 255)
+    return colors
+
+
+def _bands(stored):
+    """Slices of rows, about `PIXELS_OF_A_BAND` pixels each."""
+    height, width = stored.shape[:2]
+    step = max(1, PIXELS_OF_A_BAND // max(1, width))
+    return [slice(row, row + step) for row in range(0, height, step)]
 
 
 def _reduced(picture, shape):
@@ -72,15 +88,16 @@ def _gray_values(opened, path):
     stored = np.asarray(opened)
     if opened.mode == "I" and _tag(opened, BITS_PER_SAMPLE) == 32 and _tag(opened, SAMPLE_FORMAT) in (None, UNSIGNED):
         stored = stored.view(np.uint32)
-    if not np.isfinite(stored).all():
+    if stored.dtype.kind == "f" and not all(np.isfinite(stored[rows]).all() for rows in _bands(stored)):
         raise ValueError(f"{os.fspath(path)} has values that are NaN or infinite")
     low, high = _range_of(opened, stored, path)
-    # float64, because float32 does not hold all integers of 32 bits.
-    gray = ((stored.astype(np.float64) - low) / (high - low)).astype(np.float32)
-    if _tag(opened, PHOTOMETRIC) == WHITE_IS_ZERO:
-        gray = 1 - gray
-    if "transparency" in opened.info:
-        gray = np.where(stored == opened.info["transparency"], np.float32(1), gray)
+    is_inverted, key = _tag(opened, PHOTOMETRIC) == WHITE_IS_ZERO, opened.info.get("transparency")
+    gray = np.empty(stored.shape, np.float32)
+    for rows in _bands(stored):
+        # float64, because float32 does not hold all integers of 32 bits.
+        values = ((stored[rows].astype(np.float64) - low) / (high - low)).astype(np.float32)
+        values = 1 - values if is_inverted else values
+        gray[rows] = values if key is None else np.where(stored[rows] == key, np.float32(1), values)
     return gray
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxcam.datasets._classes import Classes, checked_classes, class_number
 from jaxcam.datasets._example import Example, MaskFile
-from jaxcam.datasets._files import Path, boxes_array, existing_file, lines_of, sorted_by_name
+from jaxcam.datasets._files import Path, boxes_array, check_size, existing_file, lines_of, sorted_by_name
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -108,7 +108,9 @@ class AnnotatedObject(NamedTuple):
 def annotated_objects(path: pathlib.Path, *, first: int) -> list[AnnotatedObject]:
     """The objects of an annotation in PASCAL's form, whose pixels count from `first`."""
     try:
-        root = ElementTree.parse(path).getroot()
+        check_size(path)
+        # Whole: in pieces, expat reads a long name again for each piece. It refuses entities that grow.
+        root = ElementTree.fromstring(path.read_bytes())
         height, width = (float(root.findtext(f"size/{side}") or 0) or np.inf for side in ("height", "width"))
         objects = []
         for element in root.findall("object"):
@@ -119,6 +121,6 @@ def annotated_objects(path: pathlib.Path, *, first: int) -> list[AnnotatedObject
             box = [*np.maximum(low, 0), *np.minimum(np.add(high, 1), [height, width])]
             name, difficult = (element.findtext(tag, "").strip() for tag in ("name", "difficult"))
             objects.append(AnnotatedObject(name, difficult == "1", box))
-    except (ElementTree.ParseError, ValueError) as error:
-        raise ValueError(f"{path} is not an annotation that can be read: {error}") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that is not known
+        raise ValueError(f"{path} is not an annotation that can be read: {error!s:.200}") from error
     return objects

@@ -1,22 +1,33 @@
-"""Picture files as arrays: `[h w 3]` floats in 0..1, upright; and arrays as an animated picture."""
+"""Picture files as arrays: `[h w 3]` floats in 0..1, upright; and arrays as an animated picture.
+
+A file is judged by its content, and only the formats of `FORMATS` are read: Pillow reads others by starting other
+programs, as it does with PostScript. How much a file may decode to is limited by `jaxcam.limits` and by
+`PIL.Image.MAX_IMAGE_PIXELS`.
+"""
 
 import contextlib
+import errno
 import io
 import math
 import os
-import struct
+import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from jaxcam._base import limits
 from jaxcam.datasets._frame import Frame, PictureFile, name_of
 from jaxcam.datasets._geometry import TURNS
+from jaxcam.datasets._jpeg import check_scans
 from jaxcam.datasets._pixels import colors_of, raw_mode_of
 
-# What Pillow raises for files that are broken, besides an OSError without a number; some of it comes from its decoders.
-NOT_A_PICTURE = (UnidentifiedImageError, SyntaxError, EOFError, RuntimeError, TypeError, LookupError, struct.error)
+# Pillow's names of the formats that are read.
+FORMATS = (
+    "PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "HEIF", "JPEG2000", "MPO", "ICO", "DIB", "PPM", "PCX", "PSD",
+    "QOI", "SGI", "TGA",
+)  # fmt: skip
 LARGE = 2**24  # pixels of a picture that is reduced while it is read, if its reader says how many it needs
 ENOUGH = 4  # pixels that are kept for one of the resized picture, along each axis
 
@@ -39,8 +50,9 @@ def read(path: PictureFile | Frame, *, at_least: tuple[int, int] | None = None) 
 
     Raises:
       FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
-      ValueError: the file is not a picture, is truncated, does not say the range of its values, or does not have the
-        frame; or it has more pixels than twice `PIL.Image.MAX_IMAGE_PIXELS`, which is 178 megapixels by default.
+      ValueError: the file is not a picture of `FORMATS`, is truncated, does not say the range of its values, or does
+        not have the frame; or it has more pixels than twice `PIL.Image.MAX_IMAGE_PIXELS`, which is 178 megapixels by
+        default, or exceeds one of `jaxcam.limits`.
 
     Example:
       >>> import importlib.resources
@@ -122,6 +134,7 @@ def _read(path, at_least):
             count = getattr(opened, "n_frames", 1)
             if not 0 < number < count:
                 raise ValueError(f"{name_of(path)} has no frame {number}: it has {count}, from 0")
+            _check_clip(opened, number, path)
             opened.seek(number)
         raw_mode = raw_mode_of(opened)  # Pillow forgets it when it loads the picture
         size = None
@@ -145,6 +158,16 @@ def _read(path, at_least):
     colors = colors.swapaxes(0, 1) if turn.exchanged else colors
     rows, columns = (slice(None, None, -1 if is_reversed else 1) for is_reversed in turn.reversed)
     return np.ascontiguousarray(colors[rows, columns]), size
+
+
+def _check_clip(opened, number, path):
+    """Raises a ValueError if too much is decoded until a frame is reached: each frame needs those before it."""
+    most, pixels = limits.current().clip_pixels, (number + 1) * opened.size[0] * opened.size[1]
+    if pixels > most:
+        raise ValueError(
+            f"{name_of(path)}: {pixels / 1e6:.0f} megapixels are decoded to reach frame {number}, more than "
+            f"{most / 1e6:.0f} (jaxcam.limits: clip_pixels)"
+        )
 
 
 def _upright(size, exchanged):
@@ -190,23 +213,42 @@ def _orientation(opened):
 @contextlib.contextmanager
 def _opened_picture(path: PictureFile) -> Iterator[Image.Image]:
     """A picture opened by Pillow. Its errors become one line that names the file, and its warnings are not shown."""
+    name = name_of(path)
     with warnings.catch_warnings(), _opened_file(path) as file:
         warnings.simplefilter("ignore")  # of metadata that is odd, and of sizes within the limit
         try:
-            with Image.open(file) as opened:
+            with Image.open(file, formats=_formats()) as opened:
+                if opened.format in ("JPEG", "MPO"):
+                    check_scans(file, name)
                 yield opened
         except Image.DecompressionBombError as error:
             limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
             raise ValueError(
-                f"{name_of(path)} has more than {limit:.0f} megapixels: make the picture smaller, or raise "
+                f"{name} has more than {limit:.0f} megapixels: make the picture smaller, or raise "
                 "PIL.Image.MAX_IMAGE_PIXELS, half of this limit"
             ) from error
-        except NOT_A_PICTURE as error:
-            raise ValueError(f"{name_of(path)} is not a picture that can be read") from error
+        except MemoryError as error:
+            raise ValueError(f"{name} takes more memory than there is: make the picture smaller") from error
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{name} is not a picture that can be read: expected {', '.join(_formats())}") from error
         except OSError as error:
-            if error.filename is not None or error.errno is not None:
+            if error.filename is not None:
                 raise
-            raise ValueError(f"{name_of(path)} is not a whole picture: {error}") from error
+            if error.errno not in (None, errno.EINVAL, errno.EOVERFLOW):  # these two: a place that no file has
+                raise type(error)(error.errno, error.strerror, name) from error
+            raise ValueError(f"{name} is not a whole picture: {error}") from error
+        except Exception as error:
+            # What Pillow raises for a broken file is its decoders' to choose. Messages of jaxcam have the name.
+            if isinstance(error, ValueError) and name in str(error):
+                raise
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{name} is not a picture that can be read: {reason:.200}") from error
+
+
+def _formats():
+    """The formats of `FORMATS` that Pillow has here."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @contextlib.contextmanager
@@ -216,8 +258,20 @@ def _opened_file(path):
         path.seek(0)
         yield path
     else:
-        with open(path, "rb") as file:
+        with _BoundedFile(io.FileIO(path)) as file:
             yield file
+
+
+class _BoundedFile(io.BufferedReader):
+    """A file that takes no memory for more bytes than it has, whatever a decoder asks for."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Bytes from the current place."""
+        if size is not None and size > io.DEFAULT_BUFFER_SIZE:
+            status = os.fstat(self.fileno())
+            if stat.S_ISREG(status.st_mode):
+                size = min(size, max(0, status.st_size - self.tell()))
+        return super().read(size)
 
 
 def write(path: str | os.PathLike, image: np.ndarray) -> None:

@@ -159,17 +159,8 @@ def evaluate(
     recorded_target = own_targets.as_json() if own_targets.own is None and target == GIVEN else target
     settings = {"target": recorded_target, "score": score, "key": key, "load": load}
     figures = Figures(total=total, log=log, share=own_share)
-    with _locked(out, own_share):
-        folder = None if out is None else _folder_of(pathlib.Path(out), cut, settings, methods, measured)
-        steps = _Steps(scorer, load, folder, own_targets)
-        outcome = for_each(
-            steps.items(examples, own_share), load=steps.load, chunk_size=scorer.size, compute=steps.compute,
-            store=steps.store, recorded=steps.recorded, label="evaluating", total=total, raise_after=RAISE_AFTER,
-            workers=workers, figures=figures,
-        )  # fmt: skip
-    figures.close()
-    if share is None:
-        outcome = gathered(outcome)
+    outcome = _outcome(scorer, examples, load, out, settings, own_targets, figures, workers)
+    outcome = gathered(outcome) if share is None else outcome
     if not outcome.results and not outcome.failed:
         raise ValueError("no examples: there is nothing to evaluate")
     if metrics is not None and outcome.results:
@@ -202,6 +193,22 @@ def _kind_and_targets(target, targets, examples, score):
 def _check_choice(name, value, choices):
     if value not in choices:
         raise ValueError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+
+
+def _outcome(scorer, examples, load, out, settings, own_targets, figures, workers):
+    """What becomes of the examples of the share."""
+    with _locked(out, figures.share):
+        folder = (
+            None if out is None else _folder_of(pathlib.Path(out), scorer.cut, settings, scorer.methods, scorer.metrics)
+        )
+        steps = _Steps(scorer, load, folder, own_targets)
+        outcome = for_each(
+            steps.items(examples, figures.share), load=steps.load, chunk_size=scorer.size, compute=steps.compute,
+            store=steps.store, recorded=steps.recorded, label="evaluating", total=figures.total,
+            raise_after=RAISE_AFTER, workers=workers, figures=figures,
+        )  # fmt: skip
+    figures.close()
+    return outcome
 
 
 def _folder_of(out, cut, settings, methods, measured):

@@ -133,7 +133,7 @@ class RecordFolder:
             record["rows"] = rows_from_json(record["rows"])
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} is torn, or not of an evaluation: remove it, or choose another folder") from error
         if recorded_digest != digest:
             raise ValueError(f"{self.out} holds another run, with another image {name!r}: choose another folder")

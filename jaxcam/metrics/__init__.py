@@ -17,6 +17,10 @@ from jaxcam.metrics._boxes import largest_component as largest_component
 from jaxcam.metrics._boxes import overlap as overlap
 from jaxcam.metrics._boxes import spill as spill
 
+# Boxes that a detector predicts.
+from jaxcam.metrics._detections import average_precision as average_precision
+from jaxcam.metrics._detections import distinct_boxes as distinct_boxes
+
 # Faithfulness: the model's score on the masked image.
 from jaxcam.metrics._faithfulness import adcc as adcc
 from jaxcam.metrics._faithfulness import average_drop as average_drop

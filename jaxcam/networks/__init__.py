@@ -13,3 +13,6 @@ from jaxcam.networks.resnet import ResNet as ResNet
 from jaxcam.networks.vgg import VGG as VGG
 from jaxcam.networks.vgg import vgg_digits as vgg_digits
 from jaxcam.networks.vit import ViT as ViT
+from jaxcam.networks.boxes import Detector as Detector
+from jaxcam.networks.clips import C3D as C3D
+from jaxcam.networks.masks import UNet as UNet

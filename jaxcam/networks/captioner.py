@@ -3,8 +3,9 @@
     >>> import jaxcam
     >>> model = jaxcam.pretrained.captioner()
     >>> image, _ = jaxcam.pretrained.digits_canvas(1)
-    >>> model.caption(image).text
-    'two threes , one above the other'
+    >>> caption = model.caption(image)
+    >>> caption.tokens.shape, model.text(caption.tokens) == caption.text
+    ((10,), True)
 
 Vinyals, Toshev, Bengio and Erhan, "Show and tell: a neural image caption generator", CVPR 2015: the image is the LSTM's
 first input, and each word is an input when the next is chosen.

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxcam._base import limits
 from jaxcam.pretrained import checkpoints
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -26,6 +27,7 @@ PREFIXES = ("keras.src.ops.", "keras.src.models.", "keras.src.layers.")
 OF_KERAS = {"DTypePolicy", "FloatDTypePolicy", "QuantizedDTypePolicy", "Functional", "Model", "Sequential"}
 RUN_CODE = {"Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer"}
 READ_FILES = {"StringLookup", "IntegerLookup", "TextVectorization"}
+MOST_DEPTH = 200  # of a description; a model of models has some 20
 INSTEAD = "build the model in a function of your own, and give module:function"
 
 
@@ -40,17 +42,25 @@ def checked_description(path: str | os.PathLike) -> dict[str, Any]:
     description = _description_in_zip(path) if name.endswith(".keras") else _description_in_h5(path)
     # Optimizers and losses are not built.
     model = {key: value for key, value in description.items() if key != "compile_config"}
-    for part in _described_objects(model):
+    for part in _described_objects(model, name):
         _check_object(name, part)
     return description
 
 
 def _description_in_zip(path) -> dict[str, Any]:
+    most = limits.current().json_bytes
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            return _as_description(path, archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{os.fspath(path)}: not a model that Keras saved as .keras") from error
+            described = archive.getinfo("config.json")
+            if max(described.file_size, described.compress_size) > most:
+                raise ValueError(f"its config.json has more than {most} bytes (jaxcam.limits: json_bytes)")
+            text = archive.read("config.json")
+    except Exception as error:  # a damaged archive raises what it likes
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{os.fspath(path)}: not a model that Keras saved as .keras: {reason:.200}") from error
+    return _as_description(path, text)
 
 
 def _description_in_h5(path) -> dict[str, Any]:
@@ -65,23 +75,29 @@ def _description_in_h5(path) -> dict[str, Any]:
 def _as_description(path, text) -> dict[str, Any]:
     try:
         description = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{os.fspath(path)}: the description of its model is no JSON") from error
     if not isinstance(description, dict):
         raise ValueError(f"{os.fspath(path)}: the description of its model is no JSON object")
     return description
 
 
-def _described_objects(value: Any) -> Iterator[Mapping[str, Any]]:
+def _described_objects(description: Any, path: str) -> Iterator[Mapping[str, Any]]:
     """Every part of a description that names a class or a function."""
-    if isinstance(value, Mapping):
-        if "class_name" in value:
-            yield value
-        for part in value.values():
-            yield from _described_objects(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _described_objects(part)
+    level = [description]
+    for _ in range(MOST_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, Mapping):
+                if "class_name" in value:
+                    yield value
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+        level = inner
+        if not level:
+            return
+    raise ValueError(f"{path}: the description of its model is nested more than {MOST_DEPTH} deep")
 
 
 def _check_object(path: str, part: Mapping[str, Any]) -> None:
@@ -89,7 +105,9 @@ def _check_object(path: str, part: Mapping[str, Any]) -> None:
     module, class_name = part.get("module"), part["class_name"]
     settings = part.get("config")
     layer = settings.get("name") if isinstance(settings, Mapping) else None
-    named = f"{class_name} layer {layer!r}" if layer else f"{class_name}"
+    if not isinstance(class_name, str) or not isinstance(module, str | None):
+        raise ValueError(f"{path} describes a part whose class has no name: {INSTEAD}")
+    named = f"{class_name:.80} layer {layer!r:.80}" if layer else f"{class_name:.80}"
     if class_name in RUN_CODE:
         raise ValueError(f"{path} has a {named}, which would run code from the file: {INSTEAD}")
     if class_name in READ_FILES:
@@ -102,4 +120,6 @@ def _check_object(path: str, part: Mapping[str, Any]) -> None:
         or (isinstance(module, str) and module.startswith(PREFIXES))
     )
     if not is_of_keras:
-        raise ValueError(f"{path} needs {class_name} of {module}, which is not a part of Keras's models: {INSTEAD}")
+        raise ValueError(
+            f"{path} needs {class_name:.80} of {module!s:.80}, which is not a part of Keras's models: {INSTEAD}"
+        )

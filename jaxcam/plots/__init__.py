@@ -16,3 +16,6 @@ from jaxcam.plots._maps import overlay as overlay
 from jaxcam.plots._maps import save as save
 from jaxcam.plots._picture import as_picture as as_picture
 from jaxcam.plots._validation import validation as validation
+from jaxcam.plots._places import animate_clip as animate_clip
+from jaxcam.plots._places import boxes as boxes
+from jaxcam.plots._places import strip as strip

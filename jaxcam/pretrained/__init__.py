@@ -23,3 +23,5 @@ from jaxcam.pretrained._vgg import vgg11 as vgg11
 from jaxcam.pretrained._vgg import vgg13 as vgg13
 from jaxcam.pretrained._vgg import vgg16 as vgg16
 from jaxcam.pretrained._vgg import vgg19 as vgg19
+from jaxcam.pretrained._words import answerer as answerer
+from jaxcam.pretrained._words import captioner as captioner

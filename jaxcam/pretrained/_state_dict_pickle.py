@@ -22,14 +22,17 @@ for anything else is refused, and the message names what it asked for.
 # - LONG_BINPUT with the number 2**31 - 1, in a file of ten bytes, asks for a memo of tens of gigabytes.
 # - SETITEMS hashes any key. A tuple of tuples, each of which holds the one before twice, takes a time that doubles with
 #   each level: seconds for 60 bytes, years for 150.
+# - REDUCE with OrderedDict makes a dict of one list again and again: a million names, a million times.
 # - EXT1 to EXT4 look names up in the program's copyreg registry, and NEXT_BUFFER, PERSID, INST and what later protocols
 #   add are all accepted. There is no list of the instructions that are allowed.
 # Here an instruction that is not in the list below does not exist, a memo is a dict, keys are text or integers, and
-# lengths and offsets are checked against the file before memory is taken.
+# lengths and offsets are checked against the file before memory is taken, and the steps are counted.
 
 import mmap
 import pickletools
 from typing import Any, BinaryIO, NamedTuple
+
+from jaxcam._base import limits
 
 # A tensor is described in the pickle, and its values lie outside, in a storage that several tensors may share.
 # The dtypes are NumPy's, with the bytes of a value at the end; NumPy has no bfloat16.
@@ -38,6 +41,7 @@ STORAGES = {
     "torch.IntStorage": "i4", "torch.ShortStorage": "i2", "torch.CharStorage": "i1", "torch.ByteStorage": "u1",
     "torch.BoolStorage": "b1", "torch.BFloat16Storage": "bfloat2",
 }  # fmt: skip
+STEPS_OF_AN_ARRAY = 64  # instructions and set items; PyTorch needs about 40
 DTYPES = {f"torch.{name}" for name in "float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool".split()}
 CALLED = {
     "collections.OrderedDict", "torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2",
@@ -77,7 +81,7 @@ def read_pickle(stream: BinaryIO | mmap.mmap) -> tuple[Any, dict[str, _Storage]]
     """The value of one pickle, and the storages that it mentions by their keys. The stream is left behind the pickle.
 
     Raises:
-      ValueError: an instruction that no state dict needs, or a value where another kind is needed.
+      ValueError: an instruction that no state dict needs, a value where another kind is needed, or too many of them.
       IndexError, KeyError, TypeError: a damaged pickle.
     """
     stack: list[Any] = []
@@ -85,6 +89,7 @@ def read_pickle(stream: BinaryIO | mmap.mmap) -> tuple[Any, dict[str, _Storage]]
     memo: dict[int, Any] = {}
     storages: dict[str, _Storage] = {}
     argument: Any
+    steps = _Steps()
 
     def since_mark():
         start = marks.pop()
@@ -93,6 +98,7 @@ def read_pickle(stream: BinaryIO | mmap.mmap) -> tuple[Any, dict[str, _Storage]]
         return items
 
     for opcode, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]  # a memory map reads too
+        steps.take(1)
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass
@@ -131,7 +137,7 @@ def read_pickle(stream: BinaryIO | mmap.mmap) -> tuple[Any, dict[str, _Storage]]
             case "GLOBAL":
                 stack.append(_allowed_global(argument.replace(" ", ".", 1)))
             case "STACK_GLOBAL":
-                name, module = stack.pop(), stack.pop()
+                name, module = _expect(stack.pop(), str), _expect(stack.pop(), str)
                 stack.append(_allowed_global(f"{module}.{name}"))
             case "BINPERSID":
                 storage, start = _announced_storage(stack.pop())
@@ -140,7 +146,7 @@ def read_pickle(stream: BinaryIO | mmap.mmap) -> tuple[Any, dict[str, _Storage]]
                 stack.append((storage, start))
             case "REDUCE":
                 arguments, called = stack.pop(), stack.pop()
-                stack.append(_call_result(called, _expect(arguments, tuple)))
+                stack.append(_call_result(called, _expect(arguments, tuple), steps))
             case "BUILD":
                 # The `_metadata` of a state dict, an attribute: not needed, so not set.
                 stack.pop()
@@ -148,6 +154,20 @@ def read_pickle(stream: BinaryIO | mmap.mmap) -> tuple[Any, dict[str, _Storage]]
             case other:
                 raise ValueError(f"it wants the pickle instruction {other}, which no state dict needs")
     raise ValueError("a pickle without an end")
+
+
+class _Steps:
+    """Counts what a pickle does, up to the limit."""
+
+    def __init__(self):
+        self.most = STEPS_OF_AN_ARRAY * limits.current().arrays
+        self.left = self.most
+
+    def take(self, count):
+        """Raises a ValueError if the pickle takes more steps than it may."""
+        self.left -= count
+        if self.left < 0:
+            raise ValueError(f"a pickle of more than {self.most} instructions (jaxcam.limits: arrays)")
 
 
 def _expect(value, kind):
@@ -170,10 +190,16 @@ def _set_items(target, items):
         _expect(target, dict)[key] = value
 
 
+def _shown(value):
+    """A value in a message. The text of a tuple that holds another one twice, and so on, can take for ever."""
+    is_short = isinstance(value, int | float) or (isinstance(value, str) and len(value) < 40)
+    return f"{value!r:.40}" if is_short else f"a {type(value).__name__}"
+
+
 def _natural_number(value):
     """The value, which must be an integer of at least 0."""
     if type(value) is not int or value < 0:
-        raise ValueError(f"a tensor with {value!r:.40} for a size, a stride or an offset")
+        raise ValueError(f"a tensor with {_shown(value)} for a size, a stride or an offset")
     return value
 
 
@@ -193,13 +219,14 @@ def _announced_storage(identity):
     return _Storage(_expect(key, str), STORAGES[kind.name], _natural_number(count)), start
 
 
-def _call_result(called, arguments):
+def _call_result(called, arguments, steps):
     """What a call makes: a dict, or the description of a tensor. There are no other calls."""
     match called, arguments:
         case _Global("collections.OrderedDict"), ():
             return {}
         case _Global("collections.OrderedDict"), (list(pairs),):
             made: dict[str | int, Any] = {}
+            steps.take(len(pairs))
             _set_items(made, pairs)
             return made
         case _Global("torch._utils._rebuild_parameter"), (_Tensor() as tensor, *_):

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from jaxcam._base import limits
 from jaxcam.pretrained._arrays import half_as_float32
 from jaxcam.pretrained._state_dict_pickle import _Storage, _Tensor, read_pickle
 
@@ -41,7 +42,7 @@ def read_torch_zip(archive: zipfile.ZipFile, root: str) -> dict[str, np.ndarray]
         storage.key: _storage_values(archive.read(f"{root}data/{storage.key}"), storage)
         for storage in {tensor.storage for tensor in tensors.values()}
     }
-    return _arrays(tensors, values, limit=sum(info.file_size for info in members.values()))
+    return _arrays(tensors, values, size=sum(info.file_size for info in members.values()))
 
 
 def read_torch_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
@@ -70,7 +71,7 @@ def read_torch_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
             data = stream.read(storage.nbytes)
             if key in needed:
                 values[key] = _storage_values(data, storage)
-        return _arrays(tensors, values, limit=len(stream))
+        return _arrays(tensors, values, size=len(stream))
 
 
 def _state_dict(content) -> dict[str, _Tensor]:
@@ -98,20 +99,30 @@ def _storage_values(data: bytes, storage: _Storage) -> np.ndarray:
     return half_as_float32(np.frombuffer(data, f"<{storage.dtype}"))
 
 
-def _arrays(tensors: Mapping[str, _Tensor], values: Mapping[str, np.ndarray], *, limit: int) -> dict[str, np.ndarray]:
-    return {name: _view(name, tensor, values[tensor.storage.key], limit) for name, tensor in tensors.items()}
+def _arrays(tensors: Mapping[str, _Tensor], values: Mapping[str, np.ndarray], *, size: int) -> dict[str, np.ndarray]:
+    """The views of the storages' values that the tensors of a file of so many bytes are."""
+    most = limits.current()
+    if len(tensors) > most.arrays:
+        raise ValueError(f"it has {len(tensors)} arrays, more than {most.arrays} (jaxcam.limits: arrays)")
+    # A stride of 0 repeats a value, and a storage may be used by many tensors, as often as the file likes.
+    left = most.unpacked_bytes(size)
+    for name, tensor in tensors.items():
+        left -= math.prod(tensor.size) * values[tensor.storage.key].itemsize
+        if left < 0:
+            raise ValueError(
+                f"{name} of {tensor.size} is larger than the file may be, {most.unpacked_bytes(size)} bytes with "
+                "the arrays before it (jaxcam.limits: expansion)"
+            )
+    return {name: _view(name, tensor, values[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
-def _view(name: str, tensor: _Tensor, values: np.ndarray, limit: int) -> np.ndarray:
-    """The view of a storage's values that a tensor is; `limit` is the most values that the file may ask for."""
+def _view(name: str, tensor: _Tensor, values: np.ndarray) -> np.ndarray:
+    """The view of a storage's values that a tensor is."""
     _, offset, size, stride = tensor
     empty = 0 in size
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if not empty and last >= len(values):
         raise ValueError(f"{name} reaches to value {last} of a storage of {len(values)}")
-    # A stride of 0 repeats a value, as often as the file likes.
-    if math.prod(size) > limit:
-        raise ValueError(f"{name} of {size} is larger than the file")
     if empty:
         return np.zeros(size, values.dtype)
     strides = [step * values.itemsize for step in stride]

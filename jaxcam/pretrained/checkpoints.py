@@ -10,26 +10,30 @@
     {'fc1/kernel': ((4, 2), 'float64'), 'fc1/bias': ((2,), 'float32')}
 
 Nothing in a file is executed. PyTorch's files are pickles, which are programs: they are not run but read, by
-`jaxcam.pretrained._state_dict_pickle`.
+`jaxcam.pretrained._state_dict_pickle`. HDF5 files are read in a process of their own, because the HDF5 library does not
+return from some damaged files. What a file may unpack to, and how many arrays it may have, is limited by
+`jaxcam.limits`.
 """
 
-import io
 import os
 import struct
-import zipfile
-import zlib
 from collections.abc import Callable
 from typing import BinaryIO
 
 import numpy as np
 
+from jaxcam._base import limits
 from jaxcam.pretrained._arrays import half_as_float32
+from jaxcam.pretrained._hdf5 import hdf5_arrays, hdf5_text
 from jaxcam.pretrained._torch_files import read_torch_legacy, read_torch_zip
+from jaxcam.pretrained._zip_files import opened_archive, read_npz
 
 # What files of these formats begin with.
 HDF5, ZIP, PICKLE = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04", b"\x80"
 # What wrappers of a model put before every name.
 PREFIXES = ("module.", "model.")
+KERAS_WEIGHTS = "model.weights.h5"
+BYTES_OF_A_NAME = 256  # in the header of a safetensors file, for a name, a type, a shape and offsets
 FORMATS = "safetensors, HDF5 (.h5), .keras, .npz and PyTorch (.pth)"
 Reader = Callable[[BinaryIO], dict[str, np.ndarray]]
 
@@ -50,7 +54,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises:
       OSError: there is no such file, it cannot be read, or it is a folder.
       ValueError: in one line that begins with the path: the file is empty, cut short, damaged or of another format; it
-        holds something that is not an array of weights; it wants to run something.
+        holds something that is not an array of weights; it wants to run something; it exceeds one of `jaxcam.limits`.
     """
     with open(path, "rb") as file:
         start = file.read(16)
@@ -58,10 +62,7 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         file.seek(0)
         try:
             arrays = reader(file)
-        except (
-            ValueError, OSError, EOFError, KeyError, IndexError, TypeError, OverflowError, MemoryError, RuntimeError,
-            struct.error, zipfile.BadZipFile, zlib.error,
-        ) as error:  # fmt: skip
+        except Exception as error:
             # What parsers raise on a damaged file is theirs to choose: it becomes one line, with the path.
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{os.fspath(path)}: cannot be read as {kind}: {reason:.300}") from error
@@ -80,19 +81,15 @@ def hdf5_attribute(path: str | os.PathLike, name: str) -> str | None:
       OSError: there is no such file, or it cannot be read.
       ValueError: the file is of another format, or damaged.
     """
-    import h5py
-
     with open(path, "rb") as file:
         start = file.read(len(HDF5))
-        if start != HDF5:
-            raise ValueError(f"{os.fspath(path)}: not an HDF5 file: it begins with {start!r}")
-        file.seek(0)
-        try:
-            with h5py.File(file, "r") as content:
-                value = content.attrs.get(name)
-        except (OSError, RuntimeError, KeyError) as error:
-            raise ValueError(f"{os.fspath(path)}: cannot be read as HDF5: {' '.join(str(error).split())}") from error
-    return value.decode() if isinstance(value, bytes) else value
+    if start != HDF5:
+        raise ValueError(f"{os.fspath(path)}: not an HDF5 file: it begins with {start!r}")
+    try:
+        return hdf5_text(path, name)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{os.fspath(path)}: cannot be read as HDF5: {reason:.300}") from error
 
 
 def _format(start: bytes, path: str | os.PathLike) -> tuple[str, Reader]:
@@ -115,46 +112,35 @@ def _read_safetensors(file: BinaryIO) -> dict[str, np.ndarray]:
     import ml_dtypes  # noqa: F401  # gives numpy its bfloat16
     import safetensors
 
+    (length,) = struct.unpack("<Q", file.read(8))
+    most = limits.current().arrays
+    if length > BYTES_OF_A_NAME * most:
+        raise ValueError(f"its header has {length} bytes, enough for more than {most} arrays (jaxcam.limits: arrays)")
     try:
         with safetensors.safe_open(file.name, framework="np") as tensors:
-            return {name: half_as_float32(tensors.get_tensor(name)) for name in tensors.keys()}
+            names = list(tensors.keys())
+            if len(names) > most:
+                raise ValueError(f"it has {len(names)} arrays, more than {most} (jaxcam.limits: arrays)")
+            return {name: half_as_float32(tensors.get_tensor(name)) for name in names}
     except (safetensors.SafetensorError, AttributeError) as error:  # AttributeError: a type that numpy does not have
         raise ValueError(error) from error
 
 
 def _read_hdf5(file: BinaryIO) -> dict[str, np.ndarray]:
-    import h5py
-
-    arrays = {}
-
-    def visit(name, item):
-        if isinstance(name, bytes):  # h5py's way with what is not UTF-8
-            raise ValueError(f"{name!r:.40} is not text")
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub":
-            # Such a dataset's values lie in any file that it cares to name.
-            if item.external or item.is_virtual:
-                raise ValueError(f"{name} takes its values from another file")
-            arrays[name] = half_as_float32(np.asarray(item[()]))
-
-    with h5py.File(file, "r") as content:
-        content.visititems(visit)
-    return arrays
+    return hdf5_arrays(file.name, os.fstat(file.fileno()).st_size)
 
 
 def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
     """The arrays of a zip file: Keras's, PyTorch's or NumPy's."""
-    if not zipfile.is_zipfile(file):  # its table of contents is at the end
-        raise ValueError("the archive is cut short")
-    with zipfile.ZipFile(file) as archive:
+    size = os.fstat(file.fileno()).st_size
+    with opened_archive(file, limits.current().unpacked_bytes(size)) as archive:
         names = archive.namelist()
-        if "model.weights.h5" in names:
-            return _read_hdf5(io.BytesIO(archive.read("model.weights.h5")))
+        if KERAS_WEIGHTS in names:
+            return hdf5_arrays(file.name, size, member=KERAS_WEIGHTS)
         pickles = [name for name in names if name.endswith("/data.pkl")]
         if pickles:
             return read_torch_zip(archive, pickles[0].removesuffix("data.pkl"))
         if not all(name.endswith(".npy") for name in names):
             some = ", ".join(names[:3])
             raise ValueError(f"it holds {some}, ...: neither model.weights.h5, nor data.pkl, nor .npy alone")
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as arrays:
-        return {name: half_as_float32(arrays[name]) for name in arrays}
+        return read_npz(archive)

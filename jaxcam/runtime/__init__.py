@@ -16,6 +16,7 @@ from jaxcam.runtime._fingerprint import describe as describe
 from jaxcam.runtime._fingerprint import describe_differences as describe_differences
 from jaxcam.runtime._fingerprint import describe_model as describe_model
 from jaxcam.runtime._fingerprint import recorded_sample as recorded_sample
+from jaxcam.runtime._isolated import isolated as isolated
 from jaxcam.runtime._runner import Runner as Runner
 from jaxcam.runtime._runner import group_by_shape as group_by_shape
 from jaxcam.runtime._store import prepare_folder as prepare_folder

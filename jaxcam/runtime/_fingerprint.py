@@ -95,7 +95,7 @@ def recorded_sample(out: pathlib.Path) -> jax.ShapeDtypeStruct | None:
     try:
         shape, dtype, _ = json.loads((out / "run.json").read_text())["model"]
         return jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

@@ -51,9 +51,8 @@ class InFiles(InMemory):
         return ordered, sum(lacks for lacks, _ in items)
 
     def recorded(self, name: str, item: Item) -> pathlib.Path | None:  # type: ignore[override]
-        """The file, if there is one."""
-        path = self.folder.path(name)
-        return path if path.exists() else None
+        """The file, if it is there and whole."""
+        return self.folder.path(name) if self.folder.has_map(name) else None
 
     def write(self, name: str, item: Item, saliency: np.ndarray, finished: int) -> pathlib.Path:  # type: ignore[override]
         """The file of the map."""

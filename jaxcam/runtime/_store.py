@@ -6,6 +6,7 @@ A file is written under another name and renamed, so that a run stopped at any m
 import contextlib
 import io
 import json
+import math
 import os
 import pathlib
 import platform
@@ -33,6 +34,22 @@ class MapFolder:
     def path(self, name: str) -> pathlib.Path:
         """The file of the map of that name."""
         return self.out / f"{name}.npy"
+
+    def has_map(self, name: str) -> bool:
+        """Whether the map of that name is there and whole: a file is as long as its header says.
+
+        A rename is not atomic on every network file system, and files written just before a power failure may be short.
+        """
+        try:
+            with open(self.path(name), "rb") as file:
+                version = np.lib.format.read_magic(file)
+                readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                shape, _, dtype = readers[version](file)
+                return os.fstat(file.fileno()).st_size == file.tell() + math.prod(shape) * dtype.itemsize
+        except FileNotFoundError:
+            return False
+        except (ValueError, KeyError, EOFError, SyntaxError):  # not a map; it is written again
+            return False
 
     def open(self, run: Mapping[str, Any]) -> None:
         """Makes the folder, or goes on with it.
@@ -85,7 +102,10 @@ class MapFolder:
 
 def read_run(file: pathlib.Path) -> dict[str, Any]:
     """What a `run.json` records, functions of jaxcam by the names that they have now."""
-    return in_todays_names(dict(json.loads(file.read_text())))
+    try:
+        return in_todays_names(dict(json.loads(file.read_text())))
+    except RecursionError as error:
+        raise ValueError(f"{file} is nested too deep") from error
 
 
 def write_run(file: pathlib.Path, run: Mapping[str, Any]) -> None:

@@ -1,0 +1,41 @@
+"""A caption with a map under each word, as in figure 4 of the Grad-CAM++ poster.
+
+python -m examples.captions.figure --out .
+"""
+
+import argparse
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxcam
+from jaxcam import plots, scores
+
+
+def main():
+    """Caption a sample canvas and draw the maps of the words that Grad-CAM++ finds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("."))
+    parser.add_argument("--text", default="two threes , one above the other", help="the caption that is explained")
+    options = parser.parse_args()
+    model = jaxcam.pretrained.captioner()
+    image, _ = jaxcam.pretrained.digits_canvas(1)
+    tokens = model.tokens(options.text)
+    words = options.text.split()
+    cut = jaxcam.cut(model, "encoder", inputs=(tokens,))
+
+    def map_of(target):
+        return jaxcam.grad_cam_pp(cut, image, target, score=scores.sequence_log_prob)
+
+    maps = jax.jit(jax.vmap(map_of))(jnp.concatenate([tokens[None], scores.one_token_each(tokens)[: len(words)]]))
+    # Titles are keys, and spaces behind them are not drawn.
+    titles = ["the whole caption", *(word + " " * i for i, word in enumerate(words))]
+    figure = plots.family(image, dict(zip(titles, np.asarray(maps), strict=True)), title=options.text, columns=5)
+    plots.save(figure, options.out / "captions.png", force=True)
+    print(f"{model.caption(image).text!r} is the most probable caption; {options.out / 'captions.png'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Frames of animated pictures and folders, and what is no clip."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxcam.datasets import clips, images
+
+
+@pytest.fixture
+def levels():
+    """Frames of one gray level each, which a GIF keeps as they are."""
+    return [np.full([4, 6, 3], 10 * i, np.uint8) for i in range(9)]
+
+
+def test_frames_of_a_gif_are_spread_from_the_first_to_the_last(tmp_path, levels):
+    (tmp_path / "clip.gif").write_bytes(images.animated(levels, seconds=0.2))
+    clip = clips.read(tmp_path / "clip.gif", 3)
+    assert clip.numbers == (0, 4, 8) and clip.total == 9 and clip.seconds == pytest.approx(1.8)
+    np.testing.assert_allclose(clip.frames, np.stack([levels[i] for i in (0, 4, 8)]) / np.float32(255), atol=1e-6)
+    assert clips.read(tmp_path / "clip.gif", 2, shape=(8, 8)).frames.shape == (2, 8, 8, 3)
+
+
+def test_a_folder_is_read_in_the_order_of_names(tmp_path, levels):
+    for i in (2, 0, 1):
+        Image.fromarray(levels[i]).save(tmp_path / f"{i}.png")
+    clip = clips.read(tmp_path)
+    np.testing.assert_allclose(clip.frames[:, 0, 0, 0] * 255, [0, 10, 20], atol=1e-4)
+    assert clip.seconds is None
+    Image.fromarray(np.zeros([5, 5, 3], np.uint8)).save(tmp_path / "3.png")
+    with pytest.raises(ValueError, match=r"frames of several sizes, \(4, 6\) and \(5, 5\)"):
+        clips.read(tmp_path)
+
+
+def test_what_is_no_clip_is_one_line(tmp_path, levels):
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (32, 32, 3)).astype(np.uint8) for _ in range(6)]
+    content = images.animated(noise, seconds=0.1)
+    (tmp_path / "short.gif").write_bytes(content[: len(content) // 2])
+    Image.fromarray(levels[0]).save(tmp_path / "still.png")
+    (tmp_path / "clip.gif").write_bytes(images.animated(levels, seconds=0.1))
+    for name, count, message in (
+        ("still.png", None, "has 1 frame: expected a clip of several"),
+        ("clip.gif", 12, "has 9 frames: expected at least 12"),
+        ("clip.gif", 0, "at least 1 frame"),
+        ("short.gif", 6, "short.gif (is|has)"),
+        ("none.gif", None, "no such file"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
+            clips.read(tmp_path / name, count)
+        assert "\n" not in str(error.value)
