@@ -46,9 +46,10 @@ def test_both_forms_are_the_same(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_opens_in_colab_and_installs_what_it_needs(name):
+def test_it_installs_what_it_needs_and_links_to_no_unknown_address(name):
     cells = cells_of_file(name)
-    assert f"/blob/main/docs/notebooks/{name}.ipynb)" in cells[0][1] and cells[0][1].startswith("# ")
+    assert cells[0][1].startswith("# ") and "://" not in "".join(source for _, source, _ in cells)
+    assert f"upload `docs/notebooks/{name}.ipynb`" in cells[0][1]
     first = next((source, tags) for kind, source, tags in cells if kind == "code")
     assert first[0].startswith("%pip install --quiet jaxcam-saliency") and "\n" not in first[0]
     assert first[1] == ["skip-execution"], "the build of the site has jaxcam"
