@@ -1,5 +1,6 @@
 """The site: `sphinx-build -W docs OUT`, with the dependency group `docs`."""
 
+import os
 import pathlib
 import sys
 
@@ -14,7 +15,7 @@ copyright = f"2026, {author}"  # noqa: A001  # the name that Sphinx reads
 release = version = jaxcam.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -22,7 +23,14 @@ extensions = [
     "sphinx_design",
 ]
 root_doc = "index"
-exclude_patterns = ["_build"]
+# The notebooks are executed from their text; the .ipynb files next to it are what Colab opens.
+exclude_patterns = ["_build", "notebooks/*.ipynb"]
+# Executed anew only if their code changes: `-D nb_execution_mode=off` builds the site without their pictures.
+nb_execution_mode = "cache"
+nb_execution_timeout = int(os.environ.get("JAXCAM_NOTEBOOK_SECONDS", "60"))  # for one cell
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_inline"]
 myst_heading_anchors = 4
 # Fragments of other pages are checked by the strict build, by their titles.
