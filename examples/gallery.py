@@ -141,12 +141,16 @@ def score_cam(cut, last, image):
 
 def occlusion(cut, last, image):
     """Occlusion: how far the probability of any cat, five classes, falls where a patch covers the picture."""
-
-    def any_of(outputs, classes):
-        return jax.nn.softmax(outputs)[classes].sum()
-
     cats = jnp.arange(281, 286)
-    saliency = jaxcam.occlusion(last, image, cats, score=any_of, patch=56, stride=28, baseline=0.5)
+    saliency = jaxcam.occlusion(
+        last,
+        image,
+        cats,
+        score=lambda outputs, classes: jax.nn.softmax(outputs)[classes].sum(),
+        patch=56,
+        stride=28,
+        baseline=0.5,
+    )
     return plots.compare([image], {"occlusion": [jnp.maximum(saliency, 0)]})
 
 
