@@ -114,9 +114,11 @@ def test_measures_of_the_pets_table():
 
 
 @pytest.mark.long
-def test_training(tmp_path):
+@pytest.mark.parametrize("network", ["vgg", "hybrid"])
+def test_training(network, tmp_path):
     """It runs and writes what the package reads; that it learns is what the embedded weights show."""
-    run("examples.digits.train", "--out", tmp_path, "--canvases", "128", "--epochs", "1", "--test", "20")
+    size = ["--canvases", "128", "--epochs", "1", "--test", "20"]
+    run("examples.digits.train", "--out", tmp_path, "--network", network, *size)
     names = ["canvas0.png", "canvas1.png", "canvas2.png", "canvases.json", "scores.json", "weights.npz"]
     assert sorted(file.name for file in tmp_path.iterdir()) == names
 
