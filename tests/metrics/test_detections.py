@@ -43,6 +43,8 @@ def test_average_precision_by_hand():
     # Right at 0.9, wrong at 0.8, a second box of a taken object at 0.7, right at 0.6: 1/3 (1 + 2/4) of three objects.
     some = [([0.9, 0.8, 0.7], [box, far, box]), ([0.6], [box])]
     assert average_precision(some, truth) == pytest.approx((1 + 2 / 4) / 3)
+    # Wrong at 0.9, right at 0.8 and 0.7: precisions 1/2 and 2/3, of which the larger counts at both recalls.
+    assert average_precision([([0.9, 0.8, 0.7], [far, box, other])], truth[:1]) == pytest.approx(2 / 3)
     assert average_precision([([], np.zeros([0, 4]))] * 2, truth) == 0
     assert np.isnan(average_precision([([0.5], [box])], [np.zeros([0, 4])]))
 
