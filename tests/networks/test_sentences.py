@@ -129,6 +129,15 @@ def test_what_cannot_be_read_gets_one_line(captioner, answerer, act, message):
     assert "\n" not in str(caught.value)
 
 
+def test_inputs_have_the_type_of_those_that_cut_got(answerer):
+    question = answerer.tokens("is there a seven")
+    cut = jaxcam.cut(answerer, "encoder", inputs=(question,))
+    (small,) = with_inputs(cut, (np.asarray(question, np.int8),)).params["inputs"]
+    assert small.dtype == question.dtype and small.tolist() == question.tolist()
+    with pytest.raises(TypeError, match=r"expected inputs \[8\] of int32, got float32"):
+        with_inputs(cut, (question.astype(jnp.float32),))
+
+
 def test_numerals_and_spellings_are_words(answerer):
     assert answerer.text(answerer.tokens("What colour is the 3?")) == "what color is the three"
     assert answerer.text(answerer.tokens("How many 3s are there?")) == "how many threes are there"
