@@ -1,6 +1,7 @@
-"""A caption with a map under each word, as in figure 4 of the Grad-CAM++ poster.
+"""A caption with a map of each word by Grad-CAM++.
 
 python -m examples.captions.figure --out .
+python -m examples.captions.figure --out . --text "two threes , one above the other"
 """
 
 import argparse
@@ -15,15 +16,17 @@ from jaxcam import plots, scores
 
 
 def main():
-    """Caption a sample canvas and draw the maps of the words that Grad-CAM++ finds."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Caption a sample canvas and draw the maps of the words."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("."))
-    parser.add_argument("--text", default="two threes , one above the other", help="the caption that is explained")
+    parser.add_argument("--text", help="the caption that is explained (default: the most probable one)")
     options = parser.parse_args()
     model = jaxcam.pretrained.captioner()
     image, _ = jaxcam.pretrained.digits_canvas(1)
-    tokens = model.tokens(options.text)
-    words = options.text.split()
+    caption = model.caption(image)
+    tokens = caption.tokens if options.text is None else model.tokens(options.text)
+    text = model.text(tokens)
+    words = text.split()
     cut = jaxcam.cut(model, "encoder", inputs=(tokens,))
 
     def map_of(target):
@@ -32,9 +35,9 @@ def main():
     maps = jax.jit(jax.vmap(map_of))(jnp.concatenate([tokens[None], scores.one_token_each(tokens)[: len(words)]]))
     # Titles are keys, and spaces behind them are not drawn.
     titles = ["the whole caption", *(word + " " * i for i, word in enumerate(words))]
-    figure = plots.family(image, dict(zip(titles, np.asarray(maps), strict=True)), title=options.text, columns=5)
+    figure = plots.family(image, dict(zip(titles, np.asarray(maps), strict=True)), title=text, columns=5)
     plots.save(figure, options.out / "captions.png", force=True)
-    print(f"{model.caption(image).text!r} is the most probable caption; {options.out / 'captions.png'}")
+    print(f"{caption.text!r} is the most probable caption; {options.out / 'captions.png'}")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from PIL import Image
 
 from examples.digits import canvases
 from examples.digits.canvases import SIDE
+from jaxcam.pretrained import MOTIONS
 
 FRAMES = 16
-MOTIONS = ("left", "right", "up", "down", "grows", "shrinks")
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 
 

@@ -8,6 +8,8 @@ It prints the average precision of each class at an intersection over union of 0
 0.55, ..., 0.95 (COCO's), on held-out scenes, which show other digits and textures than those of the training.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,11 +17,11 @@ import optax
 from flax import nnx
 
 from examples.places import scenes, training
-from jaxcam.metrics import average_precision, distinct_boxes
+from jaxcam.metrics import average_precision, distinct_boxes, overlap
 from jaxcam.networks import Detector
 from jaxcam.networks.boxes import location_centers
+from jaxcam.pretrained import DIGITS_CLASSES as CLASSES
 
-CLASSES = tuple("0123456789")
 MOST_DIGITS = 4
 THRESHOLDS = np.arange(0.5, 1.0, 0.05)
 
@@ -53,16 +55,14 @@ def loss(model, batch):
     hot = jax.nn.one_hot(label, outputs["classes"].shape[-1])
     focal = optax.sigmoid_focal_loss(outputs["classes"], hot, alpha=0.5, gamma=2.0).sum()
     apart = jnp.abs(outputs["boxes"] - of_location).mean(-1) / 8
-    misplaced = jnp.where(counts, 1 - _iou(outputs["boxes"], of_location) + apart, 0).sum()
+    misplaced = jnp.where(counts, 1 - overlap_of_pairs(outputs["boxes"], of_location) + apart, 0).sum()
     return (focal + misplaced) / jnp.maximum(counts.sum(), 1)
 
 
-def _iou(a, b):
+@functools.partial(jnp.vectorize, signature="(4),(4)->()")
+def overlap_of_pairs(a, b):
     """The IoU of boxes `[... 4]`, pair by pair."""
-    start, end = jnp.maximum(a[..., :2], b[..., :2]), jnp.minimum(a[..., 2:], b[..., 2:])
-    common = jnp.maximum(end - start, 0).prod(-1)
-    area_a, area_b = ((box[..., 2:] - box[..., :2]).prod(-1) for box in (a, b))
-    return common / jnp.maximum(area_a + area_b - common, 1e-6)
+    return overlap(a, b[None])[0]
 
 
 def main():

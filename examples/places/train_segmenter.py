@@ -15,8 +15,8 @@ from flax import nnx
 
 from examples.places import scenes, training
 from jaxcam.networks import UNet
+from jaxcam.pretrained import SEGMENTER_CLASSES as CLASSES
 
-CLASSES = (*"0123456789", "background")
 BACKGROUND_WEIGHT = 0.3  # of a pixel in the loss: 19 of 20 pixels are background
 
 

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         _check_box(options.box, image.shape)
     (file,) = _places.planned(options, name, ["png"])
     cut = jaxcam.cut(model, options.layer)
-    outputs = jax.jit(lambda cut, image: cut.head(cut.params, cut.features(cut.params, image), image))(cut, image)
+    outputs = _places.outputs_of(cut, image)
     outputs = {name: np.asarray(values) for name, values in outputs.items()}
     numbers = _chosen(options, outputs)
     parts = PARTS if options.parts else PARTS[:1]

@@ -68,6 +68,11 @@ def method_of(options: argparse.Namespace, score: Callable[..., jax.Array]) -> C
     return lambda cut, image, target: function(cut, image, target)
 
 
+def outputs_of(cut: jaxcam.Cut, image: Any) -> Any:
+    """The network's outputs for one image or clip, from one program."""
+    return jax.jit(lambda cut, image: cut.head(cut.params, cut.features(cut.params, image), image))(cut, image)
+
+
 def title_of(options: argparse.Namespace) -> str:
     """The method's title."""
     return METHOD_TITLES[options.method]

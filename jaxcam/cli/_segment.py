@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     image, name = _places.image_and_name(options)
     (file,) = _places.planned(options, name, ["png"])
     cut = jaxcam.cut(model, options.layer)
-    outputs = jax.jit(lambda cut, image: cut.head(cut.params, cut.features(cut.params, image), image))(cut, image)
+    outputs = _places.outputs_of(cut, image)
     predicted = np.asarray(outputs.argmax(-1))
     classes, masks = _classes_and_masks(options, predicted)
     method = _places.method_of(options, jaxcam.scores.masked_mean)

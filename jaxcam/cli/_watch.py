@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     clip, note, name = _clip(options)
     strip_file, animation_file = _places.planned(options, name, ["png", "gif"])
     cut = jaxcam.cut(model, options.layer)
-    logits = jax.jit(lambda cut, clip: cut.head(cut.params, cut.features(cut.params, clip), clip))(cut, clip)
+    logits = _places.outputs_of(cut, clip)
     probabilities = np.asarray(jax.nn.softmax(logits))
     names = jaxcam.pretrained.MOTIONS
     target = int(logits.argmax()) if options.target is None else jaxcam.pretrained.find_class(options.target, names)

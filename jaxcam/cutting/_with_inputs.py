@@ -26,7 +26,7 @@ def with_inputs(cut: CutT, inputs: Sequence[Any] | Mapping[str, Any]) -> CutT:
       The cut with these arrays among its `params`.
 
     Raises:
-      TypeError: neither a tuple nor a dict.
+      TypeError: neither a tuple nor a dict, or floats in the place of integers, such as tokens.
       ValueError: the cut has no arrays among its inputs, or another number of them, or of other shapes.
 
     Example:
@@ -57,5 +57,8 @@ def with_inputs(cut: CutT, inputs: Sequence[Any] | Mapping[str, Any]) -> CutT:
     if [array.shape for array in given] != expected:
         shapes = ", ".join(str(array.shape) for array in given)
         raise ValueError(f"expected inputs of shapes {', '.join(map(str, expected))}, got {shapes or 'none'}")
+    for array, old in zip(given, cut.params["inputs"], strict=True):
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not jnp.issubdtype(old.dtype, jnp.inexact):
+            raise TypeError(f"expected inputs {list(array.shape)} of {old.dtype}, got {array.dtype}")
     arrays = tuple(array.astype(old.dtype) for array, old in zip(given, cut.params["inputs"], strict=True))
     return dataclasses.replace(cut, params={"model": cut.params["model"], "inputs": arrays})

@@ -68,7 +68,8 @@ def average_precision(
       A float; NaN if there are no objects.
 
     Raises:
-      ValueError: not as many detections as images.
+      ValueError: not as many detections as images, scores that are NaN or not one for each box, boxes of another shape,
+        or `min_overlap` outside 0..1.
 
     Everingham et al., "The PASCAL visual object classes challenge: a retrospective", IJCV 2015, section 2.2; each
     detection takes the object of the largest IoU among those that are left, as COCO's evaluation does.
@@ -80,15 +81,20 @@ def average_precision(
     """
     if len(detections) != len(truth):
         raise ValueError(f"expected detections of each image, got {len(detections)} for {len(truth)} images")
-    objects = [np.asarray(boxes, np.float64).reshape(-1, 4) for boxes in truth]
+    if not 0 < min_overlap <= 1:
+        raise ValueError(f"expected min_overlap above 0 and at most 1, got {min_overlap}")
+    objects = [_boxes_of_image(boxes) for boxes in truth]
     count = sum(map(len, objects))
     if not count:
         return float("nan")
-    ranked = [
-        (float(score), number, np.asarray(box, np.float64))
-        for number, (scores, boxes) in enumerate(detections)
-        for score, box in zip(np.asarray(scores), np.asarray(boxes), strict=True)
-    ]
+    ranked = []
+    for number, (scores, boxes) in enumerate(detections):
+        scores, boxes = np.asarray(scores, np.float64), _boxes_of_image(boxes)
+        if scores.shape != boxes.shape[:1] or np.isnan(scores).any():
+            raise ValueError(
+                f"expected a score that is not NaN for each of the {len(boxes)} boxes of image {number}, got {scores}"
+            )
+        ranked += [(score, number, box) for score, box in zip(scores, boxes, strict=True)]
     ranked.sort(key=lambda detection: -detection[0])
     is_free = [np.ones(len(boxes), bool) for boxes in objects]
     right = np.zeros(len(ranked))
@@ -100,6 +106,14 @@ def average_precision(
     precision = right.cumsum() / np.arange(1, len(right) + 1)
     best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
     return float((best_from_here * right).sum() / count)
+
+
+def _boxes_of_image(boxes: ArrayLike) -> np.ndarray:
+    """Boxes as float64 `[n 4]`; an empty list is no boxes."""
+    array = np.asarray(boxes, np.float64)
+    if array.size and (array.ndim != 2 or array.shape[1] != 4):
+        raise ValueError(f"expected boxes [n 4] of row0, column0, row1, column1, got shape {array.shape}")
+    return array.reshape(-1, 4)
 
 
 def _overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -1,53 +1,55 @@
-"""A long short-term memory, as one scan over the inputs, which compiles once however many there are."""
+"""A long short-term memory over sequences, as one scan, which compiles once however long they are.
 
-from typing import NamedTuple
+The cell is Flax's. The scan is ours, because `nnx.RNN` carries the cell's parameters from step to step, through every
+derivative, and reads padding in the middle of a sequence.
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-
-class State(NamedTuple):
-    """The hidden value and the memory of an LSTM, `[n width]` each."""
-
-    hidden: jax.Array
-    memory: jax.Array
+# The memory and the hidden value, `[n width]` each, in the order of Flax.
+Carry = tuple[jax.Array, jax.Array]
 
 
-class LSTM(nnx.Module):
-    """Hochreiter and Schmidhuber's LSTM with a forget gate, from inputs of `features` numbers to `width`."""
+def lstm_cell(features: int, width: int, *, rngs: nnx.Rngs) -> nnx.OptimizedLSTMCell:
+    """Flax's cell, from inputs of `features` numbers to `width`. Its forget gate has a bias of 1 before training.
 
-    def __init__(self, features: int, width: int, *, rngs: nnx.Rngs):
-        self.width = width
-        self.of_input = nnx.Linear(features, 4 * width, rngs=rngs)
-        self.of_hidden = nnx.Linear(width, 4 * width, use_bias=False, rngs=rngs)
+    Jozefowicz, Zaremba and Sutskever, "An empirical exploration of recurrent network architectures", ICML 2015, section
+    2.2, recommend this bias.
+    """
 
-    def start(self, count: int) -> State:
-        """The state of `count` sequences before the first input."""
-        return State(jnp.zeros((count, self.width)), jnp.zeros((count, self.width)))
+    def bias_init(key, shape, dtype=jnp.float32, out_sharding=None):
+        del key, out_sharding
+        return jnp.zeros(shape, dtype).at[width : 2 * width].set(1)
 
-    def step(self, state: State, x: jax.Array) -> State:
-        """The next state, from inputs `[n features]`."""
-        gates = self.of_input(x) + self.of_hidden(state.hidden)
-        enter, forget, leave, value = jnp.split(gates, 4, axis=-1)
-        memory = jax.nn.sigmoid(forget + 1) * state.memory + jax.nn.sigmoid(enter) * jnp.tanh(value)
-        return State(jax.nn.sigmoid(leave) * jnp.tanh(memory), memory)
+    return nnx.OptimizedLSTMCell(features, width, bias_init=bias_init, rngs=rngs)
 
-    def run(self, state: State, inputs: jax.Array, is_input: jax.Array | None = None) -> tuple[State, jax.Array]:
-        """The state after inputs `[n t features]`, and the hidden values `[n t width]`.
 
-        Args:
-          state: before the first input.
-          inputs: of each sequence.
-          is_input: `[n t]`, bool: an input that is False leaves the state as it is; None for all of them.
-        """
-        read = jnp.ones(inputs.shape[:2], bool) if is_input is None else is_input
+def first_carry(cell: nnx.OptimizedLSTMCell, count: int) -> Carry:
+    """The carry of `count` sequences before their first input."""
+    zeros = jnp.zeros((count, cell.hidden_features))
+    return zeros, zeros
 
-        def advance(state, step):
-            x, reads = step
-            after = self.step(state, x)
-            state = State(*(jnp.where(reads[:, None], new, old) for new, old in zip(after, state, strict=True)))
-            return state, state.hidden
 
-        state, hidden = jax.lax.scan(advance, state, (inputs.swapaxes(0, 1), read.T))
-        return state, hidden.swapaxes(0, 1)
+def run_lstm(
+    cell: nnx.OptimizedLSTMCell, carry: Carry, inputs: jax.Array, is_input: jax.Array | None = None
+) -> tuple[Carry, jax.Array]:
+    """The carry after inputs `[n t features]`, and the hidden values `[n t width]`.
+
+    Args:
+      cell: of `lstm_cell`.
+      carry: before the first input.
+      inputs: of each sequence.
+      is_input: `[n t]`, bool: an input that is False leaves the carry as it is; None for all of them.
+    """
+    read = jnp.ones(inputs.shape[:2], bool) if is_input is None else is_input
+
+    def advance(carry, step):
+        x, reads = step
+        after, _ = cell(carry, x)
+        carry = jax.tree.map(lambda new, old: jnp.where(reads[:, None], new, old), after, carry)
+        return carry, carry[1]
+
+    carry, hidden = jax.lax.scan(advance, carry, (inputs.swapaxes(0, 1), read.T))
+    return carry, hidden.swapaxes(0, 1)

@@ -21,7 +21,7 @@ from flax import nnx
 
 from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._canvas_encoder import CanvasEncoder, row_and_column_means
-from jaxcam.networks._lstm import LSTM
+from jaxcam.networks._lstm import first_carry, lstm_cell, run_lstm
 from jaxcam.networks._words import PADDING, tokens_of, words_of
 from jaxcam.networks.captioner import DIGITS, PLURALS
 
@@ -68,7 +68,7 @@ class Answerer(nnx.Module, ImageNetwork):
         self.hidden = nnx.Linear(2 * 8 * 48, 256, kernel_init=he, rngs=rngs)
         self.image = nnx.Linear(256, 256, rngs=rngs)
         self.word = nnx.Embed(len(self.words), 48, rngs=rngs)
-        self.lstm = LSTM(48, 96, rngs=rngs)
+        self.lstm = lstm_cell(48, 96, rngs=rngs)
         self.question = nnx.Linear(96, 256, rngs=rngs)
         self.fc = nnx.Linear(256, 128, kernel_init=he, rngs=rngs)
         self.predictions = nnx.Linear(128, len(self.answers), rngs=rngs)
@@ -133,10 +133,10 @@ class Answerer(nnx.Module, ImageNetwork):
         return " ".join(words_of(tokens, self.words))
 
     def _read(self, questions: jax.Array) -> jax.Array:
-        """What the LSTM has at the end of each question, `[n 96]`; padding leaves it as it is."""
+        """The LSTM's hidden value at the end of each question, `[n 96]`; padding leaves it as it is."""
         words = self.word(jnp.maximum(questions, 0))
-        state, _ = self.lstm.run(self.lstm.start(len(questions)), words, questions != PADDING)
-        return state.hidden
+        (_, hidden), _ = run_lstm(self.lstm, first_carry(self.lstm, len(questions)), words, questions != PADDING)
+        return hidden
 
 
 @nnx.jit

@@ -20,7 +20,7 @@ from flax import nnx
 
 from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._canvas_encoder import CanvasEncoder, row_and_column_means
-from jaxcam.networks._lstm import LSTM, State
+from jaxcam.networks._lstm import Carry, first_carry, lstm_cell, run_lstm
 from jaxcam.networks._words import tokens_of, words_of
 from jaxcam.networks.beam_search import beam_search
 
@@ -66,7 +66,7 @@ class Captioner(nnx.Module, ImageNetwork):
         self.hidden = nnx.Linear(2 * 8 * 48, 256, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
         self.image = nnx.Linear(256, 128, rngs=rngs)
         self.word = nnx.Embed(len(self.words) + 1, 128, rngs=rngs)  # the last one starts a caption
-        self.lstm = LSTM(128, 128, rngs=rngs)
+        self.lstm = lstm_cell(128, 128, rngs=rngs)
         self.predictions = nnx.Linear(128, len(self.words), rngs=rngs)
 
     def __call__(self, images: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -83,10 +83,10 @@ class Captioner(nnx.Module, ImageNetwork):
 
     def decode(self, A: jax.Array, tokens: jax.Array) -> jax.Array:
         """The logits `[n t words]` from the encoder's map `[n 8 8 48]`."""
-        state = self._read_image(A)
+        carry = self._read_image(A)
         start = jnp.full_like(tokens[:, :1], len(self.words))
         read = self.word(jnp.maximum(jnp.concatenate([start, tokens[:, :-1]], 1), 0))
-        _, hidden = self.lstm.run(state, read)
+        _, hidden = run_lstm(self.lstm, carry, read)
         return self.predictions(hidden)
 
     def caption(self, image: jax.Array | np.ndarray, *, beams: int = 3) -> Caption:
@@ -134,20 +134,21 @@ class Captioner(nnx.Module, ImageNetwork):
         """The caption that tokens say, without its end."""
         return _text(words_of(tokens, self.words))
 
-    def _read_image(self, A: jax.Array) -> State:
-        """The state after the first input, which is the image."""
+    def _read_image(self, A: jax.Array) -> Carry:
+        """The LSTM's carry after the first input, which is the image."""
         hidden = jax.nn.relu(self.hidden(row_and_column_means(A)))
-        return self.lstm.step(self.lstm.start(len(A)), self.image(hidden))
+        carry, _ = self.lstm(first_carry(self.lstm, len(A)), self.image(hidden))
+        return carry
 
     def _write(self, A: jax.Array, beams: int) -> tuple[jax.Array, jax.Array]:
         """The captions of one map `[8 8 48]`."""
 
-        def step(state, token):
-            state = self.lstm.step(state, self.word(token[None]))
-            return state, jax.nn.log_softmax(self.predictions(state.hidden))[0]
+        def step(carry, token):
+            carry, hidden = self.lstm(carry, self.word(token[None]))
+            return carry, jax.nn.log_softmax(self.predictions(hidden))[0]
 
-        state = self._read_image(A[None])
-        return beam_search(step, state, start=len(self.words), end=0, beams=beams, length=self.length)
+        carry = self._read_image(A[None])
+        return beam_search(step, carry, start=len(self.words), end=0, beams=beams, length=self.length)
 
 
 @nnx.jit(static_argnames="beams")

@@ -15,7 +15,7 @@ from jaxcam.plots._colors import colors
 from jaxcam.plots._drawing import checked_drawing
 from jaxcam.plots._figure import on_white
 from jaxcam.plots._layout import Panel, panel_grid
-from jaxcam.plots._picture import ValueRange
+from jaxcam.plots._picture import ValueRange, as_pictures
 from jaxcam.runtime import replace
 
 BOX_COLOR = "white"
@@ -87,7 +87,7 @@ def strip(
     """Frames of a clip in a row, spread evenly, and below them a row with each map.
 
     Args:
-      clip: `[t h w 3]` in 0..1.
+      clip: `[t h w 3]`, in any range that `as_picture` knows, one for all frames.
       maps_by_name: for each method's name its map at the clip's frames, `[t h' w']`; `jaxcam.resize` resizes a map to
         `clip.shape[:3]`.
       count: frames in a row.
@@ -95,7 +95,7 @@ def strip(
       alpha, colormap: as in `compare`. The maps of a method share one scale, so that frames compare.
 
     Raises:
-      ValueError: a map of another number of frames, or a `count` below 1.
+      ValueError: a clip with another number of axes, a map of another number of frames, or a `count` below 1.
 
     Example:
       >>> figure = strip(np.ones([8, 16, 16, 3]), {"Grad-CAM": np.ones([8, 4, 4])}, count=4)
@@ -110,15 +110,16 @@ def strip(
             raise ValueError(
                 f"expected a map [t h w] of the clip's {len(clip)} frames for {name}, got {np.shape(saliency)}"
             )
+    pictures = _pictures_of_clip(clip)
     numbers = np.unique(np.round(np.linspace(0, len(clip) - 1, count)).astype(int))
     rows: list[list[Panel]] = [[(f"{title} {number}", None) for number in numbers]]
     for name, saliency in maps_by_name.items():
         shared = np.asarray(saliency, np.float32)
         rows.append([(f"{name}, {number}", shared[number]) for number in numbers])
     drawing = checked_drawing(alpha=alpha, colormap=colormap, scale="row")
-    figure = panel_grid([clip[0]] * len(rows), rows, drawing)
+    figure = panel_grid([pictures[0]] * len(rows), rows, drawing, value_range=(0, 1))
     for axes, number in zip(figure.axes, np.tile(numbers, len(rows)), strict=False):
-        axes.images[0].set_data(clip[number])
+        axes.images[0].set_data(pictures[number])
     return figure
 
 
@@ -137,7 +138,7 @@ def animate_clip(
     Equal frames in a row become one that is shown longer.
 
     Args:
-      clip: `[t h w 3]` in 0..1.
+      clip: `[t h w 3]`, in any range that `as_picture` knows, one for all frames.
       saliency: the map at the clip's frames and size, `[t h w]`, at least 0.
       path: of the file, which ends in `.gif`.
       seconds: for which each frame is shown.
@@ -147,7 +148,7 @@ def animate_clip(
 
     Raises:
       FileExistsError: the file exists, and `force` is False.
-      ValueError: a map of another size than the clip, or a path with another suffix.
+      ValueError: a map of another size than the clip, negative or not finite, or a path with another suffix.
 
     Example:
       >>> import tempfile
@@ -158,15 +159,25 @@ def animate_clip(
       ...     images.frame_count(path), images.read(path).shape
       (3, (16, 32, 3))
     """
-    path, clip, saliency = pathlib.Path(path), np.asarray(clip, np.float32), np.asarray(saliency, np.float32)
+    path, clip, saliency = pathlib.Path(path), np.asarray(clip), np.asarray(saliency, np.float32)
     if path.suffix.lower() != ".gif":
         raise ValueError(f"{path} ends in {path.suffix!r}: an animation is written as .gif")
     if clip.ndim != 4 or saliency.shape != clip.shape[:3]:
         raise ValueError(f"expected a clip [t h w 3] and a map [t h w], got {clip.shape} and {saliency.shape}")
+    if not (np.isfinite(saliency) & (saliency >= 0)).all():
+        raise ValueError(f"expected a map of finite values of at least 0, got {saliency.min()} to {saliency.max()}")
+    pictures = _pictures_of_clip(clip)
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists already")
     shown = colors(saliency / max(float(saliency.max()), np.finfo(np.float32).tiny))
-    pairs = np.concatenate([clip, (1 - alpha) * clip + alpha * shown], 2)
+    pairs = np.concatenate([pictures, (1 - alpha) * pictures + alpha * shown], 2)
     times = max(1, -(-height // clip.shape[1]))
     pixels = np.round(255 * np.clip(pairs, 0, 1)).astype(np.uint8).repeat(times, 1).repeat(times, 2)
     replace(path, images.animated(list(pixels), seconds=seconds))
+
+
+def _pictures_of_clip(clip: np.ndarray) -> np.ndarray:
+    """The frames as they are shown, `[t h w 3]` in 0..1."""
+    if clip.ndim != 4 or not len(clip):
+        raise ValueError(f"expected a clip [t h w 3], got shape {clip.shape}")
+    return np.stack(as_pictures(list(clip)))

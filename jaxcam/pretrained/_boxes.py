@@ -23,4 +23,4 @@ def detector() -> Detector:
       (16, 16)
     """
     build = functools.partial(Detector, classes=len(DIGITS_CLASSES), class_names=DIGITS_CLASSES)
-    return embedded_network("boxes", build)
+    return embedded_network("boxes/weights.npz", build)

@@ -27,7 +27,7 @@ def motions() -> C3D:
       >>> jaxcam.grad_cam(cut, clip, motion).shape
       (8, 8, 8)
     """
-    return embedded_network("clips", functools.partial(C3D, classes=len(MOTIONS), class_names=MOTIONS))
+    return embedded_network("clips/weights.npz", functools.partial(C3D, classes=len(MOTIONS), class_names=MOTIONS))
 
 
 def motion_clip(number: int) -> tuple[np.ndarray, np.ndarray, int]:

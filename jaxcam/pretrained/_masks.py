@@ -24,5 +24,5 @@ def segmenter() -> UNet:
     """
     classes = SEGMENTER_CLASSES
     return embedded_network(
-        "masks", functools.partial(UNet, up_widths=(8, 16, 48), classes=len(classes), class_names=classes)
+        "masks/weights.npz", functools.partial(UNet, up_widths=(8, 16, 48), classes=len(classes), class_names=classes)
     )

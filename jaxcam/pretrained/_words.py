@@ -1,13 +1,8 @@
 """The embedded networks that write captions and answer questions."""
 
-import importlib.resources
-
-import numpy as np
-from flax import nnx
-
 from jaxcam.networks.answerer import Answerer
 from jaxcam.networks.captioner import Captioner
-from jaxcam.pretrained._arrays import from_arrays
+from jaxcam.pretrained._embedded import embedded_network
 
 
 def captioner() -> Captioner:
@@ -26,7 +21,7 @@ def captioner() -> Captioner:
       >>> jaxcam.grad_cam(cut, image, caption.tokens, score=jaxcam.scores.sequence_log_prob).shape
       (8, 8)
     """
-    return from_arrays(lambda: Captioner(rngs=nnx.Rngs(0)), _embedded_weights("captioner.npz"))
+    return embedded_network("words/captioner.npz", Captioner)
 
 
 def answerer() -> Answerer:
@@ -44,10 +39,4 @@ def answerer() -> Answerer:
       >>> jaxcam.grad_cam(cut, image, answer.number, score=jaxcam.scores.answer).shape
       (8, 8)
     """
-    return from_arrays(lambda: Answerer(rngs=nnx.Rngs(0)), _embedded_weights("answerer.npz"))
-
-
-def _embedded_weights(name: str) -> dict[str, np.ndarray]:
-    path = importlib.resources.files("jaxcam.pretrained") / "words" / name
-    with path.open("rb") as file, np.load(file) as arrays:
-        return {name: arrays[name].astype(np.float32) for name in arrays}
+    return embedded_network("words/answerer.npz", Answerer)

@@ -43,6 +43,8 @@ def test_average_precision_by_hand():
     # Right at 0.9, wrong at 0.8, a second box of a taken object at 0.7, right at 0.6: 1/3 (1 + 2/4) of three objects.
     some = [([0.9, 0.8, 0.7], [box, far, box]), ([0.6], [box])]
     assert average_precision(some, truth) == pytest.approx((1 + 2 / 4) / 3)
+    # Wrong at 0.9, right at 0.8 and 0.7: precisions 1/2 and 2/3, of which the larger counts at both recalls.
+    assert average_precision([([0.9, 0.8, 0.7], [far, box, other])], truth[:1]) == pytest.approx(2 / 3)
     assert average_precision([([], np.zeros([0, 4]))] * 2, truth) == 0
     assert np.isnan(average_precision([([0.5], [box])], [np.zeros([0, 4])]))
 
@@ -58,3 +60,18 @@ def test_shapes_that_do_not_fit_are_refused():
         distinct_boxes(jnp.ones(2), jnp.ones([3, 4]))
     with pytest.raises(ValueError, match="expected detections of each image, got 1 for 0 images"):
         average_precision([([1.0], [[0, 0, 1, 1]])], [])
+
+
+@pytest.mark.parametrize(
+    "scores, boxes, options, message",
+    [
+        ([1.0, 2.0], [[0, 0, 1, 1]], {}, "for each of the 1 boxes of image 0"),
+        ([np.nan], [[0, 0, 1, 1]], {}, "a score that is not NaN"),
+        ([1.0], [0, 0, 1, 1], {}, r"expected boxes \[n 4\] of row0, column0, row1, column1, got shape \(4,\)"),
+        ([1.0], [[0, 0, 1, 1]], {"min_overlap": 50}, "expected min_overlap above 0 and at most 1, got 50"),
+    ],
+)
+def test_detections_that_do_not_fit_are_one_line(scores, boxes, options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        average_precision([(scores, boxes)], [np.array([[0, 0, 1, 1]])], **options)
+    assert "\n" not in str(error.value)

@@ -9,6 +9,7 @@ from flax import nnx
 import jaxcam
 from jaxcam import networks, scores
 from jaxcam.cutting import with_inputs
+from jaxcam.networks._lstm import first_carry, run_lstm
 from jaxcam.tracing import inner_jaxprs
 
 IMAGE = np.random.default_rng(0).uniform(size=(64, 64, 3)).astype(np.float32)
@@ -83,19 +84,24 @@ def test_padding_behind_a_question_changes_nothing(answerer):
     np.testing.assert_allclose(answerer.classify(A, tokens[None]), short, rtol=1e-5, atol=1e-6)
 
 
-def test_the_lstm_is_the_formula(captioner):
+def test_the_lstm_is_the_formula_and_skips_padding(captioner):
     rng = np.random.default_rng(2)
-    x, lstm = rng.normal(size=(1, 3, 128)).astype(np.float32), captioner.lstm
-    _, hidden = lstm.run(lstm.start(1), jnp.asarray(x))
-    kernel, bias, recurrent = (
-        np.asarray(v[...]) for v in (lstm.of_input.kernel, lstm.of_input.bias, lstm.of_hidden.kernel)
+    x, cell = rng.normal(size=(1, 4, 128)).astype(np.float32), captioner.lstm
+    is_input = np.array([[True, False, True, True]])
+    (memory, last), hidden = run_lstm(cell, first_carry(cell, 1), jnp.asarray(x), jnp.asarray(is_input))
+    kernel, recurrent, bias = (
+        np.asarray(v[...]) for v in (cell.dense_i.kernel, cell.dense_h.kernel, cell.dense_h.bias)
     )
+    assert bias.reshape(4, 128).mean(1).tolist() == [0, 1, 0, 0]  # before training, the forget gate's is 1
     h = c = np.zeros(128)
-    for place in range(3):
-        i, f, o, g = np.split(x[0, place] @ kernel + bias + h @ recurrent, 4)
-        c = c / (1 + np.exp(-f - 1)) + np.tanh(g) / (1 + np.exp(-i))
-        h = np.tanh(c) / (1 + np.exp(-o))
+    for place in range(4):
+        if is_input[0, place]:
+            i, f, g, o = np.split(x[0, place] @ kernel + bias + h @ recurrent, 4)
+            c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+            h = np.tanh(c) / (1 + np.exp(-o))
         np.testing.assert_allclose(hidden[0, place], h, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(memory[0], c, rtol=1e-3, atol=1e-5)
+    np.testing.assert_array_equal(last, hidden[:, -1])
 
 
 @pytest.mark.parametrize(
@@ -121,6 +127,15 @@ def test_what_cannot_be_read_gets_one_line(captioner, answerer, act, message):
     with pytest.raises(ValueError, match=message) as caught:
         act(captioner, answerer)
     assert "\n" not in str(caught.value)
+
+
+def test_inputs_have_the_type_of_those_that_cut_got(answerer):
+    question = answerer.tokens("is there a seven")
+    cut = jaxcam.cut(answerer, "encoder", inputs=(question,))
+    (small,) = with_inputs(cut, (np.asarray(question, np.int8),)).params["inputs"]
+    assert small.dtype == question.dtype and small.tolist() == question.tolist()
+    with pytest.raises(TypeError, match=r"expected inputs \[8\] of int32, got float32"):
+        with_inputs(cut, (question.astype(jnp.float32),))
 
 
 def test_numerals_and_spellings_are_words(answerer):

@@ -19,6 +19,24 @@ def test_a_strip_shows_its_own_frames_and_one_scale():
         plots.strip(clip, {"map": saliency[1:]})
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_clip_in_bytes_is_shown_as_one_in_floats(tmp_path, dtype):
+    levels = (np.arange(4) * 60)[:, None, None, None] * np.ones([4, 8, 8, 3])
+    saliency = np.ones([4, 8, 8])
+    figure = plots.strip(levels.astype(dtype), {"map": saliency}, count=4)
+    shown = [axes.images[0].get_array()[0, 0, 0] for axes in figure.axes[:4]]
+    np.testing.assert_allclose(shown, np.arange(4) * 60 / 255, atol=1e-6)
+    plots.animate_clip(levels.astype(dtype), saliency, tmp_path / "clip.gif", height=8)
+    left = clips.read(tmp_path / "clip.gif").frames[:, 4, 2, 0]
+    np.testing.assert_allclose(left, np.arange(4) * 60 / 255, atol=0.03)
+    for wrong in (np.nan, -1):
+        with pytest.raises(ValueError, match="expected a map of finite values of at least 0"):
+            plots.animate_clip(levels / 255, wrong * saliency, tmp_path / "wrong.gif")
+    with pytest.raises(ValueError, match=r"expected a clip \[t h w 3\], got shape \(8, 8, 3\)"):
+        plots.strip(levels[0], {"map": np.ones([8, 4, 4])})
+    assert not (tmp_path / "wrong.gif").exists()
+
+
 def test_a_box_is_drawn_round_its_pixels():
     figure = plots.boxes(np.ones([8, 8, 3]), [[1, 2, 5, 8]], [[np.eye(4)]], titles=["3"])
     for axes in figure.axes[:2]:
