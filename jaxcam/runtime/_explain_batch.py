@@ -149,11 +149,11 @@ def explain_batch(
         are the same if the method with its options, the layer, the model, the parameters, the targets, the key, and
         the images that have maps are the same (of files: path, size and time of change). A chunk that was not finished
         is computed again. A name that ends in ".zarr" is a Zarr store (`pip install 'jaxcam-saliency[zarr]'`), for many
-        maps: those of one shape are together, in shards that are written whole or not at all. It does not hold what
-        was not written for a minute when a run is killed. `jaxcam.runtime.open_maps` reads both. A second run in a
-        folder that is in use is refused.
+        maps: those of one shape are together, in shards that are written whole or not at all. A run that
+        is killed loses the maps that wait for their shard, for about a minute at most. `jaxcam.runtime.open_maps` reads
+        both. A second run in a folder that is in use is refused.
       stored: with a Zarr store, "float16" or "uint8" for fewer bytes, with a scale for each map. The error is at most
-        1/2048 and 1/510 of the map's range.
+        1/2048 of the map's largest absolute value, and 1/510 of its range, which includes 0.
       batch_size: images in a chunk, on all devices together; chosen by `memory` by default. It changes the maps by
         rounding only.
       memory: bytes that a chunk may take on each device, without the model. Defaults to half of what the device has
@@ -167,8 +167,8 @@ def explain_batch(
       share: `(number, shares)`: explains the images i with i % shares == number. Defaults to the process's place under
         `jax.distributed`. No process waits for another, and `failed` is of the share. Any number of shares gives the
         same maps, and a later run may have another number.
-      log: a file that gets a line of JSON every ten seconds and at the end: images per second, failures by reason,
-        time left.
+      log: a file that gets a line of JSON at most every ten seconds, and one at the end: images per second, failures by
+        reason, time left.
 
     Returns:
       `Explained(maps, failed)`: by name the maps, or the paths of their files if `out` is a folder of files, and the
