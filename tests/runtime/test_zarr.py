@@ -90,6 +90,17 @@ def test_it_goes_on_and_computes_nothing_twice(tiny, tmp_path, monkeypatch):
     assert partly["9"].shape == (6, 5), "a reader that was open sees new maps"
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_run_that_ends_with_an_error_writes_the_maps_that_wait(tiny, tmp_path, error):
+    def images():
+        yield from SMALL
+        raise error("the disk of the images is gone")
+
+    with pytest.raises(error):
+        run(tiny, tmp_path / "a.zarr", images(), batch_size=2)
+    assert len(jaxcam.runtime.open_maps(tmp_path / "a.zarr")) >= 8
+
+
 def test_an_image_that_changed_is_refused(tiny, tmp_path):
     run(tiny, tmp_path / "a.zarr")
     with pytest.raises(ValueError, match="holds another run, with other images .'0' for one"):
