@@ -35,8 +35,8 @@ def measure(*, small: bool = False) -> dict:
         store.open({"images": {}})
         started = time.perf_counter()
         for i in range(count):
-            store.write(f"picture {i}", "", saliency[i % 1000], i)
-        store.close(count)
+            store.write(f"picture {i}", "", saliency[i % 1000])
+        store.close()
         written = time.perf_counter() - started
         folder_of_files = MapFolder(pathlib.Path(folder))
         one_each = _seconds(lambda: [folder_of_files.write(f"{i}", saliency[i % 1000], i) for i in range(files)])

@@ -44,7 +44,10 @@ def add_parser(subparsers: _options.Subparsers) -> None:
     )
     parser.add_argument("--workers", type=int, metavar="N", help="threads that read pictures ahead (default: none)")
     parser.add_argument(
-        "--share", type=_share, metavar="I/N", help="explain every N-th picture from the I-th, counted from 0 (1/4)"
+        "--share",
+        type=_share,
+        metavar="I/N",
+        help="explain every N-th picture from the I-th, counted from 0, such as 1/4",
     )
     parser.add_argument(
         "--log", type=pathlib.Path, metavar="FILE", help="a line of JSON with figures every ten seconds"
@@ -89,6 +92,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _share(text: str) -> tuple[int, int]:
     number, _, shares = text.partition("/")
+    if not (number.isdecimal() and shares.isdecimal() and int(number) < int(shares)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 0 <= I < N, such as 0/4")
     return int(number), int(shares)
 
 

@@ -159,8 +159,8 @@ def evaluate(
     recorded_target = own_targets.as_json() if own_targets.own is None and target == GIVEN else target
     settings = {"target": recorded_target, "score": score, "key": key, "load": load}
     figures = Figures(total=total, log=log, share=own_share)
-    outcome = _outcome(scorer, examples, load, out, settings, own_targets, figures, workers)
-    outcome = gathered(outcome) if share is None else outcome
+    outcome, names = _outcome(scorer, examples, load, out, settings, own_targets, figures, workers)
+    outcome = gathered(outcome, names) if share is None else outcome
     if not outcome.results and not outcome.failed:
         raise ValueError("no examples: there is nothing to evaluate")
     if metrics is not None and outcome.results:
@@ -196,7 +196,7 @@ def _check_choice(name, value, choices):
 
 
 def _outcome(scorer, examples, load, out, settings, own_targets, figures, workers):
-    """What becomes of the examples of the share."""
+    """What becomes of the examples of the share, and the names of all examples."""
     with _locked(out, figures.share):
         folder = (
             None if out is None else _folder_of(pathlib.Path(out), scorer.cut, settings, scorer.methods, scorer.metrics)
@@ -208,7 +208,7 @@ def _outcome(scorer, examples, load, out, settings, own_targets, figures, worker
             raise_after=RAISE_AFTER, workers=workers, figures=figures,
         )  # fmt: skip
     figures.close()
-    return outcome
+    return outcome, steps.names
 
 
 def _folder_of(out, cut, settings, methods, measured):
@@ -244,16 +244,16 @@ class _Steps:
         self.scorer, self.load_given, self.folder = scorer, load, folder
         self.methods, self.metrics = scorer.methods, scorer.metrics
         self.sample: jax.ShapeDtypeStruct | None = None  # of an image that the model takes
+        self.names: dict[str, None] = {}  # of all examples, in their order
 
     def items(self, examples: Iterable[Any], share: tuple[int, int]) -> Iterator[tuple[str, _Item]]:
         """The examples of a share with their names; a ValueError if two have one name, as early as possible."""
         if isinstance(examples, Sequence):
             _check_names(_name_of(given, number) for number, given in enumerate(examples))
-        names: set[str] = set()
         for number, given in enumerate(examples):
             name = _name_of(given, number)
-            _check_new(name, names)
-            names.add(name)
+            _check_new(name, self.names)
+            self.names[name] = None
             if number % share[1] != share[0]:
                 continue
             target = self.targets.of_image(number)

@@ -1,8 +1,7 @@
 """The figures of all processes of `jax.distributed`, gathered once at the end of an evaluation."""
 
-import itertools
 import pickle
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import jax
 import numpy as np
@@ -10,10 +9,14 @@ import numpy as np
 from jaxcam.runtime import Outcome
 
 
-def gathered(outcome: Outcome) -> Outcome:
-    """The outcome of all processes together, in the order of the examples; the outcome itself of a single process.
+def gathered(outcome: Outcome, names: Iterable[str]) -> Outcome:
+    """The outcome of all processes together; of a single process the outcome itself.
 
-    Every process calls it, and waits for the others. Process p has the examples i with i % processes == p.
+    Every process calls it, and waits for the others.
+
+    Args:
+      outcome: of this process's share.
+      names: of all examples, whose order the results and the failures get: intervals depend on the order of images.
     """
     if jax.process_count() == 1:
         return outcome
@@ -26,11 +29,21 @@ def gathered(outcome: Outcome) -> Outcome:
     padded[: len(content)] = content
     parts = multihost_utils.process_allgather(padded)
     outcomes = [Outcome(*pickle.loads(part[:size].tobytes())) for part, size in zip(parts, sizes, strict=True)]
+    return in_order(outcomes, names)
+
+
+def in_order(outcomes: Sequence[Outcome], names: Iterable[str]) -> Outcome:
+    """Outcomes of several shares as one.
+
+    Example:
+      >>> shares = [Outcome({"c": 3}, {"a": "torn"}), Outcome({"b": 2, "d": 4}, {})]
+      >>> in_order(shares, "abcd")
+      Outcome(results={'b': 2, 'c': 3, 'd': 4}, failed={'a': 'torn'})
+    """
+    results = {name: result for outcome in outcomes for name, result in outcome.results.items()}
+    failed = {name: reason for outcome in outcomes for name, reason in outcome.failed.items()}
+    names = list(names)
     return Outcome(
-        _interleaved([part.results for part in outcomes]), {k: v for part in outcomes for k, v in part.failed.items()}
+        {name: results[name] for name in names if name in results},
+        {name: failed[name] for name in names if name in failed},
     )
-
-
-def _interleaved(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    rounds = itertools.zip_longest(*(part.items() for part in parts))
-    return dict(pair for pairs in rounds for pair in pairs if pair is not None)

@@ -11,6 +11,7 @@ A map in a folder is a file that is written under another name and renamed, so t
 whole maps only. The same call goes on with the missing ones.
 """
 
+import copy
 import functools
 import os
 import pathlib
@@ -47,7 +48,8 @@ class Explained(NamedTuple, Generic[Map]):
     """What became of each image, by name.
 
     Attributes:
-      maps: the map, or the file that holds it if a folder was given. Of a Zarr store it is `open_maps` of the store.
+      maps: the map, or the file that holds it if a folder was given. Of a Zarr store it is `open_maps` of the store, a
+        mapping of arrays, with the maps of earlier runs and of other shares.
       failed: why an image has no map.
     """
 
@@ -96,7 +98,7 @@ def explain_batch(
     workers: int | None = None,
     share: Share | None = None,
     log: str | os.PathLike | None = None,
-) -> Explained[pathlib.Path]: ...
+) -> Explained[Any]: ...  # paths of a folder, arrays of a Zarr store: the type does not tell the suffix
 
 
 def explain_batch(
@@ -147,11 +149,11 @@ def explain_batch(
         are the same if the method with its options, the layer, the model, the parameters, the targets, the key, and
         the images that have maps are the same (of files: path, size and time of change). A chunk that was not finished
         is computed again. A name that ends in ".zarr" is a Zarr store (`pip install 'jaxcam-saliency[zarr]'`), for many
-        maps: those of one shape are together, in shards that are written whole or not at all. It does not hold what
-        was not written for a minute when a run is killed. `jaxcam.runtime.open_maps` reads both. A second run in a
-        folder that is in use is refused.
+        maps: those of one shape are together, in shards that are written whole or not at all. A run that
+        is killed loses the maps that wait for their shard, for about a minute at most. `jaxcam.runtime.open_maps` reads
+        both. A second run in a folder that is in use is refused.
       stored: with a Zarr store, "float16" or "uint8" for fewer bytes, with a scale for each map. The error is at most
-        1/2048 and 1/510 of the map's range.
+        1/2048 of the map's largest absolute value, and 1/510 of its range, which includes 0.
       batch_size: images in a chunk, on all devices together; chosen by `memory` by default. It changes the maps by
         rounding only.
       memory: bytes that a chunk may take on each device, without the model. Defaults to half of what the device has
@@ -165,12 +167,12 @@ def explain_batch(
       share: `(number, shares)`: explains the images i with i % shares == number. Defaults to the process's place under
         `jax.distributed`. No process waits for another, and `failed` is of the share. Any number of shares gives the
         same maps, and a later run may have another number.
-      log: a file that gets a line of JSON every ten seconds and at the end: images per second, failures by reason,
-        time left.
+      log: a file that gets a line of JSON at most every ten seconds, and one at the end: images per second, failures by
+        reason, time left.
 
     Returns:
-      `Explained(maps, failed)`: by name the maps, or the paths of their files if `out` is given, and the messages of
-      the images that failed.
+      `Explained(maps, failed)`: by name the maps, or the paths of their files if `out` is a folder of files, and the
+      messages of the images that failed.
 
     Raises:
       ValueError: the first image does not fit `memory`; the folder holds another run; two images have one name.
@@ -194,10 +196,8 @@ def explain_batch(
         sample = (None if out is None else recorded_sample(pathlib.Path(out))) or _first_sample(
             sampled, load, cut.image_channel_axis
         )
-        return describe_batch(
-            method, cut, source.images if with_images else (), source.targets_as_json(), key, load,
-            source.names if with_images else (), sample,
-        )  # fmt: skip
+        images = source.digests() if with_images else {}
+        return describe_batch(method, cut, images, source.targets_as_json(), key, load, sample)
 
     figures = Figures(total=source.count, log=log, share=source.share)
     with opened_output(out, stored, source, describe_run, with_place=key is not None) as output:
@@ -244,8 +244,9 @@ def _open_source(cut, images, names, target, targets, score, load, share) -> tup
 
 def _load_example(cut, source, load, item):
     """An image as floats of JAX's type, its own target, and its number."""
-    image = np.asarray(_load_image(source.element(item), load, cut.image_channel_axis))
-    target = source.target(item)
+    element = source.element(item)
+    image = np.asarray(_load_image(element, load, cut.image_channel_axis))
+    target = source.target(item, element)
     check_target(cut, checks.checked_image(image), target)
     image = image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
     return image, target_as_arrays(target) if source.has_own_targets else None, np.int32(item.number)
@@ -287,7 +288,10 @@ def _first_sample(images, load, channel_axis):
     """The shape and type of the first image that can be loaded, among the first few."""
     for i in range(min(IMAGES_SAMPLED, len(images))):
         try:
-            image = checks.checked_image(_load_image(images[i], load, channel_axis))
+            element = images[i]
+            # A loader may change a container, which is loaded again, and whose digest is not taken yet.
+            element = copy.copy(element) if isinstance(element, dict | list) else element
+            image = checks.checked_image(_load_image(element, load, channel_axis))
         except Exception:  # reported when the turn of that image comes
             continue
         return jax.ShapeDtypeStruct(image.shape, image.dtype)

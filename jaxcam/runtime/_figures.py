@@ -39,6 +39,7 @@ class Figures:
         self.started = self.logged = time.monotonic()
         if self.log is not None:
             self.log.parent.mkdir(parents=True, exist_ok=True)
+            self.log.open("a").close()  # a file that cannot be written is an error before anything is computed
 
     def finish(self) -> None:
         """An image is finished."""

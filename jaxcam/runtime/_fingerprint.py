@@ -21,7 +21,7 @@ import os
 import pathlib
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -55,18 +55,17 @@ def _shorten(value):
 def describe_batch(
     method: Callable[..., jax.Array],
     cut: Cut,
-    images: Any,  # a sequence or an array
+    images: Mapping[str, str],  # digests by name
     targets: Any,
     key: jax.Array | None,
     load: Callable[[Any], Any] | None,
-    names: Sequence[str],
     sample: jax.ShapeDtypeStruct | None,
 ) -> dict[str, Any]:
     """The run of a call of `explain_batch`."""
     return {
         **describe_model(cut, sample),
         "method": describe(method),
-        "images": {name: content_digest(content_or_stamp(image)) for name, image in zip(names, images, strict=True)},
+        "images": dict(images),
         "load": describe(load, with_state=False),
         "targets": targets,
         "key": None if key is None else [str(jax.random.key_impl(key)), jax.random.key_data(key).tolist()],

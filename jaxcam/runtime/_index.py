@@ -99,10 +99,9 @@ class Index:
         return len(self._digests)
 
     def __iter__(self) -> Iterator[str]:
-        for file, name in enumerate(self.files):
-            rows = np.sort(self._places[self._places[:, 0] == file, 1])
-            names = self._segment(name).names
-            yield from (names[row] for row in rows)
+        files, rows = self._places.T
+        for place in np.lexsort((rows, files)):
+            yield self._segment(self.files[files[place]]).names[rows[place]]
 
     def claim(self, array: str) -> int:
         """The number of a new shard of an array, which no other process gets."""
@@ -136,7 +135,7 @@ class Index:
                                  "scales": scales})  # fmt: skip
             if len(segment.digests) != len(segment.names) or len(scales or segment.names) != len(segment.names):
                 raise ValueError("as many names as digests")
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{path} is damaged: remove it, and the same call computes its maps again") from error
         return segment
 

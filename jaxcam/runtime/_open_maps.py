@@ -46,7 +46,10 @@ def open_maps(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
         raise FileNotFoundError(f"{path} is no folder of maps")
     if not (path / "run.json").exists():
         raise ValueError(f"{path} has no run.json: expected a folder that explain_batch wrote")
-    return ZarrReader(path) if is_zarr(path) else FolderReader(path)
+    if (path / "images").is_dir():
+        raise ValueError(f"{path} holds an evaluation: expected a folder that explain_batch wrote")
+    is_store = is_zarr(path) or (path / "zarr.json").exists()  # it may have been renamed
+    return ZarrReader(path) if is_store else FolderReader(path)
 
 
 class FolderReader(Mapping[str, np.ndarray]):
@@ -70,7 +73,7 @@ class FolderReader(Mapping[str, np.ndarray]):
 
     def __iter__(self) -> Iterator[str]:
         with os.scandir(self.path) as entries:
-            yield from (e.name.removesuffix(".npy") for e in entries if e.name.endswith(".npy") and e.name[0] != ".")
+            yield from (e.name.removesuffix(".npy") for e in entries if e.name.endswith(".npy"))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -107,6 +110,8 @@ class ZarrReader(Mapping[str, np.ndarray]):
         return unscaled(values, segment.scales and segment.scales[place.row])
 
     def _find(self, name):
+        if not isinstance(name, str):
+            return None
         place = self.index.find(name)
         if place is None:  # a run may have written it since
             self.index.refresh()
@@ -127,7 +132,7 @@ class ZarrReader(Mapping[str, np.ndarray]):
         raise ValueError(f"{self.path / segment.array / 'zarr.json'} says fewer maps than the index")
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._find(name) is not None
+        return self._find(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.index)

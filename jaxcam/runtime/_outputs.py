@@ -26,10 +26,11 @@ class InMemory:
         """The items in the order in which they are taken, and the most that lack a map."""
         return source.items(), MANY if source.count is None else source.count
 
-    def recorded(self, name: str, item: Item) -> None:
-        """No map is there before."""
+    def recorded(self, name: str, item: Item) -> Any:
+        """None: no map is there before."""
+        return None
 
-    def write(self, name: str, item: Item, saliency: np.ndarray, finished: int) -> np.ndarray:
+    def write(self, name: str, item: Item, saliency: np.ndarray, finished: int) -> Any:
         """The map itself."""
         return saliency
 
@@ -50,11 +51,11 @@ class InFiles(InMemory):
         ordered = [pair for lacks, pair in items if not lacks] + [pair for lacks, pair in items if lacks]
         return ordered, sum(lacks for lacks, _ in items)
 
-    def recorded(self, name: str, item: Item) -> pathlib.Path | None:  # type: ignore[override]
+    def recorded(self, name: str, item: Item) -> Any:
         """The file, if it is there and whole."""
         return self.folder.path(name) if self.folder.has_map(name) else None
 
-    def write(self, name: str, item: Item, saliency: np.ndarray, finished: int) -> pathlib.Path:  # type: ignore[override]
+    def write(self, name: str, item: Item, saliency: np.ndarray, finished: int) -> Any:
         """The file of the map."""
         return self.folder.write(name, saliency, finished)
 
@@ -64,24 +65,29 @@ class InZarr(InMemory):
 
     keeps = False
 
-    def __init__(self, store: ZarrMaps, source: Source, *, with_place: bool):
-        self.store, self.source, self.with_place = store, source, with_place
+    def __init__(self, store: ZarrMaps, *, with_place: bool):
+        self.store, self.with_place = store, with_place
 
-    def recorded(self, name: str, item: Item) -> bool | None:  # type: ignore[override]
+    def prepared(self, source: Source) -> tuple[Iterable[tuple[str, Item]], int]:
+        """The items with their digests, taken before a loader may change an element."""
+        items, lacking = super().prepared(source)
+        with_place = self.with_place
+        return (
+            (name, item._replace(digest=source.digest(item, with_place=with_place))) for name, item in items
+        ), lacking
+
+    def recorded(self, name: str, item: Item) -> Any:
         """Whether the map is there; a ValueError if it is of another image."""
-        return self.store.recorded(name, self._digest(item)) or None
+        return self.store.recorded(name, item.digest) or None
 
     def write(self, name: str, item: Item, saliency: np.ndarray, finished: int) -> Any:
         """Hands the map to the store."""
-        self.store.write(name, self._digest(item), saliency, finished)
+        self.store.write(name, item.digest, saliency)
         return True
 
     def maps(self, results: dict[str, Any]) -> Mapping[str, Any]:
         """All maps of the store."""
         return open_maps(self.store.out)
-
-    def _digest(self, item):
-        return self.source.digest(item, with_place=self.with_place)
 
 
 @contextlib.contextmanager
@@ -127,11 +133,9 @@ def opened_output(
     with lock_share(path, share):
         store.open(describe(False))
         try:
-            yield InZarr(store, source, with_place=with_place)
-        except OSError:
-            raise
+            yield InZarr(store, with_place=with_place)
         except BaseException:
             with contextlib.suppress(OSError):  # the first error is what matters
-                store.close(0)
+                store.close()
             raise
-        store.close(store.written)
+        store.close()

@@ -23,10 +23,11 @@ from jaxcam.runtime._targets import Targets, target_digest
 
 
 class Item(NamedTuple):
-    """An image to come: its place among all, and what stands for it if it comes from an iterable."""
+    """An image to come: its place among all, its element if it comes from an iterable, and its digest if it has one."""
 
     number: int
     element: Any = None
+    digest: str = ""
 
 
 class Source:
@@ -108,11 +109,17 @@ class Source:
         """What stands for the image."""
         return self.images[item.number] if self.is_sequence else item.element
 
-    def target(self, item: Item) -> Any:
-        """The image's target."""
-        if self.target_of is not None:
-            return self.target_of(self.element(item))
-        return self.targets.of_image(item.number)
+    def target(self, item: Item, element: Any) -> Any:
+        """The target of an image, whose element may be expensive to get and is not asked for again."""
+        return self.targets.of_image(item.number) if self.target_of is None else self.target_of(element)
+
+    def digests(self) -> dict[str, str]:
+        """By name, what identifies the images of a sequence, and their targets if a function makes them."""
+        digests = {}
+        for name, image in zip(self.names, self.images, strict=True):
+            target = [] if self.target_of is None else [self._target_digest(image)]
+            digests[name] = content_digest(content_or_stamp(image), *target)
+        return digests
 
     def digest(self, item: Item, *, with_place: bool) -> str:
         """What identifies an image and its target in a store, as far as it is known without decoding it.
@@ -121,12 +128,43 @@ class Source:
           item: of the source.
           with_place: whether the map depends on the image's number.
         """
-        element = self.element(item) if self.is_at_hand else None
-        is_known = is_path(element) or hasattr(element, "dtype") or isinstance(element, bytes)
-        parts = [element if isinstance(element, bytes) else content_or_stamp(element)] if is_known else []
-        parts += [item.number] if with_place else []
-        parts += [target_digest(self.targets.of_image(item.number))] if self.targets.own is not None else []
+        parts: list[Any] = [item.number] if with_place else []
+        if self.is_at_hand:
+            element = self.element(item)
+            parts.append(element_digest(element))
+            if self.target_of is not None:
+                parts.append(self._target_digest(element))
+        if self.targets.own is not None:
+            parts.append(target_digest(self.targets.of_image(item.number)))
         return content_digest(*parts)
+
+    def _target_digest(self, element):
+        assert self.target_of is not None
+        try:
+            return target_digest(self.target_of(element))
+        except Exception:  # reported when the turn of that image comes
+            return "no target"
+
+
+def element_digest(element: Any) -> str:
+    """A digest of an element: of a file its path, size and time of change, of a pytree its arrays, numbers and text.
+
+    Of other objects, such as pictures that another library has opened, it is the type alone, because loading changes
+    their state.
+
+    Example:
+      >>> element_digest({"pixels": np.zeros(2), "label": 3}) == element_digest({"pixels": np.zeros(2), "label": 4})
+      False
+    """
+    if is_path(element):
+        return content_digest(content_or_stamp(element))
+    return content_digest(
+        *(part for path, leaf in jax.tree.leaves_with_path(element) for part in (path, _content(leaf)))
+    )
+
+
+def _content(leaf):
+    return leaf if hasattr(leaf, "dtype") or isinstance(leaf, bytes) else describe(leaf, with_state=False)
 
 
 def checked_names(names: Any, images: Any) -> list[str]:

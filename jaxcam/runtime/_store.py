@@ -64,6 +64,10 @@ class MapFolder:
         has_maps = any(self.out.glob("*.npy"))
         if any((self.out / "images").glob("*.json")):
             raise ValueError(f"{self.out} holds an evaluation: choose another folder")
+        if (self.out / "zarr.json").exists():
+            raise ValueError(
+                f"{self.out} holds a Zarr store: give it a name that ends in .zarr, or choose another folder"
+            )
         file = self.out / "run.json"
         if has_maps and not file.exists():
             raise ValueError(f"{self.out} has maps but no run.json that says of which run: choose another folder")

@@ -1,7 +1,7 @@
 """Maps in a Zarr store: one array for the maps of a shape, in shards that are written whole or not at all.
 
     maps.zarr/run.json                          which run wrote it
-    maps.zarr/16x16.float32/zarr.json           an array [rows 16 16]; rows without a map are NaN
+    maps.zarr/16x16.float32/zarr.json           an array [rows 16 16]; rows without a map are NaN (uint8: 0)
     maps.zarr/16x16.float32/c/0/0/0             a shard of it
     maps.zarr/index/16x16.float32.000000.json   the names of the shard's maps, written after it
 
@@ -58,17 +58,21 @@ class ZarrMaps:
         self.out, self.stored = out, stored
         self.index = Index(out / "index")
         self._waiting: dict[str, list[tuple[str, str, np.ndarray, tuple[float, float]]]] = {}
-        self._since: dict[str, float] = {}
-        self._taken = 0
+        self._since: dict[str, float] = {}  # when an array's first waiting map came; the oldest is first
+        self._written = 0
 
     def open(self, run: Mapping[str, Any]) -> None:
         """Makes the store, or goes on with it; a ValueError if it holds another run."""
+        file = self.out / "run.json"
+        # Listed before run.json is looked for, which another process of the run writes before anything else.
+        entries = [entry.name for entry in self.out.glob("*") if entry.name[0] != "."]
+        if entries and not file.exists():
+            raise ValueError(f"{self.out} holds other data, and no run.json: choose another folder")
         prepare_folder(self.out)
-        for folder in self.out.glob("*/"):
+        for folder in self.out.rglob("*/"):
             prepare_folder(folder)
         self.index.refresh()
         run = json.loads(json.dumps({**run, "stored": self.stored}))
-        file = self.out / "run.json"
         if len(self.index):
             try:
                 recorded = read_run(file)
@@ -78,8 +82,8 @@ class ZarrMaps:
         elif any(self.out.glob("*.npy")) or any((self.out / "images").glob("*.json")):
             raise ValueError(f"{self.out} holds other results: choose another folder")
         else:
+            write_run(file, run)  # first: it says that the folder is ours
             replace(self.out / "zarr.json", json.dumps(GROUP).encode())
-            write_run(file, run)
 
     def recorded(self, name: str, digest: str) -> bool:
         """Whether the map of that name is there; a ValueError if it is another image's."""
@@ -88,44 +92,40 @@ class ZarrMaps:
             refuse_if_any([f"other images ({name!r} for one)"], self.out)
         return place is not None
 
-    @property
-    def written(self) -> int:
-        """The number of maps in the store and in what it has not written yet."""
-        return len(self.index) + self._taken
-
-    def write(self, name: str, digest: str, saliency: np.ndarray, finished: int) -> None:
-        """Takes a map, and writes a shard if it is full, or was not written for a minute."""
+    def write(self, name: str, digest: str, saliency: np.ndarray) -> None:
+        """Takes a map, and writes the shards that are full, or whose first map waits for a minute."""
         saliency = saliency.astype(np.float32) if saliency.dtype.kind == "V" else saliency
         values, scale = _scaled(saliency, self.stored)
         array = f"{'x'.join(map(str, values.shape)) or 'scalar'}.{values.dtype}"
         waiting = self._waiting.setdefault(array, [])
         waiting.append((name, digest, values, scale))
-        self._taken += 1
         self._since.setdefault(array, time.monotonic())
-        is_late = time.monotonic() - self._since[array] > SECONDS
-        if len(waiting) == maps_in_shard(values) or is_late:
-            self._write_shard(array, finished)
+        if len(waiting) == maps_in_shard(values):
+            self._write_shard(array)
+        while self._since and time.monotonic() - next(iter(self._since.values())) > SECONDS:
+            self._write_shard(next(iter(self._since)))
 
-    def close(self, finished: int) -> None:
+    def close(self) -> None:
         """Writes what is not written."""
         for array in list(self._waiting):
-            self._write_shard(array, finished)
+            self._write_shard(array)
 
-    def _write_shard(self, array, finished):
+    def _write_shard(self, array):
         rows = self._waiting.pop(array)
         self._since.pop(array)
         values = np.stack([values for _, _, values, _ in rows])
-        with saying_how_many(max(0, finished - len(rows)), "maps", self.out / array):
+        with saying_how_many(len(self.index) + self._written, "maps", self.out / array):
             number = self.index.claim(array)
             metadata, shard = self._encode(values)
             if shard:
                 file = shard_file(self.out, array, number, values.ndim - 1)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 replace(file, shard)
-            self._grow(array, metadata, number)
+            self._grow(array, metadata)
             scales = None if self.stored is None else tuple(scale for *_, scale in rows)
             names, digests = tuple(row[0] for row in rows), tuple(row[1] for row in rows)
             self.index.commit(Segment(array, number, names, digests, len(shard), scales))
+        self._written += len(rows)
 
     def _encode(self, values):
         """The metadata of an array of one shard, and the shard's bytes; none if all values are the fill value."""
@@ -144,18 +144,20 @@ class ZarrMaps:
         key = "/".join(["c", *"0" * values.ndim])
         return json.loads(content["zarr.json"].to_bytes()), content[key].to_bytes() if key in content else b""
 
-    def _grow(self, array, metadata, number):
-        """Makes the array long enough for a shard. Another process may do the same, with another length."""
-        file, shards = self.out / array / "zarr.json", 0
-        size = metadata["shape"][0]
-        while shards <= number:
-            metadata["shape"][0] = size * (1 + max(self.index.numbers(array)))
-            if not file.exists() or json.loads(file.read_text())["shape"][0] < metadata["shape"][0]:
-                file.parent.mkdir(exist_ok=True)
-                replace(file, json.dumps(metadata).encode())
-            longest = 1 + max(self.index.numbers(array))
-            shards = json.loads(file.read_text())["shape"][0] // size
-            shards = 0 if shards < longest else shards  # a shard was claimed meanwhile
+    def _grow(self, array, metadata):
+        """Makes the array long enough for all claimed shards.
+
+        Another process may do the same at the same time, and write a smaller length after a larger one: each reads the
+        length again after it has written it, so that the last one to write corrects it.
+        """
+        file, size = self.out / array / "zarr.json", metadata["shape"][0]
+        file.parent.mkdir(exist_ok=True)
+        while True:
+            rows = size * (1 + max(self.index.numbers(array)))
+            if file.exists() and json.loads(file.read_text())["shape"][0] >= rows:
+                return
+            metadata["shape"][0] = rows
+            replace(file, json.dumps(metadata).encode())
 
 
 def maps_in_shard(saliency: np.ndarray) -> int:
@@ -163,8 +165,8 @@ def maps_in_shard(saliency: np.ndarray) -> int:
     return _power_of_two(SHARD_BYTES, saliency.nbytes)
 
 
-def _power_of_two(most_bytes, one):
-    return min(MOST_MAPS, 1 << max(0, (most_bytes // max(1, one)).bit_length() - 1))
+def _power_of_two(most_bytes, map_bytes):
+    return min(MOST_MAPS, 1 << max(0, (most_bytes // max(1, map_bytes)).bit_length() - 1))
 
 
 def shard_file(out: pathlib.Path, array: str, number: int, axes: int) -> pathlib.Path:

@@ -28,8 +28,9 @@ def explained(out):
 
 
 def evaluated(out):
-    """The tables."""
+    """The tables. An example fails, so that the shares have different numbers of results."""
     cut, images = tiny()
+    images[2] = np.nan
     examples = [jaxcam.Example(image, label=i % 4, name=f"image {i}") for i, image in enumerate(images)]
     return jaxcam.evaluate(cut, examples, [jaxcam.grad_cam], ["drop"], out=out)
 

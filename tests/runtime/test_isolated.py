@@ -34,7 +34,7 @@ def test_poison_images_fail_alone(tiny, tmp_path):
     assert {name: words in explained.failed[name] for name, words in wanted.items()} == dict.fromkeys(wanted, True)
     # The folder goes on without the process, and with other limits.
     same = jaxcam.explain_batch(
-        jaxcam.grad_cam, tiny, range(6), 1, load=isolated(load_or_misbehave, seconds=1), out=tmp_path
+        jaxcam.grad_cam, tiny, range(6), 1, load=isolated(load_or_misbehave, seconds=1, memory=2**29), out=tmp_path
     )
     assert same.maps == explained.maps
     np.testing.assert_array_equal(np.load(explained.maps["5"]).shape, (6, 5))

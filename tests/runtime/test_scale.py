@@ -91,6 +91,11 @@ def test_figures_of_a_run(tiny, tmp_path, monkeypatch):
     assert last["images_per_second"] == pytest.approx(7 / last["seconds"], rel=0.02)
 
 
+def test_a_log_that_cannot_be_written_is_an_error_before_anything_is_computed(tiny, tmp_path):
+    with pytest.raises(IsADirectoryError):
+        run(tiny, range(3), load=lambda i: pytest.fail("an image is loaded"), log=tmp_path)
+
+
 def test_a_folder_in_use_is_refused_and_a_dead_process_keeps_no_lock(tmp_path):
     with _lock.lock_share(tmp_path, (0, 1)):
         with pytest.raises(

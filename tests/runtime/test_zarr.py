@@ -1,6 +1,8 @@
 """Maps in a Zarr store: equal to those in memory, whole or absent, gone on with, readable while it grows."""
 
 import json
+import os
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -88,6 +90,17 @@ def test_it_goes_on_and_computes_nothing_twice(tiny, tmp_path, monkeypatch):
     assert partly["9"].shape == (6, 5), "a reader that was open sees new maps"
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_run_that_ends_with_an_error_writes_the_maps_that_wait(tiny, tmp_path, error):
+    def images():
+        yield from SMALL
+        raise error("the disk of the images is gone")
+
+    with pytest.raises(error):
+        run(tiny, tmp_path / "a.zarr", images(), batch_size=2)
+    assert len(jaxcam.runtime.open_maps(tmp_path / "a.zarr")) >= 8
+
+
 def test_an_image_that_changed_is_refused(tiny, tmp_path):
     run(tiny, tmp_path / "a.zarr")
     with pytest.raises(ValueError, match="holds another run, with other images .'0' for one"):
@@ -152,6 +165,88 @@ def test_any_iterable(tiny, tmp_path):
         run(tiny, tmp_path / "files", iter(SMALL))
     with pytest.raises(TypeError, match="expected targets= as a function from an element to its target"):
         run(tiny, tmp_path / "c.zarr", iter(SMALL), targets=[0] * 10)
+
+
+def test_the_maps_of_a_rare_shape_do_not_wait_for_the_next_one(tmp_path, monkeypatch):
+    from jaxcam.runtime import _zarr
+
+    store = _zarr.ZarrMaps(tmp_path / "a.zarr")
+    store.open({})
+    store.write("rare", "", np.ones((2, 2), np.float32))
+    assert not len(jaxcam.runtime.open_maps(tmp_path / "a.zarr"))
+    monkeypatch.setattr(_zarr, "SECONDS", -1)
+    store.write("another", "", np.ones((3, 3), np.float32))
+    assert sorted(jaxcam.runtime.open_maps(tmp_path / "a.zarr")) == ["another", "rare"]
+
+
+def test_data_of_another_kind_is_left_as_it_is(tiny, tmp_path):
+    pictures = zarr.create_group(tmp_path / "pictures.zarr", attributes={"license": "mine"})
+    pictures.create_array("x", data=np.ones(3))
+    with pytest.raises(ValueError, match="pictures.zarr holds other data, and no run.json: choose another folder"):
+        run(tiny, tmp_path / "pictures.zarr")
+    assert zarr.open_group(tmp_path / "pictures.zarr").attrs["license"] == "mine"
+    maps = run(tiny, tmp_path / "a.zarr").maps
+    (tmp_path / "a.zarr").rename(tmp_path / "renamed")
+    np.testing.assert_array_equal(jaxcam.runtime.open_maps(tmp_path / "renamed")["3"].shape, (6, 5))
+    with pytest.raises(ValueError, match="renamed holds a Zarr store: give it a name that ends in .zarr"):
+        run(tiny, tmp_path / "renamed")
+    assert 3 not in maps and repr(maps).startswith("<10 maps in ")
+
+
+def test_half_written_shards_of_a_killed_run_are_removed(tiny, tmp_path):
+    run(tiny, tmp_path / "a.zarr")
+    (partial,) = (tmp_path / "a.zarr").glob("*/c/*/*")
+    partial = partial / f".0.another-machine.{2**22 + 1}.abcd.partial"
+    partial.write_bytes(b"half a shard")
+    os.utime(partial, (0, 0))
+    run(tiny, tmp_path / "a.zarr")
+    assert not partial.exists()
+
+
+def test_an_element_or_target_that_changed_is_refused(tiny, tmp_path):
+    """Elements that a loader turns into images are identified by their values; targets of a function, too."""
+    load, first = (lambda pair: SMALL[pair[0]]), [(i, "a") for i in range(4)]
+    run(tiny, tmp_path / "a.zarr", first, load=load)
+    assert len(run(tiny, tmp_path / "a.zarr", first, load=load).maps) == 4
+    for other in ([(3 - i, "a") for i in range(4)], iter([(1, "a")])):
+        with pytest.raises(ValueError, match="with other images .'0' for one"):
+            run(tiny, tmp_path / "a.zarr", other, load=load)
+    labels = dict.fromkeys(range(4), 0)
+    for out in (tmp_path / "b.zarr", tmp_path / "files"):
+        labels[2] = 0
+        options = {"load": lambda i: SMALL[i], "targets": lambda i: labels[i]}
+        run(tiny, out, [0, 1, 2, 3], **options)
+        run(tiny, out, [0, 1, 2, 3], **options)
+        labels[2] = 1
+        with pytest.raises(ValueError, match="with other images .'2' for one"):
+            run(tiny, out, [0, 1, 2, 3], **options)
+
+
+def test_a_loader_may_change_its_element(tiny, tmp_path):
+    def change(element):
+        return element.setdefault("decoded", element["pixels"])
+
+    for _ in range(2):
+        elements = [{"pixels": SMALL[i]} for i in range(4)]
+        explained = run(tiny, tmp_path / "a.zarr", elements, load=change)
+        assert len(explained.maps) == 4 and not explained.failed
+
+
+def test_an_element_is_decoded_once_for_its_image_and_its_target(tiny, tmp_path):
+    class Decoded(Sequence):
+        def __init__(self):
+            self.asked = []
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, i):
+            self.asked.append(i)
+            return {"pixels": SMALL[i], "label": 1}
+
+    images = Decoded()
+    run(tiny, None, images, load=lambda e: e["pixels"], targets=lambda e: e["label"])
+    assert images.asked == [0, 0, 1, 2], "the first one also tells whether the images are paths"
 
 
 def test_a_million_names_take_little_memory():
