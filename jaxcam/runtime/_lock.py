@@ -57,25 +57,19 @@ def lock_share(out: pathlib.Path, share: Share) -> Iterator[None]:
         with contextlib.suppress(OSError):
             if _is_own(owner):
                 owner.unlink()
+        # The lock's file stays. If it were removed, a process that has just locked it and one that locks a new file of
+        # the same name would both hold the share.
         lock.release()
-        with contextlib.suppress(OSError):  # another process may have removed it, or use it
-            owner.with_suffix(".lock").unlink()
-        with contextlib.suppress(OSError):
-            owner.parent.rmdir()
 
 
 def _acquire(out, owner):
-    for _ in range(10):  # the folder is removed by whoever leaves it last
-        owner.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(owner.with_suffix(".lock"), timeout=0)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise _in_use(out, owner) from None
-        except FileNotFoundError:
-            continue
-        return lock
-    raise OSError(f"{owner.parent} cannot be made")
+    owner.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(owner.with_suffix(".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise _in_use(out, owner) from None
+    return lock
 
 
 def _check_other_owner(out, owner):
@@ -113,8 +107,6 @@ def _is_alive(owner):
             owner.unlink(missing_ok=True)
     except filelock.Timeout:
         return True
-    with contextlib.suppress(OSError):
-        owner.with_suffix(".lock").unlink()
     return False
 
 
