@@ -57,19 +57,33 @@ def lock_share(out: pathlib.Path, share: Share) -> Iterator[None]:
         with contextlib.suppress(OSError):
             if _is_own(owner):
                 owner.unlink()
-        # The lock's file stays. If it were removed, a process that has just locked it and one that locks a new file of
-        # the same name would both hold the share.
-        lock.release()
+        _release(lock)
+        with contextlib.suppress(OSError):  # others may use it
+            owner.parent.rmdir()
 
 
 def _acquire(out, owner):
-    owner.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(owner.with_suffix(".lock"), timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout:
-        raise _in_use(out, owner) from None
-    return lock
+    for _ in range(100):  # the folder is removed by whoever leaves it last, at any moment
+        try:
+            owner.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except filelock.Timeout:
+            raise _in_use(out, owner) from None
+        except (FileNotFoundError, FileExistsError):
+            continue
+        return lock
+    raise OSError(f"{owner.parent} cannot be made")
+
+
+def _release(lock):
+    """Removes the lock's file, and then releases it: whoever has opened that file in between sees that it is gone.
+
+    The other way round, a process that has just locked the file and one that locks a new file would both hold it.
+    """
+    with contextlib.suppress(OSError):  # Windows keeps a file that is open
+        pathlib.Path(lock.lock_file).unlink()
+    lock.release()
 
 
 def _check_other_owner(out, owner):
@@ -103,10 +117,11 @@ def _is_alive(owner):
         return age < STALE_AFTER
     lock = filelock.FileLock(owner.with_suffix(".lock"), timeout=0)
     try:
-        with lock:
-            owner.unlink(missing_ok=True)
+        lock.acquire()
     except filelock.Timeout:
         return True
+    owner.unlink(missing_ok=True)
+    _release(lock)
     return False
 
 

@@ -1,5 +1,6 @@
 """Shares, threads, figures and locks of a run, in folders of files."""
 
+import contextlib
 import json
 import os
 import platform
@@ -106,14 +107,34 @@ def test_a_folder_in_use_is_refused_and_a_dead_process_keeps_no_lock(tmp_path):
         with pytest.raises(ValueError, match="another number of processes than this one, 2"):
             with _lock.lock_share(tmp_path, (1, 2)):
                 pass
-    # The owner's file is gone. The locks' files stay: one that is removed while another process locks it locks nothing.
-    left = ["0-of-1.lock", "1-of-2.lock"]
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == left
+    assert not list(tmp_path.iterdir()), "nothing is left"
+    (tmp_path / ".locks").mkdir()
     owner = tmp_path / ".locks/1-of-3.json"  # as a killed process leaves it
     owner.write_text(json.dumps({"host": platform.node(), "process": 1, "started": 0}))
     with _lock.lock_share(tmp_path, (0, 1)):
         pass
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [*left, "1-of-3.lock"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_share_has_one_holder_at_any_moment(tmp_path):
+    """Of threads that take it and leave it again: what one leaves, two others may take at the same instant."""
+    holders, most, counting = set(), [], threading.Lock()
+
+    def take_often(number):
+        for _ in range(60):
+            with contextlib.suppress(ValueError), _lock.lock_share(tmp_path, (0, 1)):
+                with counting:
+                    holders.add(number)
+                    most.append(len(holders))
+                with counting:
+                    holders.discard(number)
+
+    threads = [threading.Thread(target=take_often, args=[number]) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1
 
 
 def test_a_lock_of_another_machine_is_stale_after_a_while(tmp_path, caplog):
