@@ -8,14 +8,31 @@ import pathlib
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterable
 
-# What is bundled, and the file that says where it is from: every folder of data has one.
 NEEDED = (
-    "jaxcam/py.typed", "jaxcam/pretrained/digits/NOTICE.md", "jaxcam/datasets/imagenet/NOTICE.md",
-    "jaxcam/pretrained/digits/weights.npz", "jaxcam/datasets/photographs/chelsea.jpg", "LICENSE", "NOTICE",
+    "jaxcam/py.typed", "jaxcam/pretrained/digits/weights.npz", "jaxcam/datasets/photographs/chelsea.jpg", "LICENSE",
 )  # fmt: skip
 DATA = (".npz", ".png", ".jpg", ".txt", ".json")
-HAVE_NOTICES = ("jaxcam/pretrained/digits/", "jaxcam/datasets/imagenet/", "jaxcam/datasets/photographs/")
+# Each folder of data, and the file that says where the data are from and under which license.
+NOTICES = {
+    "jaxcam/pretrained/digits/": "jaxcam/pretrained/digits/NOTICE.md",
+    "jaxcam/pretrained/clips/": "jaxcam/pretrained/clips/NOTICE.md",
+    "jaxcam/pretrained/masks/": "jaxcam/pretrained/clips/NOTICE.md",
+    "jaxcam/pretrained/boxes/": "jaxcam/pretrained/clips/NOTICE.md",
+    "jaxcam/pretrained/words/": "jaxcam/pretrained/words/NOTICE.md",
+    "jaxcam/datasets/imagenet/": "jaxcam/datasets/imagenet/NOTICE.md",
+    "jaxcam/datasets/photographs/": "NOTICE",
+}
+
+
+def data_without_notice(names: Iterable[str]) -> list[str]:
+    """The files of data among these that are in no folder of `NOTICES`."""
+    return [
+        name
+        for name in names
+        if name.startswith("jaxcam/") and name.endswith(DATA) and not name.startswith(tuple(NOTICES))
+    ]
 
 
 def check_contents(path: pathlib.Path) -> None:
@@ -24,12 +41,11 @@ def check_contents(path: pathlib.Path) -> None:
         names = zipfile.ZipFile(path).namelist()
     else:
         names = [name.partition("/")[2] for name in tarfile.open(path).getnames()]
-    for needed in NEEDED:
+    for needed in {*NEEDED, *NOTICES.values()}:
         if not any(name == needed or name.endswith(f"/{needed}") for name in names):
             sys.exit(f"{path} has no {needed}")
-    for name in names:
-        if name.startswith("jaxcam/") and name.endswith(DATA) and not name.startswith(HAVE_NOTICES):
-            sys.exit(f"{path} has {name}, whose license no notice says")
+    for name in data_without_notice(names):
+        sys.exit(f"{path} has {name}, whose license no notice says")
 
 
 def check_import() -> None:
