@@ -102,7 +102,7 @@ def test_answers_come_back(browser, study, tmp_path):
                 participant.page.get_by_role("button", name=entry["target"]).click()
                 expected[number, entry["picture"], "class"] = entry["source"], entry["target"]
             else:
-                assert 'The classifier said "cat"' in participant.question()
+                assert 'Both maps explain the class "cat"' in participant.question()
                 participant.page.keyboard.press("5" if entry["right"] == "layer_cam" else "2")
                 expected[number, entry["picture"], "trust"] = -2 if entry["right"] == "layer_cam" else -1
         files.append(participant.save(tmp_path))
