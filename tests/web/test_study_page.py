@@ -31,16 +31,6 @@ def study(tmp_path_factory):
     return study, path
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        path = os.environ.get("JAXCAM_CHROMIUM", "/usr/bin/chromium")
-        chromium = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 class Participant:
     """A participant with a number, who opened the page."""
 
