@@ -8,14 +8,22 @@ import pathlib
 import sys
 import tarfile
 import zipfile
+from collections.abc import Collection
 
-# What is bundled, and the file that says where it is from: every folder of data has one.
 NEEDED = (
     "jaxcam/py.typed", "jaxcam/pretrained/digits/weights.npz", "jaxcam/datasets/photographs/chelsea.jpg", "LICENSE",
     "NOTICE",
 )  # fmt: skip
 DATA = (".npz", ".png", ".jpg", ".txt", ".json")
-IN_NOTICE = "jaxcam/datasets/photographs"  # which NOTICE names
+IN_NOTICE = "jaxcam/datasets/photographs/"  # which NOTICE names; other folders of data have a NOTICE.md of their own
+
+
+def data_without_notice(names: Collection[str]) -> list[str]:
+    """The files of data among these beside which there is no notice that says where they are from."""
+    data = [name for name in names if name.startswith("jaxcam/") and name.endswith(DATA)]
+    return [
+        name for name in data if not name.startswith(IN_NOTICE) and f"{name.rpartition('/')[0]}/NOTICE.md" not in names
+    ]
 
 
 def check_contents(path: pathlib.Path) -> None:
@@ -27,12 +35,8 @@ def check_contents(path: pathlib.Path) -> None:
     for needed in NEEDED:
         if not any(name == needed or name.endswith(f"/{needed}") for name in names):
             sys.exit(f"{path} has no {needed}")
-    for name in names:
-        folder = name.rpartition("/")[0]
-        if not (name.startswith("jaxcam/") and name.endswith(DATA)) or folder == IN_NOTICE:
-            continue
-        if f"{folder}/NOTICE.md" not in names:
-            sys.exit(f"{path} has {name}, whose license no notice says")
+    for name in data_without_notice(names):
+        sys.exit(f"{path} has {name}, whose license no notice says")
 
 
 def check_import() -> None:

@@ -68,15 +68,23 @@ class Isolated:
           ValueError: the process crashed or ran out of memory, or the function raised another exception than below.
           OSError, TypeError, KeyError, ValueError: as the function does.
         """
-        with self.lock:
-            child = self.idle.pop() if self.idle else None
-        child = child or _Child(self.what, self.memory)
-        value = child.call(arguments, seconds)  # if it raises, the child is gone, or put back by the next line
+        child = self._idle_child() or _Child(self.what, self.memory)
+        value = child.call(arguments, seconds)  # if it raises, the process has ended
         with self.lock:
             self.idle.append(child)
         if isinstance(value, _Raised):
             raise value.as_exception(self.memory)
         return value
+
+    def _idle_child(self):
+        """A process that waits, if there is one. The system may have ended one meanwhile, such as for its memory."""
+        with self.lock:
+            while self.idle:
+                child = self.idle.pop()
+                if child.process.poll() is None:
+                    return child
+                child.kill()
+        return None
 
     def close(self) -> None:
         """Ends the processes that are idle."""

@@ -82,7 +82,7 @@ def change(**values: float) -> Limits:
       The limits that were in force before.
 
     Raises:
-      TypeError: no such limit.
+      TypeError: no such limit, or a value that is no number.
       ValueError: a value is no positive number.
 
     Example:
@@ -97,6 +97,8 @@ def change(**values: float) -> Limits:
     if unknown:
         raise TypeError(f"no limit {sorted(unknown)[0]!r}: choose from {', '.join(Limits._fields)}")
     for name, value in values.items():
+        if not isinstance(value, int | float):
+            raise TypeError(f"expected a positive number for the limit {name}, got {value!r}")
         if not value >= 1:
             raise ValueError(f"expected a positive number for the limit {name}, got {value}")
     _changed = before._replace(**{name: int(min(value, 2**62)) for name, value in values.items()})

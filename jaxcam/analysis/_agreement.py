@@ -4,6 +4,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+# scipy has no such measure. statsmodels has Fleiss's kappa, which needs equally many judgments of each unit.
 LEVELS = ("nominal", "interval")
 
 
@@ -20,7 +21,7 @@ def krippendorff_alpha(units: Sequence[Sequence[Hashable]], *, level: str = "nom
       The alpha; None if no unit has two values, or all values are the same, so that nothing can disagree.
 
     Raises:
-      ValueError: another level.
+      ValueError: another level, a value that is NaN, or one that is no number with the level "interval".
 
     Krippendorff, "Computing Krippendorff's alpha-reliability", 2011.
 
@@ -32,6 +33,10 @@ def krippendorff_alpha(units: Sequence[Sequence[Hashable]], *, level: str = "nom
         raise ValueError(f"level is {level!r}: choose one of {', '.join(LEVELS)}")
     units = [unit for unit in units if len(unit) > 1]
     values = list(dict.fromkeys(value for unit in units for value in unit))
+    if any(value != value for value in values):
+        raise ValueError("expected judgments, got NaN: leave out what a person did not judge")
+    if level == "interval" and not all(isinstance(value, int | float | np.number) for value in values):
+        raise ValueError(f"expected numbers with the level 'interval', got {values[:5]}")
     if len(values) < 2:
         return None
     coincidences = np.zeros([len(values), len(values)])

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+# scipy's binomtest(...).proportion_ci and statsmodels' proportion_confint have Wilson's interval for whole numbers of
+# independent answers and a normal quantile. Clustered answers need a fraction of answers and a t quantile.
 LEVEL = 0.95
 
 
@@ -45,11 +47,11 @@ def clustered_share(values: Sequence[float], people: Sequence[Hashable], picture
       pictures: which picture it is about.
 
     Returns:
-      A `Share`. If all values are 0 or all are 1, the smaller number of clusters stands for the number of answers. One
-      answer has the interval 0..1.
+      A `Share`. If all values are the same, the smaller number of clusters stands for the number of answers. One answer
+      has the interval 0..1.
 
     Raises:
-      ValueError: no values.
+      ValueError: no values, a value outside 0..1, or another number of people or pictures than of values.
 
     Example:
       >>> print(clustered_share([1, 1, 0, 1], ["a", "a", "a", "a"], [1, 2, 3, 4]))
@@ -58,7 +60,13 @@ def clustered_share(values: Sequence[float], people: Sequence[Hashable], picture
     count = len(values)
     if count == 0:
         raise ValueError("expected at least one answer, got none")
+    if not len(people) == len(pictures) == count:
+        raise ValueError(
+            f"expected {count} people and pictures, as many as values, got {len(people)} and {len(pictures)}"
+        )
     array = np.asarray(values, float)
+    if not ((array >= 0) & (array <= 1)).all():  # NaN is not
+        raise ValueError(f"expected values in 0..1, got {array.min():g}..{array.max():g}")
     mean = float(array.mean())
     ways = [people, pictures, list(zip(people, pictures, strict=True))]
     clusters = [len(set(way)) for way in ways[:2] if len(set(way)) > 1]

@@ -1,5 +1,6 @@
 """The page of a study: one HTML file that asks for nothing else, and works without a server."""
 
+import html
 import importlib.resources
 import io
 import json
@@ -26,8 +27,8 @@ def page_of(title: str, data: Mapping[str, Any]) -> str:
     template = (importlib.resources.files("jaxcam.analysis") / "_study_page.html").read_text(encoding="utf-8")
     # A script element ends at the first "</script", whatever stands around it.
     text = json.dumps(data).replace("<", "\\u003c")
-    escaped = title.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return template.replace(TITLE_PLACE, escaped).replace(PLACE, text)
+    # The title comes last: it may contain `PLACE`, but the escaped data cannot contain `TITLE_PLACE`.
+    return template.replace(PLACE, text).replace(TITLE_PLACE, html.escape(title, quote=False))
 
 
 def data_address(pixels: np.ndarray) -> str:

@@ -32,6 +32,7 @@ from jaxcam.analysis._study_page import data_address, page_of
 QUESTIONS = ("class", "trust")
 # What the page's five buttons mean for the map on the right.
 MOST = 2
+ROUNDING = 1e-5  # of float32, by which a drawing may leave 0..1
 
 
 class DrawnMap(NamedTuple):
@@ -180,8 +181,9 @@ def make_study(
       A `Study`. The same arguments give the same study.
 
     Raises:
-      ValueError: no maps, two of the same thing, a map that is missing, another question, fewer than two choices or
-        another number of them than for other pictures, or one source with the question "trust".
+      ValueError: no maps, two of the same thing, a map that is missing or whose picture has no choices, pixels that are
+        no floats `[h w 3]` in 0..1, another question, a choice twice, fewer than two choices or another number of them
+        than for other pictures, or one source with the question "trust".
 
     Example:
       >>> gray = np.full([8, 8, 3], 0.5)
@@ -321,23 +323,43 @@ def summarize(answers: Answers) -> Preferences:
 def _check(drawn, by_name, choices, questions, sources):
     if not drawn or not choices:
         raise ValueError("expected at least one map and the choices of its picture, got none")
+    for drawing in drawn:
+        _check_drawing(drawing, choices)
     if len(by_name) < len(drawn):
         raise ValueError("two maps have the same picture, source and target")
     unknown = [name for name in questions if name not in QUESTIONS]
     if unknown or not questions:
         raise ValueError(f"expected some of {', '.join(QUESTIONS)} for questions, got {list(questions)}")
-    counts = {len(set(names)) for names in choices.values()}
-    if "class" in questions and (len(counts) > 1 or min(counts) < 2):
-        raise ValueError(f"expected equally many classes to choose from for each picture, at least 2, got {counts}")
+    for picture, names in choices.items():
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"expected different classes to choose from for {picture}, got {list(names)}")
+    counts = sorted({len(names) for names in choices.values()})
+    if "class" in questions and (len(counts) > 1 or counts[0] < 2):
+        numbers = " and ".join(map(str, counts))
+        raise ValueError(f"expected equally many classes to choose from for each picture, at least 2, got {numbers}")
     if "trust" in questions and len(sources) < 2:
         raise ValueError(f"the question 'trust' compares two sources, got {', '.join(sources)} alone")
+
+
+def _check_drawing(drawing, choices):
+    """Raises a ValueError for pixels that would be drawn otherwise than they are meant, such as 0..255."""
+    name = f"the map of {drawing.picture} by {drawing.source} for {drawing.target!r}"
+    if drawing.picture not in choices:
+        raise ValueError(f"{name} has no choices: expected {drawing.picture!r} in choices, got {list(choices)[:10]}")
+    pixels = np.asarray(drawing.pixels)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ValueError(f"{name}: expected pixels [h w 3], got {list(pixels.shape)}")
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise ValueError(f"{name}: expected floats in 0..1, got {pixels.dtype}: divide by 255 if it is uint8")
+    if not ((pixels >= -ROUNDING) & (pixels <= 1 + ROUNDING)).all():  # NaN is not
+        raise ValueError(f"{name}: expected values in 0..1, got {pixels.min():g}..{pixels.max():g}")
 
 
 def _record(path, key):
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         study, participant, answers = record["study"], record["participant"], record["answers"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no file of answers that a page of jaxcam saved") from error
     if study != key["study"]:
         raise ValueError(f"{path} has answers to the study {study}, and the key is that of {key['study']}")

@@ -16,6 +16,7 @@ from jaxcam.cli._inputs import Input, find_inputs
 from jaxcam.datasets import images
 from jaxcam.explaining import Explanation, explain_each
 from jaxcam.opening import OpenedModel
+from jaxcam.runtime import replace
 
 PAGE, KEY = "study.html", "study_key.json"
 LONGEST_SIDE = 420  # of a drawn picture, in pixels: two of them stand next to each other
@@ -77,16 +78,15 @@ def _read(options: argparse.Namespace) -> int:
     path = options.key or options.out / KEY
     try:
         key = json.loads(path.read_text(encoding="utf-8"))
-        known = {"study", "sources", "choices", "questions"} <= set(key)
-    except ValueError:
-        known = False
-    if not known:
-        raise ValueError(f"{path} is no key of a study")
-    found = preferences.summarize(preferences.read(options.read, key))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no key of a study: it is no JSON") from error
+    if not isinstance(key, dict) or not {"study", "sources", "choices", "questions"} <= set(key):
+        raise ValueError(f"{path} is no key of a study: give the {KEY} that was written with the page")
+    summary = preferences.summarize(preferences.read(options.read, key))
     if options.json:
-        _output.print_json(_as_dict(found))
+        _output.print_json(_as_dict(summary))
     else:
-        print(found)
+        print(summary)
     return 0
 
 
@@ -96,9 +96,10 @@ def _write(options: argparse.Namespace) -> int:
     _output.check_folder(options.out)
     page, key = (_output.check_new(options.out / name, options) for name in (PAGE, KEY))
     inputs = find_inputs(options.images)
-    stems = [entry.name for entry in inputs]
-    if len(set(stems)) < len(stems):
-        raise ValueError("two pictures have one name")
+    names = [entry.name for entry in inputs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two pictures have the name {twice}: a study tells pictures apart by their names")
     opened = _model.open_model(options)
     methods: Any = _method.chosen_methods(options)
     drawn: list[preferences.DrawnMap] = []
@@ -108,8 +109,8 @@ def _write(options: argparse.Namespace) -> int:
         choices[entry.name] = tuple(explanation.class_name for explanation in explained)
         drawn += [_drawn(entry.name, name, explanation) for explanation in explained for name in explanation.maps]
     study = preferences.make_study(drawn, choices, questions=options.questions, seed=options.seed, title=options.title)
-    page.write_text(study.page, encoding="utf-8")
-    key.write_text(json.dumps(study.key, indent=1) + "\n", encoding="utf-8")
+    replace(key, (json.dumps(study.key, indent=1) + "\n").encode())  # first: a page is of no use without its key
+    replace(page, study.page.encode())
     record = {"page": str(page), "key": str(key), "pictures": len(inputs), "forms": study.forms}
     if options.json:
         _output.print_json(record)
@@ -146,16 +147,16 @@ def _drawn(picture: str, source: str, explanation: Explanation) -> preferences.D
     return preferences.DrawnMap(picture, source, explanation.class_name, fitted)
 
 
-def _as_dict(found: preferences.Preferences) -> dict[str, Any]:
+def _as_dict(summary: preferences.Preferences) -> dict[str, Any]:
     """The figures, ready for JSON."""
     return {
-        "participants": found.participants,
-        "chance": found.chance,
-        "right": {source: share._asdict() for source, share in found.right.items()},
+        "participants": summary.participants,
+        "chance": summary.chance,
+        "right": {source: share._asdict() for source, share in summary.right.items()},
         "pairs": [
             {"sources": [first, second], **{name: share._asdict() for name, share in pair._asdict().items()}}
-            for (first, second), pair in found.pairs.items()
+            for (first, second), pair in summary.pairs.items()
         ],
-        "class_agreement": found.class_agreement,
-        "trust_agreement": found.trust_agreement,
+        "class_agreement": summary.class_agreement,
+        "trust_agreement": summary.trust_agreement,
     }

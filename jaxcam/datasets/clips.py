@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from jaxcam._base.checks import check_count
 from jaxcam.datasets import images
 from jaxcam.datasets._files import is_picture, pictures_in
 from jaxcam.datasets._frame import Frame
@@ -52,11 +52,15 @@ def read(path: str | os.PathLike, count: int | None = None, *, shape: tuple[int,
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: one frame alone, fewer frames than `count`, frames of several sizes, a file that is no clip or is cut
-        short, or a video file without the package `av`.
+        short, a file that exceeds `jaxcam.limits`, a video file without the package `av`, or a count or
+        shape that is none.
     """
     path = pathlib.Path(path)
-    if count is not None and count < 1:
-        raise ValueError(f"expected a count of at least 1 frame, got {count}")
+    if count is not None:
+        check_count("count", count, at_least=1)
+    is_shape = isinstance(shape, tuple | list) and len(shape) == 2
+    if shape is not None and not (is_shape and all(isinstance(side, int) and side > 0 for side in shape)):
+        raise ValueError(f"expected a shape (height, width) of positive integers, got {shape!r}")
     if not path.exists():
         raise FileNotFoundError(f"no such file: {path}")
     if path.is_dir():
@@ -103,21 +107,8 @@ def _read_folder(path, count, shape):
 def _read_animated(path, count, shape):
     total = images.frame_count(path)
     numbers = _chosen(path, total, count)
-    try:
-        frames = [images.read(Frame(path, number)) for number in numbers]
-        milliseconds = _durations(path)
-    except (EOFError, SyntaxError) as error:  # of frames that the file announces and does not hold
-        raise ValueError(f"{path} is cut short: not all of its {total} frames can be read") from error
-    return Clip(_joined(path, frames, shape), numbers, total, sum(milliseconds) / 1000 or None)
-
-
-def _durations(path) -> list[float]:
-    with Image.open(path) as opened:
-        durations = []
-        for number in range(getattr(opened, "n_frames", 1)):
-            opened.seek(number)
-            durations.append(float(opened.info.get("duration", 0)))
-    return durations
+    frames = [images.read(Frame(path, number)) for number in numbers]
+    return Clip(_joined(path, frames, shape), numbers, total, images.duration(path) or None)
 
 
 def _read_video(path, count, shape):

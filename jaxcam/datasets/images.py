@@ -98,6 +98,26 @@ def frame_count(path: PictureFile) -> int:
         return getattr(opened, "n_frames", 1)
 
 
+def duration(path: PictureFile) -> float:
+    """How many seconds the frames of a picture file take together; 0 if the file does not say it.
+
+    Raises:
+      ValueError: the file is not a picture, is cut short, or exceeds `jaxcam.limits`: the frames are decoded.
+
+    Example:
+      >>> duration(io.BytesIO(animated([np.zeros([4, 4, 3], np.uint8), np.ones([4, 4, 3], np.uint8)], seconds=0.5)))
+      1.0
+    """
+    with _opened_picture(path) as opened:
+        count = getattr(opened, "n_frames", 1)
+        _check_clip(opened, count - 1, path)
+        milliseconds = 0.0
+        for number in range(count):
+            opened.seek(number)
+            milliseconds += float(opened.info.get("duration", 0))
+        return milliseconds / 1000
+
+
 def animated(frames: Sequence[np.ndarray], *, seconds: float) -> bytes:
     """The content of a GIF file that shows frames again and again.
 

@@ -177,7 +177,7 @@ def _expect(value, kind):
       ValueError: the value is of another kind.
     """
     if not isinstance(value, kind):
-        raise ValueError(f"a pickle with a {type(value).__name__} where a {kind.__name__} is wanted")
+        raise ValueError(f"a pickle: expected a {kind.__name__}, got a {type(value).__name__}")
     return value
 
 

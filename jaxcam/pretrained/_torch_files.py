@@ -80,12 +80,12 @@ def _state_dict(content) -> dict[str, _Tensor]:
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
     if not isinstance(content, dict):
-        raise ValueError(f"it holds a {type(content).__name__.strip('_').lower()}: a state dict is wanted")
+        raise ValueError(f"expected a state dict, got a {type(content).__name__.strip('_').lower()}")
     tensors = {name: value for name, value in content.items() if isinstance(value, _Tensor)}
     if not tensors:
         some = ", ".join(repr(name) for name in list(content)[:5])
         names = ", ".join(STATE_DICT_NAMES)
-        raise ValueError(f"no tensors among {some}: a state dict is wanted, alone or under one of {names}")
+        raise ValueError(f"expected a state dict, alone or under one of {names}, got no tensors among {some}")
     return tensors
 
 

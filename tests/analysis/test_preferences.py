@@ -50,8 +50,9 @@ def test_forms_show_everything_equally_often():
     )
     assert sides == {(p, a, b): 1 for p in PICTURES for a in SOURCES for b in SOURCES if a != b}
     for form in classes:
-        counts = collections.Counter(questions[question["id"]]["source"] for question in form)
-        assert max(counts.values()) - min(counts.values()) <= 1
+        for part in ("source", "target"):
+            counts = collections.Counter(questions[question["id"]][part] for question in form)
+            assert len(counts) > 1 and max(counts.values()) - min(counts.values()) <= 1, part
 
 
 def test_the_page_shows_what_the_key_says():
@@ -80,7 +81,21 @@ def test_the_page_tells_no_secret_and_asks_no_server():
     assert "http" not in study.page.replace('http-equiv="Content-Security-Policy"', "")
     assert "default-src 'none'" in study.page
     names = list(data_of(study)["images"])
-    assert names == sorted(names) and sorted(study.key["questions"]) == sorted(list(study.key["questions"]))
+    assert names == sorted(names)
+
+
+def test_the_names_of_drawings_and_questions_are_in_no_order():
+    """A participant who reads the page's text learns neither the method nor the class from them."""
+    study = study_of()
+    questions, number_of = study.key["questions"], {}
+    for form in data_of(study)["forms"][0]:
+        for question in form:
+            entry = questions[question["id"]]
+            place = entry["picture"], entry["source"], entry["target"]
+            number_of[place] = int(question["image"][1:]), int(question["id"][1:])
+    numbers = np.array([number_of[place] for place in sorted(number_of)])
+    for column in numbers.T:
+        assert abs(np.corrcoef(column, np.arange(len(column)))[0, 1]) < 0.5
 
 
 def test_a_seed_decides_everything():
@@ -92,6 +107,8 @@ def test_a_title_and_a_class_are_text():
     drawn = [DrawnMap("a", s, "</script><b>", np.zeros([1, 1, 3])) for s in ("x1", "x2")]
     study = preferences.make_study(drawn, {"a": ("</script><b>",)}, questions=["trust"], title="<i>&")
     assert study.page.count("</script>") == 2 and "<i>" not in study.page
+    title = preferences.make_study(drawn, {"a": ("</script><b>",)}, questions=["trust"], title="/* the study */").page
+    assert title.count("<h1>/* the study */</h1>") == 1
     assert data_of(study)["forms"][0][0][0]["target"] == "</script><b>"
 
 
@@ -115,8 +132,29 @@ def test_a_missing_map_and_a_choice_that_is_none():
         preferences.make_study([*drawn, drawn[0]], {"a": CLASSES}, questions=["class"])
     with pytest.raises(ValueError, match="no map of a by x for 'dog': 1 maps are missing"):
         preferences.make_study(drawn[:1], {"a": CLASSES}, questions=["class"])
-    with pytest.raises(ValueError, match="equally many classes"):
-        preferences.make_study(drawn, {"a": ("cat", "cat")}, questions=["class"])
+    with pytest.raises(ValueError, match="at least 2, got 1"):
+        preferences.make_study(drawn, {"a": ("cat",)}, questions=["class"])
+    for names in (("cat", "dog", "cat"), ()):
+        with pytest.raises(ValueError, match="expected different classes to choose from for a"):
+            preferences.make_study(drawn, {"a": names})
+    with pytest.raises(ValueError, match="the map of a by x for 'cat' has no choices: expected 'a' in choices, got"):
+        preferences.make_study(drawn, {"b": CLASSES}, questions=["class"])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "says"),
+    [
+        (np.full([2, 2, 3], 200, np.uint8), "expected floats in 0..1, got uint8"),
+        (np.full([2, 2, 3], 200.0), r"expected values in 0..1, got 200\.\.200"),
+        (np.full([2, 2, 3], np.nan), "expected values in 0..1, got nan"),
+        (np.zeros([1, 2, 2, 3]), r"expected pixels \[h w 3\], got \[1, 2, 2, 3\]"),
+        (np.zeros([2, 2]), r"expected pixels \[h w 3\], got \[2, 2\]"),
+    ],
+)
+def test_a_drawing_that_would_be_shown_wrongly(pixels, says):
+    drawn = [DrawnMap("a", "x", "cat", np.zeros([2, 2, 3])), DrawnMap("a", "x", "dog", pixels)]
+    with pytest.raises(ValueError, match=f"the map of a by x for 'dog': {says}"):
+        preferences.make_study(drawn, {"a": CLASSES}, questions=["class"])
 
 
 def write_answers(folder, study, answers_of):
@@ -158,6 +196,7 @@ def test_a_participant_with_a_favorite(tmp_path):
     ("text", "says"),
     [
         ("{", "is no file of answers"),
+        ("[" * 100_000, "is no file of answers"),
         ("[1]", "is no file of answers"),
         ('{"study": "another", "participant": 1, "answers": {}}', "has answers to the study another"),
         ('{"study": STUDY, "participant": "1", "answers": {}}', "is no file of answers"),
@@ -209,6 +248,10 @@ def test_alpha_is_undefined_without_two_judgments_that_could_differ():
     assert krippendorff_alpha([[1], [2]]) is None and krippendorff_alpha([[1, 1], [1, 1]]) is None
     with pytest.raises(ValueError, match="choose one of nominal, interval"):
         krippendorff_alpha([[1, 2]], level="ratio")
+    with pytest.raises(ValueError, match="got NaN: leave out what a person did not judge"):
+        krippendorff_alpha([[1.0, float("nan")]])
+    with pytest.raises(ValueError, match=r"expected numbers with the level 'interval', got \['cat', 'dog'\]"):
+        krippendorff_alpha([["cat", "dog"]], level="interval")
 
 
 def wilson(count, successes, quantile):
@@ -257,3 +300,8 @@ def test_unanimous_answers_leave_a_doubt():
     assert clustered_share([1.0], ["a"], ["b"]) == (1, 0, 1, 1)
     with pytest.raises(ValueError, match="got none"):
         clustered_share([], [], [])
+    with pytest.raises(ValueError, match="expected 2 people and pictures, as many as values, got 1 and 2"):
+        clustered_share([0, 1], ["a"], [1, 2])
+    for values in ([0, 2], [0, float("nan")]):
+        with pytest.raises(ValueError, match=r"expected values in 0\.\.1, got"):
+            clustered_share(values, ["a", "b"], [1, 2])

@@ -88,13 +88,19 @@ def test_answers_are_read(pictures, capsys):
         ([], "expected pictures to make a study of, or --read with files of answers"),
         (["--read", "answers.json"], "study_key.json: No such file or directory"),
         (["a.png", "--read", "answers.json"], "--read takes files of answers, and no pictures go with it"),
-        (["--read", "answers.json", "--key", "other.json"], "other.json is no key of a study"),
-        (["0.png", "0.png", "--model", "digits"], "two pictures have one name"),
+        (["--read", "answers.json", "--key", "other.json"], "other.json is no key of a study: give the study_key.json"),
+        (
+            ["--read", "answers.json", "--key", "number.json"],
+            "number.json is no key of a study: give the study_key.json",
+        ),
+        (["--read", "answers.json", "--key", "deep.json"], "deep.json is no key of a study: it is no JSON"),
+        (["0.png", "0.png", "--model", "digits"], "two pictures have the name 0.png"),
         (["0.png", "--model", "digits", "--out", "nowhere"], "--out nowhere does not exist"),
     ],
 )
 def test_a_mistake_is_one_line(pictures, words, says, capsys):
-    pathlib.Path("other.json").write_text("[]")
+    for name, text in {"other": "[]", "number": "3", "deep": "[" * 100_000}.items():
+        pathlib.Path(f"{name}.json").write_text(text)
     assert main(["study", *words]) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxcam import limits
 from jaxcam.datasets import clips, images
 
 
@@ -42,10 +43,23 @@ def test_what_is_no_clip_is_one_line(tmp_path, levels):
     for name, count, message in (
         ("still.png", None, "has 1 frame: expected a clip of several"),
         ("clip.gif", 12, "has 9 frames: expected at least 12"),
-        ("clip.gif", 0, "at least 1 frame"),
-        ("short.gif", 6, "short.gif (is|has)"),
+        ("clip.gif", 0, "expected an integer of at least 1 for count, got 0"),
+        ("short.gif", 6, "short.gif has . frames: expected at least 6"),
+        ("short.gif", None, "short.gif is not a whole picture"),
         ("none.gif", None, "no such file"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message) as error:
             clips.read(tmp_path / name, count)
         assert "\n" not in str(error.value)
+    for shape in (8, (8,), (0, 8), (8.0, 8)):
+        with pytest.raises(ValueError, match=r"expected a shape \(height, width\) of positive integers, got"):
+            clips.read(tmp_path / "clip.gif", shape=shape)
+
+
+def test_a_clip_is_not_decoded_beyond_the_limit(tmp_path, levels):
+    """Its duration takes all frames, also if only one of them is read."""
+    (tmp_path / "clip.gif").write_bytes(images.animated(levels, seconds=0.1))
+    with limits.changed(clip_pixels=4 * 6 * 9):
+        assert clips.read(tmp_path / "clip.gif", 1).seconds == pytest.approx(0.9)
+    with limits.changed(clip_pixels=4 * 6 * 9 - 1), pytest.raises(ValueError, match="frame 8, more than 0 "):
+        clips.read(tmp_path / "clip.gif", 1)

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import warnings
 import zlib
 
@@ -294,3 +295,14 @@ def test_broken_files_are_one_line(tmp_path, image_format):
         else:
             assert np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1
     assert failures > 0 or image_format == "BMP"
+
+
+def test_a_file_takes_no_memory_for_bytes_that_it_does_not_have(tmp_path):
+    """Decoders ask for as many bytes as a file claims."""
+    path = tmp_path / "small"
+    path.write_bytes(bytes(3))
+    with images._BoundedFile(io.FileIO(path)) as file:
+        tracemalloc.start()
+        content, (_, peak) = file.read(2**28), tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert content == bytes(3) and peak < 2**20

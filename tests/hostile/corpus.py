@@ -101,10 +101,9 @@ def keras(config: bytes, weights: bytes | None = None, compression: int = zipfil
 
 def payloads() -> dict[str, bytes]:
     """Pickles that make the file `CANARY`, by every instruction that runs something, when they are unpickled."""
-    run, text = f"open('{CANARY}', 'w')", f"X{{}}{CANARY}"
+    run = f"open('{CANARY}', 'w')"
     arguments = b"(X" + struct.pack("<I", len(CANARY)) + CANARY.encode() + b"X\x01\x00\x00\x00wt"
     code = b"(X" + struct.pack("<I", len(run)) + run.encode() + b"t"
-    del text
     short = [bytes([0x8C, len(word)]) + word for word in (b"builtins", b"open", b"eval")]
     mark_open = b"(X" + struct.pack("<I", len(CANARY)) + CANARY.encode() + b"X\x01\x00\x00\x00w"
     return {

@@ -41,8 +41,8 @@ def attacks():
     yield "call a storage", {"a": Call(kind, (3,))}, "'torch.FloatStorage' in a way"
     yield "call a tensor", {"a": Call(piece, ())}, "'_Tensor' in a way"
     yield "call text", {"a": Call("os.system", ("touch ran",))}, "'str' in a way"
-    yield "build a class", Build(ordered, {"__init__": 1}), "a _Global where a dict is wanted"
-    yield "build a tensor", {"a": Build(piece, {"shape": 1})}, "a _Tensor where a dict is wanted"
+    yield "build a class", Build(ordered, {"__init__": 1}), "expected a dict, got a _Global"
+    yield "build a tensor", {"a": Build(piece, {"shape": 1})}, "expected a dict, got a _Tensor"
     yield "module", {"a": Persistent(("module", ordered, "f", "x", 1))}, "not a storage of numbers"
     yield "no storage", {"a": Call(rebuild, ("k", 0, (2,), (1,), False, ORDERED))}, "in a way that PyTorch's own"
     for name, offset, size, stride, message in [
@@ -59,8 +59,12 @@ def attacks():
     many = Persistent(("storage", kind, "k", "cpu", 2**60))
     yield "huge storage", {"a": Call(rebuild, (many, 0, (2,), (1,), False, ORDERED))}, "storage k"
     yield "keys", {(1, 2): piece}, "a tuple for a name"
-    yield "no state dict", [piece], "it holds a list: a state dict is wanted"
-    yield "no tensors", {"net": {"a": piece}}, "no tensors among 'net': a state dict is wanted, alone or under"
+    yield "no state dict", [piece], "expected a state dict, got a list"
+    yield (
+        "no tensors",
+        {"net": {"a": piece}},
+        "under one of state_dict, model_state_dict, model, got no tensors among 'net'",
+    )
 
 
 @pytest.mark.parametrize("write", [write_zip, write_legacy])

@@ -2,12 +2,14 @@
 
 import ctypes
 import functools
+import math
 import time
 
 import numpy as np
 import pytest
 
 import jaxcam
+from jaxcam._base.isolation import Isolated
 from jaxcam.runtime import isolated
 from jaxcam.runtime._store import MapFolder
 from tests.runtime.specimen import SMALL
@@ -15,6 +17,7 @@ from tests.runtime.specimen import SMALL
 
 def load_or_misbehave(i):
     """The image of a number, but for those that are poison."""
+    print("what a loader prints is no answer", flush=True)
     if i == 1:
         ctypes.string_at(0)  # a segmentation fault
     if i == 2:
@@ -38,6 +41,16 @@ def test_poison_images_fail_alone(tiny, tmp_path):
     )
     assert same.maps == explained.maps
     np.testing.assert_array_equal(np.load(explained.maps["5"]).shape, (6, 5))
+
+
+def test_a_process_that_ended_while_it_was_idle_is_replaced():
+    root = Isolated(math.sqrt)
+    assert root(4.0) == 2
+    [child] = root.idle
+    child.process.kill()
+    child.process.wait()
+    assert root(9.0) == 3, "the number has nothing to do with it"
+    root.close()
 
 
 def test_what_another_process_cannot_import():

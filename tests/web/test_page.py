@@ -6,7 +6,6 @@ They need Gradio, Playwright and a Chromium: `python -m pytest -m web tests/web`
 import concurrent.futures
 import functools
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -43,16 +42,6 @@ def address():
     page = Page(Networks([Network("digits"), Network(OWN)]))
     yield page.launch(host="127.0.0.1", port=port, wait=False)
     page.blocks.close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        path = os.environ.get("JAXCAM_CHROMIUM", "/usr/bin/chromium")
-        chromium = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 class Visitor:

@@ -31,16 +31,6 @@ def study(tmp_path_factory):
     return study, path
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        path = os.environ.get("JAXCAM_CHROMIUM", "/usr/bin/chromium")
-        chromium = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 class Participant:
     """A participant with a number, who opened the page."""
 
@@ -102,7 +92,7 @@ def test_answers_come_back(browser, study, tmp_path):
                 participant.page.get_by_role("button", name=entry["target"]).click()
                 expected[number, entry["picture"], "class"] = entry["source"], entry["target"]
             else:
-                assert 'The classifier said "cat"' in participant.question()
+                assert 'Both maps explain the class "cat"' in participant.question()
                 participant.page.keyboard.press("5" if entry["right"] == "layer_cam" else "2")
                 expected[number, entry["picture"], "trust"] = -2 if entry["right"] == "layer_cam" else -1
         files.append(participant.save(tmp_path))
