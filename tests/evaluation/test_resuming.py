@@ -144,18 +144,21 @@ def test_one_name_for_two_metrics(tiny, examples, tmp_path):
     assert found["own, scale 2.0"] == 2 * found["own"]
 
 
-def test_runs_that_begin_in_one_folder(tiny, examples, tmp_path):
-    """The second takes a folder in which nothing is finished; the first then finds that it is another's."""
+def test_a_second_run_in_a_folder_is_refused_while_the_first_goes_on(tiny, examples, tmp_path):
+    """It would compute the same records. Nothing of the first one is lost, and its run stays the folder's."""
     run = functools.partial(jaxcam.evaluate, tiny, examples[:1], METHODS, ["pointing"], out=tmp_path)
+    refused = []
 
     def load(given):
-        if given is examples[0]:
+        with pytest.raises(ValueError, match="in use by another run, process .*: wait for its end") as error:
             run(key=jax.random.key(1))
+        refused.append(error)
         return given
 
+    first = run(load=load)
+    assert refused and first.images and run(load=load) == first
     with pytest.raises(ValueError, match="holds another run, with key"):
-        run(load=load)
-    assert run(key=jax.random.key(1)).images
+        run(load=load, key=jax.random.key(1))
 
 
 def test_a_metric_that_failed_does_not_take_its_name(tiny, examples, tmp_path):
@@ -201,17 +204,10 @@ def test_folders_of_others_and_torn_files(tiny, examples, tmp_path):
     assert jaxcam.evaluate(tiny, examples[:1], mended, ["pointing"], out=tmp_path / "new").images
 
 
-def test_rows_that_another_run_wrote_in_the_meantime_stay(tiny, examples, tmp_path):
+def test_rows_that_an_earlier_run_wrote_stay(tiny, examples, tmp_path):
     run = functools.partial(jaxcam.evaluate, tiny, examples[:1], metrics=["pointing"], out=tmp_path)
-    busy = []
-
-    def load_beside(given):
-        if not busy:
-            busy.append(given)
-            run(methods={"LayerCAM": jaxcam.layer_cam}, load=load_beside)
-        return given
-
-    run(methods=METHODS, load=load_beside)
+    run(methods={"LayerCAM": jaxcam.layer_cam})
+    run(methods=METHODS)
     rows = json.loads((tmp_path / "images" / "image 0.json").read_text())["rows"]
     assert {"LayerCAM", *METHODS} <= set(rows)
 
