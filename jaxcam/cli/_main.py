@@ -25,6 +25,7 @@ other: one of jaxcam's, an application of Keras, a .keras or .h5 file, or module
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -47,6 +48,7 @@ from jaxcam.cli import (
     _watch,
 )
 from jaxcam.cli._compiled_programs import keep_compiled_programs
+from jaxcam.cli._interrupts import ended_by_ctrl_c
 from jaxcam.cli._output import FAILURE, one_line, print_error
 
 # In the order of the help text.
@@ -101,12 +103,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:  # a process of its own: no setting of a caller is changed
         keep_compiled_programs()
     options = build_parser().parse_args(_with_signed_values(sys.argv[1:] if arguments is None else arguments))
+    stopped = "stopped; run the same command again to resume" if options.command in RESUMABLE else None
+    # The web page's server has a handler of its own.
+    has_own = arguments is not None or options.command == "serve"
+    watched = contextlib.nullcontext() if has_own else ended_by_ctrl_c(INTERRUPTED, stopped and f"jaxcam: {stopped}")
     try:
-        return options.run(options)
+        with watched:
+            return options.run(options)
     except USER_ERRORS as error:
         print_error(one_line(error))
         return FAILURE
     except KeyboardInterrupt:
-        if options.command in RESUMABLE:
-            print_error("stopped; run the same command again to resume")
+        if stopped:
+            print_error(stopped)
         return INTERRUPTED

@@ -67,6 +67,8 @@ def bounds_of(program: FlatProgram, narrow: Narrow | None = None) -> dict[int, B
     bounds = {v: ANYTHING for v in program.inputs}
     bounds |= {v: _of_constant(constant) for v, constant in program.constants.items()}
     for step in program.steps:
+        if not step.outputs:  # it is there for its effect, such as jax.debug.print
+            continue
         inputs = [bounds[v] for v in step.inputs]
         known = narrow and narrow(step, inputs)
         bounds |= zip(step.outputs, [known] if known else _of_step(step, inputs, program, graph), strict=True)

@@ -251,3 +251,28 @@ def test_a_keras_classifier_is_evaluated_with_its_own_probabilities():
         curve = jaxcam.metrics.deletion(cut, IMAGE, saliency, target, steps=1)
         ends = [own[target], np.asarray(model(np.zeros((1, 6, 6, 3), np.float32))[0])[target]]
         np.testing.assert_allclose(curve, ends, **CLOSE)
+
+
+def test_a_model_may_print():
+    """`jax.debug.print` has no outputs; the model is cut as if it were not there."""
+
+    class Printing(nnx.Module):
+        def __init__(self, prints):
+            self.conv, self.classifier, self.prints = (
+                nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0)),
+                nnx.Linear(4, 5, rngs=nnx.Rngs(0)),
+                prints,
+            )
+
+        def __call__(self, x):
+            x = jax.nn.gelu(self.conv(x))
+            if self.prints:
+                jax.debug.print("mean {}", x.mean())
+            return self.classifier(jax.nn.gelu(x).mean((1, 2)))
+
+    image = jax.random.uniform(jax.random.key(0), (8, 8, 3))
+    silent, printing = (
+        jaxcam.grad_cam_pp(jaxcam.cut(Printing(prints), "conv", image_shape=image.shape), image, 1)
+        for prints in (False, True)
+    )
+    np.testing.assert_array_equal(silent, printing)

@@ -1,0 +1,51 @@
+"""Ctrl-C, while a command waits for a compiled program."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import PIL.Image
+import pytest
+
+# Its features print a line and then count for minutes, in one program.
+ENDLESS = """
+import jax
+import jax.numpy as jnp
+import jaxcam
+
+def features(params, x):
+    jax.debug.callback(lambda: print("computing", flush=True))
+    count = jax.lax.fori_loop(0, 2**31 - 1, lambda i, y: jnp.sin(y + x.sum()), 0.0)
+    return jnp.zeros([2, 2, 3]) + count
+
+def model():
+    return jaxcam.Cut({}, features, lambda params, A, x: A.mean((0, 1)))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process")
+def test_ctrl_c_ends_a_command_inside_a_compiled_program(tmp_path):
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    root = pathlib.Path(__file__).parents[2]
+    PIL.Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
+    words = ["explain", "picture.png", "--model", "endless:model", "--input-size", "8x8", "--preprocess", "0..1"]
+    with subprocess.Popen(
+        [sys.executable, "-c", "import sys; from jaxcam.cli import main; sys.exit(main())", *words],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    ) as process:  # fmt: skip
+        try:
+            line = process.stdout.readline()
+            assert line == "computing\n", process.communicate()
+            before = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (130, "")
+    assert time.monotonic() - before < 30  # the program takes minutes
+    assert [path.name for path in tmp_path.glob("*.png")] == ["picture.png"]
