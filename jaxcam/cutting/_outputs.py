@@ -26,14 +26,12 @@ from jaxcam._base.types import Image, Score
 from jaxcam.cutting._cut import OUTPUTS, Cut, Cuts, activations
 from jaxcam.cutting._image_layout import warn_once
 from jaxcam.cutting._last_activation import WithoutLastActivation, without_last_activation
+from jaxcam.cutting._output_kind import ACTIVATIONS, kind_of_outputs
 from jaxcam.cutting._targets import _outputs
 from jaxcam.formulas import scores
-from jaxcam.tracing import PLAIN_CALLS, bounds_of_outputs, entering, flatten, last_activation
 
-ROUNDING = 1e-5  # a mean of probabilities may exceed 1 by as much
-# From a kind to that of the outputs without their last activation, and to the activation.
+# From a kind to that of the outputs without their last activation.
 WITHOUT_ACTIVATION = {"probabilities": "logits", "sigmoids": "sigmoid logits"}
-ACTIVATIONS = {"probabilities": "softmax", "sigmoids": "logistic"}
 TITLES = {"probabilities": "a softmax", "sigmoids": "a sigmoid"}
 
 
@@ -76,18 +74,7 @@ def _with_last_activation(cut):
 @jax.jit
 def _kind_as_size(cut: Cut | Cuts, image: Any) -> jax.Array:
     traced = _outputs.trace(cut, image)
-    return jnp.zeros(OUTPUTS.index(_kind_of_program(traced.jaxpr, traced.out_info)))
-
-
-def _kind_of_program(closed, outputs) -> str:
-    if len(closed.jaxpr.outvars) != 1 or not hasattr(outputs, "shape"):
-        return "unknown"
-    program = flatten(closed, entering(PLAIN_CALLS))
-    last = last_activation(program, program.outputs[0])
-    if last is not None:
-        return next(kind for kind, name in ACTIVATIONS.items() if name == last.name)
-    ((low, high),) = bounds_of_outputs(closed)
-    return "unknown" if low >= 0 and high <= 1 + ROUNDING else "logits"
+    return jnp.zeros(OUTPUTS.index(kind_of_outputs(traced.jaxpr, jax.tree.structure(traced.out_info))))
 
 
 def with_known_outputs(cut: Any, image: jax.ShapeDtypeStruct) -> Any:

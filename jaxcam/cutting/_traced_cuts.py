@@ -16,6 +16,7 @@ from jaxcam.cutting._calls import marked_call, marks_of
 from jaxcam.cutting._checks import layer_choices
 from jaxcam.cutting._cut import Cut, Cuts
 from jaxcam.cutting._layouts import Layout, image_axis_of, layout_of
+from jaxcam.cutting._output_kind import kind_of_outputs
 from jaxcam.cutting._pickled import MadeFunction, Recipe
 from jaxcam.cutting._program import TracedModel, jit_or_not, traced_model
 from jaxcam.cutting._spec import CutSpec, image_struct
@@ -33,12 +34,13 @@ def traced_cut(spec: CutSpec, params: Any) -> Cut:
     (layer,) = spec.layers
     spec = _with_image_axis(spec, params)
     features, head = remembered_functions(_features_and_head, spec)
-    reads_input = None
+    reads_input = outputs = None
     if spec.image_shape is not None:
         split, program = _split_model(spec, params, image_struct(spec.image_shape))
         program.layouts[layer].shape(split.aval)
         reads_input = split.reads[-1] or spec.prefix + spec.suffix > 0
-    return Cut(params, features, head, layer, reads_input, image_channel_axis=spec.image_channel_axis)
+        outputs = spec.call.memo.remembered(_kind_of_outputs, program.places.traced)
+    return Cut(params, features, head, layer, reads_input, outputs, spec.image_channel_axis)
 
 
 def traced_cuts(spec: CutSpec, params: Any) -> Cuts:
@@ -46,11 +48,17 @@ def traced_cuts(spec: CutSpec, params: Any) -> Cuts:
     spec = _with_image_axis(spec, params)
     assert spec.layers is not None
     (tapped,) = remembered_functions(_tapped, spec)
+    outputs = None
     if spec.image_shape is not None:
         tap, program = _tap_model(spec, params, image_struct(spec.image_shape))
         for layer in spec.layers:
             program.layouts[layer].shape(tap.avals[layer])
-    return Cuts(params, tapped, spec.layers, image_channel_axis=spec.image_channel_axis)
+        outputs = spec.call.memo.remembered(_kind_of_outputs, program.places.traced)
+    return Cuts(params, tapped, spec.layers, outputs, spec.image_channel_axis)
+
+
+def _kind_of_outputs(traced: TracedModel) -> str:
+    return kind_of_outputs(traced.program, traced.outputs)
 
 
 def remembered_functions(make, spec: CutSpec) -> tuple[Any, ...]:

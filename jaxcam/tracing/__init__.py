@@ -22,6 +22,7 @@ from jaxcam.tracing._marks import Mark as Mark
 from jaxcam.tracing._marks import computed as computed
 from jaxcam.tracing._marks import mark as mark
 from jaxcam.tracing._marks import marks as marks
+from jaxcam.tracing._marks import past_marks as past_marks
 from jaxcam.tracing._paths import contraction_places as contraction_places
 from jaxcam.tracing._paths import mixes as mixes
 from jaxcam.tracing._paths import passed_by_all as passed_by_all

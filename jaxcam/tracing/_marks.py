@@ -8,6 +8,7 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxcam.tracing._jaxpr import inner_jaxpr, inner_jaxprs
 from jaxcam.tracing._primitives import ARITHMETIC, CALLS, CUSTOM_RULES, JIT
+from jaxcam.tracing._steps import Enter
 
 MARK = "jaxcam_mark"
 # Its parameters: the name, and the transformations that it went through while it was traced.
@@ -69,6 +70,15 @@ def marks(jaxpr: Jaxpr) -> list[Mark]:
             for inside in marks(inner):
                 found.append(inside._replace(within=(*around, *inside.within), jitted=inside.jitted or name in JIT))
     return found
+
+
+def past_marks(enter: Enter) -> Enter:
+    """An `enter` for `flatten` that leaves the marks out, and else does what the other does."""
+
+    def leave_out_or_enter(builder, eqn, inputs):
+        return inputs if eqn.primitive.name == MARK else enter(builder, eqn, inputs)
+
+    return leave_out_or_enter
 
 
 def computed(closed: ClosedJaxpr, prefix: str) -> list[str]:

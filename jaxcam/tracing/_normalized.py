@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from jax.extend.core import ClosedJaxpr
 
 from jaxcam.tracing._endings import Graph
+from jaxcam.tracing._marks import past_marks
 from jaxcam.tracing._primitives import (
     CALLS,
     CUSTOM_RULES,
@@ -30,8 +31,11 @@ PASSED = PASSING_ON | STOP_GRADIENT
 
 
 def bounds_of_outputs(closed: ClosedJaxpr) -> list[Bounds]:
-    """An interval for each output of a program that all its elements lie in, unless they are NaN."""
-    program = flatten(closed, entering(CALLS | CUSTOM_RULES))
+    """An interval for each output of a program that all its elements lie in, unless they are NaN.
+
+    Marks are left out.
+    """
+    program = flatten(closed, past_marks(entering(CALLS | CUSTOM_RULES)))
     graph = Graph(program)
 
     def narrow(step: Step, read: Sequence[Bounds]) -> Bounds | None:

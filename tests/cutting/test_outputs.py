@@ -276,3 +276,24 @@ def test_a_model_may_print():
         for prints in (False, True)
     )
     np.testing.assert_array_equal(silent, printing)
+
+
+def test_layers_inside_a_softmax_are_passed_over():
+    class Exp(nnx.Module):
+        def __call__(self, x):
+            return jnp.exp(x - jax.lax.stop_gradient(x.max(-1, keepdims=True)))
+
+    class Sum(nnx.Module):
+        def __call__(self, x):
+            return x.sum(-1, keepdims=True)
+
+    class Model(nnx.Module):
+        def __init__(self):
+            self.conv, self.exp, self.sum = nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0)), Exp(), Sum()
+
+        def __call__(self, x):
+            numerators = self.exp(self.conv(x).mean((1, 2)))
+            return numerators / self.sum(numerators)
+
+    assert jaxcam.cut(Model(), "conv", image_shape=(8, 8, 3)).outputs == "probabilities"
+    assert jaxcam.cut(Model(), ["conv"], image_shape=(8, 8, 3)).outputs == "probabilities"
