@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+from typing import Any
 
 import jaxcam
 from jaxcam.cli import _method, _model, _options, _output
@@ -52,6 +53,7 @@ def add_parser(subparsers: _options.Subparsers) -> None:
     parser.add_argument(
         "--log", type=pathlib.Path, metavar="FILE", help="a line of JSON with figures every ten seconds"
     )
+    _options.add_dry_run_option(parser)
     _options.add_json_option(parser)
 
 
@@ -65,21 +67,20 @@ def run(options: argparse.Namespace) -> int:
     if skipped:
         _output.print_error(f"{options.folder}: {skipped}")
     opened = _model.open_model(options)
-    explained = jaxcam.explain_batch(
-        method,
-        opened.cut,
-        pictures,
-        _model.find_target(options.target, opened.class_names),
-        _method.key_of_method(options),
-        load=opened.load,
-        out=options.out,
-        batch_size=options.batch_size,
-        stored=options.stored,
-        workers=options.workers,
-        share=options.share,
-        log=options.log,
-        memory=None if options.memory is None else options.memory * MEBIBYTE,
-    )
+    target, key = _model.find_target(options.target, opened.class_names), _method.key_of_method(options)
+    settings: dict[str, Any] = {
+        "load": opened.load,
+        "out": options.out,
+        "batch_size": options.batch_size,
+        "stored": options.stored,
+        "workers": options.workers,
+        "share": options.share,
+        "memory": None if options.memory is None else options.memory * MEBIBYTE,
+    }
+    if options.dry_run:
+        plan = jaxcam.runtime.plan_batch(method, opened.cut, pictures, target, key, **settings)
+        return _output.print_plan(plan, options)
+    explained = jaxcam.explain_batch(method, opened.cut, pictures, target, key, **settings, log=options.log)
     if options.json:
         _output.print_json(
             {"out": str(options.out), "layer": opened.layer, "maps": len(explained.maps), "failed": explained.failed}

@@ -299,6 +299,19 @@ def test_batch_resumes_a_folder_of_the_flat_layout(capsys):
     assert (np.load("maps/a.npy") == 7).all()
 
 
+def test_batch_without_writing_anything(capsys):
+    pathlib.Path("pictures").mkdir()
+    (pathlib.Path("pictures") / "a.png").write_bytes(CANVASES[0].read_bytes())
+    arguments = ["batch", "pictures", *DIGITS, "--out", "maps", "--method", "grad_cam", "--dry-run"]
+    assert main(arguments) == 0
+    assert "to compute  1\n" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["inputs"] == record["lacking"] == record["batch"] == 1 and record["bytes_of_result"] == 1152
+    assert not pathlib.Path("maps").exists()
+    fails(capsys, *arguments, "--stored", "uint8", says="expected out='NAME.zarr'")
+
+
 def test_batch_without_pictures(capsys):
     pathlib.Path("pictures").mkdir()
     fails(capsys, "batch", "pictures", "--out", "maps", says="pictures has no pictures")
