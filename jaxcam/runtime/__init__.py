@@ -7,6 +7,7 @@ from jaxcam.runtime._names import check_name as check_name
 from jaxcam.runtime._open_maps import open_maps as open_maps
 from jaxcam.runtime._figures import Figures as Figures
 from jaxcam.runtime._lock import lock_share as lock_share
+from jaxcam.runtime._sources import checked_names as checked_names
 from jaxcam.runtime._sources import checked_share as checked_share
 from jaxcam.runtime._sources import local_mesh as local_mesh
 from jaxcam.runtime._explain_batch import explain_batch as explain_batch

@@ -1,6 +1,7 @@
 """The command line as its user sees it: what it writes, prints and answers, and with which exit code."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -310,6 +311,34 @@ def test_batch_without_writing_anything(capsys):
     assert record["inputs"] == record["lacking"] == record["batch"] == 1 and record["bytes_of_result"] == 1152
     assert not pathlib.Path("maps").exists()
     fails(capsys, *arguments, "--stored", "uint8", says="expected out='NAME.zarr'")
+
+
+def test_batch_over_ray_is_refused_before_a_network_is_built(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    batch = ["batch", "pictures", "--model", "none", "--out", "maps.zarr"]
+    fails(capsys, *batch, "--actors", "2", says="--actors goes with --ray ADDRESS alone")
+    fails(capsys, *batch, "--ray", "local", "--share", "0/2", says="--share does not go with --ray")
+    fails(capsys, *batch, "--ray", "local", "--dry-run", says="--dry-run does not go with --ray")
+    fails(capsys, *batch, "--ray", "local", "--actors", "0", says="expected --actors of at least 1")
+    fails(capsys, *batch[:-1], "maps", "--ray", "local", says="expected --out NAME.zarr with --ray, got maps")
+    fails(capsys, *batch, "--ray", "local", says="pip install 'jaxcam-saliency[ray]'")
+
+
+@pytest.mark.ray
+def test_batch_over_ray_makes_the_maps_of_batch(capsys):
+    pathlib.Path("pictures").mkdir()
+    for i, canvas in enumerate(CANVASES):
+        (pathlib.Path("pictures") / f"{i}.png").write_bytes(canvas.read_bytes())
+    (pathlib.Path("pictures") / "torn.png").write_bytes(b"no picture")
+    batch = ["batch", "pictures", *DIGITS, "--samples", "2", "--std", "0.1", "--json"]
+    assert main([*batch, "--out", "alone.zarr"]) == 2
+    expected = json.loads(capsys.readouterr().out)
+    assert main([*batch, "--out", "maps.zarr", "--ray", "auto" if "RAY_ADDRESS" in os.environ else "local"]) == 2
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert record["maps"] == expected["maps"] == len(CANVASES) and list(record["failed"]) == ["torn"]
+    alone, maps = (jaxcam.runtime.open_maps(out) for out in ("alone.zarr", "maps.zarr"))
+    for name in alone:
+        np.testing.assert_allclose(maps[name], alone[name], atol=1e-6)
 
 
 def test_batch_without_pictures(capsys):
