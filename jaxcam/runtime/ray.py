@@ -229,9 +229,9 @@ def explain_dataset(
     the actors are busy, and scales between the numbers of `concurrency`.
 
     With `out`, this process writes the maps to a Zarr store as they come, each once, and the actors need not see its
-    file system. If this process is killed, the same call goes on: finished images are neither loaded nor computed
-    again. The store is that of `jaxcam.explain_batch(..., out=)` for the same elements of the column `image`, and
-    either goes on with the other's, unless there are `targets`.
+    file system. If this process is killed, the same call goes on: finished images are not computed again, and `load` is
+    not called for them. The store is that of `jaxcam.explain_batch(..., out=)` for the same elements of the column
+    `image`, and either goes on with the other's, unless there are `targets`.
 
     Args:
       dataset: a `ray.data.Dataset`. Images of several shapes are computed in groups of one shape.
@@ -276,7 +276,7 @@ def explain_dataset(
     def mapped(actor, arguments, settings):
         return dataset.map_batches(
             actor, fn_constructor_args=arguments, fn_constructor_kwargs=settings, batch_size=batch_size,
-            num_cpus=num_cpus, num_gpus=num_gpus, concurrency=concurrency, batch_format="numpy",
+            num_cpus=num_cpus, num_gpus=num_gpus, compute=_actor_pool(ray, concurrency), batch_format="numpy",
         )  # fmt: skip
 
     if out is None:
@@ -307,6 +307,13 @@ def _first_rows(dataset, columns):
         if column is not None:
             _check_column(column, first[0].keys())
     return first
+
+
+def _actor_pool(ray, concurrency):
+    if isinstance(concurrency, int):
+        return ray.data.ActorPoolStrategy(size=concurrency)
+    fewest, most = concurrency
+    return ray.data.ActorPoolStrategy(min_size=fewest, max_size=most)
 
 
 def import_ray() -> Any:

@@ -338,7 +338,8 @@ def test_batch_over_ray_makes_the_maps_of_batch(capsys):
     assert record["maps"] == expected["maps"] == len(CANVASES) and list(record["failed"]) == ["torn"]
     alone, maps = (jaxcam.runtime.open_maps(out) for out in ("alone.zarr", "maps.zarr"))
     for name in alone:
-        np.testing.assert_allclose(maps[name], alone[name], atol=1e-6)
+        # The batches have other sizes, so that the last digits may differ.
+        np.testing.assert_allclose(maps[name], alone[name], rtol=1e-5, atol=1e-6)
 
 
 def test_batch_without_pictures(capsys):

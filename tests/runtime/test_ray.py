@@ -119,8 +119,10 @@ def no_ray(monkeypatch):
     """The tests with `Rows` need no Ray."""
     ray = types.ModuleType("ray")
     ray.exceptions = types.SimpleNamespace(RayError=FromRay)
+    ray.data = types.ModuleType("ray.data")
+    ray.data.ActorPoolStrategy = dict
     monkeypatch.setitem(sys.modules, "ray", ray)
-    monkeypatch.setitem(sys.modules, "ray.data", types.ModuleType("ray.data"))
+    monkeypatch.setitem(sys.modules, "ray.data", ray.data)
 
 
 def test_a_killed_run_goes_on_and_each_map_is_written_once(no_ray, tiny, tmp_path):
@@ -204,7 +206,9 @@ def cluster():
 @pytest.mark.ray
 def test_on_a_cluster_as_in_one_process(cluster, tiny):
     dataset = cluster.data.from_items(rows_of(), override_num_blocks=4)
-    explained = explain_dataset(dataset, lambda: tiny, weighted, KEY, numbers="number", batch_size=3, concurrency=2)
+    explained = explain_dataset(
+        dataset, lambda: tiny, weighted, KEY, numbers="number", batch_size=3, concurrency=(1, 2)
+    )
     rows = {row["name"]: row for row in explained.take_all()}
     expected = jaxcam.explain_batch(weighted, tiny, SMALL, None, KEY, names=NAMES).maps
     assert sorted(rows) == NAMES
