@@ -32,6 +32,7 @@ NAMESPACES = {
     "jaxcam.perturbations": "masks, imputation",
     "jaxcam.metrics": "numbers about one map",
     "jaxcam.runtime": "many images: memory, devices, folders",
+    "jaxcam.runtime.ray": "many images over a Ray cluster",
     "jaxcam.limits": "limits on what files may ask for",
     "jaxcam.datasets": "pictures with labels, masks and boxes",
     "jaxcam.datasets.images": "picture files as arrays",

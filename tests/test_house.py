@@ -35,6 +35,7 @@ KNOWN_IN = {
     "h5py": {"pretrained"},
     "safetensors": {"pretrained"},
     "av": {"datasets"},
+    "ray": {"runtime/ray.py"},
 }
 # Functions that may be longer: a pickle machine is one table of opcodes.
 MOST_CODE_LINES = {"read_pickle": 70}

@@ -2,9 +2,10 @@
 
 import argparse
 import pathlib
+from typing import Any
 
 import jaxcam
-from jaxcam.cli import _method, _model, _options, _output
+from jaxcam.cli import _cluster, _method, _model, _options, _output
 
 MEBIBYTE = 2**20
 NAMED = 3  # skipped files whose names are printed
@@ -52,11 +53,14 @@ def add_parser(subparsers: _options.Subparsers) -> None:
     parser.add_argument(
         "--log", type=pathlib.Path, metavar="FILE", help="a line of JSON with figures every ten seconds"
     )
+    _cluster.add_ray_options(parser)
+    _options.add_dry_run_option(parser)
     _options.add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Compute and save the maps that are missing."""
+    _cluster.check_ray_options(options)
     method = _method.chosen_method(options)
     pictures = jaxcam.datasets.pictures_in(options.folder)
     skipped = _describe_skipped(jaxcam.datasets.other_files_in(options.folder))
@@ -65,21 +69,26 @@ def run(options: argparse.Namespace) -> int:
     if skipped:
         _output.print_error(f"{options.folder}: {skipped}")
     opened = _model.open_model(options)
-    explained = jaxcam.explain_batch(
-        method,
-        opened.cut,
-        pictures,
-        _model.find_target(options.target, opened.class_names),
-        _method.key_of_method(options),
-        load=opened.load,
-        out=options.out,
-        batch_size=options.batch_size,
-        stored=options.stored,
-        workers=options.workers,
-        share=options.share,
-        log=options.log,
-        memory=None if options.memory is None else options.memory * MEBIBYTE,
-    )
+    target, key = _model.find_target(options.target, opened.class_names), _method.key_of_method(options)
+    settings: dict[str, Any] = {
+        "out": options.out,
+        "stored": options.stored,
+        "memory": None if options.memory is None else options.memory * MEBIBYTE,
+    }
+    if options.batch_size is not None:
+        settings["batch_size"] = options.batch_size
+    if options.ray is not None:
+        over_ray = _cluster.explain_over_ray(options, method, opened, pictures, target, key, **settings)
+        return _print_explained(over_ray, opened, options)
+    settings |= {"load": opened.load, "workers": options.workers, "share": options.share}
+    if options.dry_run:
+        plan = jaxcam.runtime.plan_batch(method, opened.cut, pictures, target, key, **settings)
+        return _output.print_plan(plan, options)
+    explained = jaxcam.explain_batch(method, opened.cut, pictures, target, key, **settings, log=options.log)
+    return _print_explained(explained, opened, options)
+
+
+def _print_explained(explained, opened, options) -> int:
     if options.json:
         _output.print_json(
             {"out": str(options.out), "layer": opened.layer, "maps": len(explained.maps), "failed": explained.failed}

@@ -56,6 +56,7 @@ def add_parser(subparsers: _options.Subparsers) -> None:
     )
     parser.add_argument("--reference", help="the method to compare the others with (default: Grad-CAM)")
     _options.add_seed_option(parser, "seed of everything random")
+    _options.add_dry_run_option(parser)
     _options.add_json_option(parser)
 
 
@@ -86,17 +87,16 @@ def run(options: argparse.Namespace) -> int:
     opened = _model.open_model(options)
     load = functools.partial(jaxcam.datasets.load, shape=opened.input_size, fit=options.fit)
     key = jax.random.key(options.seed)
-    evaluation = jaxcam.evaluate(
-        opened.cut,
-        examples,
-        methods,
-        metrics,
-        key,
-        target=options.explained,
-        reference=options.reference,
-        load=load,
-        out=options.out,
-    )
+    settings: dict[str, Any] = {
+        "target": options.explained,
+        "reference": options.reference,
+        "load": load,
+        "out": options.out,
+    }
+    if options.dry_run:
+        plan = jaxcam.evaluation.plan_evaluation(opened.cut, examples, methods, metrics, key, **settings)
+        return _output.print_plan(plan, options)
+    evaluation = jaxcam.evaluate(opened.cut, examples, methods, metrics, key, **settings)
     example_of = {example.name: example for example in examples}
     written = write_report(
         evaluation,

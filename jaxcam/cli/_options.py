@@ -151,6 +151,16 @@ def add_json_option(parser: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON", default=argparse.SUPPRESS)
 
 
+def add_dry_run_option(parser: Any) -> None:
+    """`--dry-run`."""
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write nothing: say how many images are finished and missing, and how much time, disk and memory the "
+        "missing ones take, measured on one batch",
+    )
+
+
 def add_output_options(parser: Any, *, of_command: bool = True) -> None:
     """`--out`, `--force` and `--json`.
 

@@ -8,6 +8,8 @@ import sys
 import tempfile
 from typing import Any
 
+from jaxcam.runtime import Plan
+
 # The exit code for any mistake that the user can correct.
 FAILURE = 2
 
@@ -44,6 +46,15 @@ def check_new(path: pathlib.Path, options: argparse.Namespace) -> pathlib.Path:
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON."""
     print(json.dumps(value))
+
+
+def print_plan(plan: Plan, options: argparse.Namespace) -> int:
+    """Print what a run will take, for `--dry-run`; the exit code."""
+    if options.json:
+        print_json(plan.as_json())
+    else:
+        print(plan)
+    return 0
 
 
 def print_error(message: str) -> None:

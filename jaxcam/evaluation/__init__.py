@@ -2,14 +2,15 @@
 
 from jaxcam.evaluation._bootstrap import Estimate as Estimate
 from jaxcam.evaluation._bootstrap import paired_estimates as paired_estimates
-from jaxcam.evaluation._evaluate import CONTROLS as CONTROLS
+from jaxcam.evaluation._controls import CONTROLS as CONTROLS
 from jaxcam.evaluation._evaluate import evaluate as evaluate
-from jaxcam.evaluation._evaluate import with_controls as with_controls
+from jaxcam.evaluation._controls import with_controls as with_controls
 from jaxcam.evaluation._loaded import Loaded as Loaded
 from jaxcam.evaluation._loaded import loaded as loaded
 from jaxcam.evaluation._loaded import own_key as own_key
 from jaxcam.evaluation._metrics import METRICS as METRICS
 from jaxcam.evaluation._naming import ColumnKey as ColumnKey
+from jaxcam.evaluation._plan_evaluation import plan_evaluation as plan_evaluation
 from jaxcam.evaluation._record import Case as Case
 from jaxcam.evaluation._record import Column as Column
 from jaxcam.evaluation._record import Curve as Curve

@@ -28,6 +28,7 @@ from jaxcam._base import checks
 from jaxcam._base.types import Method, Score
 from jaxcam.cutting import Cut, check_cut, check_target
 from jaxcam.datasets import Example
+from jaxcam.evaluation._controls import with_controls
 from jaxcam.evaluation._explained import GIVEN
 from jaxcam.evaluation._gather import gathered
 from jaxcam.evaluation._loaded import Loaded, loaded
@@ -35,9 +36,7 @@ from jaxcam.evaluation._result import Evaluation
 from jaxcam.evaluation._scorer import OF_THE_MAP, Scorer, join_columns
 from jaxcam.evaluation._selection import AnyMetric, named_metrics
 from jaxcam.evaluation._store import RecordFolder, example_digest, merge_rows
-from jaxcam.evaluation._stored import EARLIER_CONTROLS
 from jaxcam.formulas import scores
-from jaxcam.methods import controls, grad_cam_plus
 from jaxcam.runtime import (
     Figures,
     Targets,
@@ -51,13 +50,6 @@ from jaxcam.runtime import (
     target_digest,
 )
 
-CONTROLS: dict[str, Method] = {
-    "Grad-CAM+": grad_cam_plus,
-    "mean activation": controls.mean_activation,
-    "center Gaussian": controls.center_gaussian,
-    "random": controls.random,
-    "all ones": controls.all_ones,
-}
 TARGETS = ("predicted", "label")
 RAISE_AFTER = 8  # failures in a row from the start: the call is taken to be wrong
 MANY = 2**20  # examples in an iterable without a length
@@ -139,6 +131,45 @@ def evaluate(
       >>> found.accuracy, found.reference
       (1.0, 'grad_cam')
     """
+    call = checked_call(
+        cut, examples, methods, metrics, key, target=target, targets=targets, score=score, reference=reference,
+        load=load, memory=memory, mesh=mesh, share=share,
+    )  # fmt: skip
+    figures = Figures(total=call.total, log=log, share=call.share)
+    outcome, names = _outcome(call, examples, load, out, figures, workers)
+    outcome = gathered(outcome, names) if share is None else outcome
+    if not outcome.results and not outcome.failed:
+        raise ValueError("no examples: there is nothing to evaluate")
+    measured = call.scorer.metrics
+    if metrics is not None and outcome.results:
+        _warn_of_missing(measured, [record["rows"][call.reference] for record in outcome.results.values()])
+    return Evaluation(outcome.results, outcome.failed, call.reference, call.scorer.target, tuple(measured.values()))
+
+
+class Call(NamedTuple):
+    """The arguments of a call of `evaluate`, checked.
+
+    Attributes:
+      scorer: measures the maps of the methods and controls.
+      settings: what must be the same in every run that writes to a folder.
+      targets: the targets that are given.
+      reference: the method that the others are compared with.
+      total: the number of examples of the share; None if it is not known.
+      share: number of the share, and the number of shares.
+    """
+
+    scorer: Scorer
+    settings: dict[str, Any]
+    targets: Targets
+    reference: str
+    total: int | None
+    share: tuple[int, int]
+
+
+def checked_call(
+    cut, examples, methods, metrics, key, *, target, targets, score, reference, load, memory, mesh, share
+) -> Call:
+    """The arguments of `evaluate`, checked; a TypeError or a ValueError for those that cannot be meant."""
     check_cut(cut)
     methods = with_controls(methods)
     measured = named_metrics(metrics)
@@ -158,14 +189,7 @@ def evaluate(
     )  # fmt: skip
     recorded_target = own_targets.as_json() if own_targets.own is None and target == GIVEN else target
     settings = {"target": recorded_target, "score": score, "key": key, "load": load}
-    figures = Figures(total=total, log=log, share=own_share)
-    outcome, names = _outcome(scorer, examples, load, out, settings, own_targets, figures, workers)
-    outcome = gathered(outcome, names) if share is None else outcome
-    if not outcome.results and not outcome.failed:
-        raise ValueError("no examples: there is nothing to evaluate")
-    if metrics is not None and outcome.results:
-        _warn_of_missing(measured, [record["rows"][reference] for record in outcome.results.values()])
-    return Evaluation(outcome.results, outcome.failed, reference, target, tuple(measured.values()))
+    return Call(scorer, settings, own_targets, reference, total, own_share)
 
 
 @contextlib.contextmanager
@@ -195,15 +219,12 @@ def _check_choice(name, value, choices):
         raise ValueError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
 
 
-def _outcome(scorer, examples, load, out, settings, own_targets, figures, workers):
+def _outcome(call, examples, load, out, figures, workers):
     """What becomes of the examples of the share, and the names of all examples."""
-    with _locked(out, figures.share):
-        folder = (
-            None if out is None else _folder_of(pathlib.Path(out), scorer.cut, settings, scorer.methods, scorer.metrics)
-        )
-        steps = _Steps(scorer, load, folder, own_targets)
+    with _locked(out, call.share):
+        steps = steps_of(call, load, out)
         outcome = for_each(
-            steps.items(examples, figures.share), load=steps.load, chunk_size=scorer.size, compute=steps.compute,
+            steps.items(examples, call.share), load=steps.load, chunk_size=call.scorer.size, compute=steps.compute,
             store=steps.store, recorded=steps.recorded, label="evaluating", total=figures.total,
             raise_after=RAISE_AFTER, workers=workers, figures=figures,
         )  # fmt: skip
@@ -211,9 +232,15 @@ def _outcome(scorer, examples, load, out, settings, own_targets, figures, worker
     return outcome, steps.names
 
 
-def _folder_of(out, cut, settings, methods, measured):
-    computed = {label: metric.compute for label, metric in measured.items()}
-    return RecordFolder(out, cut, settings, {"methods": methods, "metrics": computed})
+def steps_of(call: Call, load: Callable[[Any], Example] | None, out: Any, *, read_only: bool = False) -> "_Steps":
+    """The steps of a call, with its folder if it has one."""
+    scorer = call.scorer
+    folder = None
+    if out is not None:
+        computed = {label: metric.compute for label, metric in scorer.metrics.items()}
+        growing = {"methods": scorer.methods, "metrics": computed}
+        folder = RecordFolder(pathlib.Path(out), scorer.cut, call.settings, growing, read_only=read_only)
+    return _Steps(scorer, load, folder, call.targets)
 
 
 def _warn_of_missing(measured, rows):
@@ -317,27 +344,6 @@ class _Steps:
         """A record with the columns of each method, of all metrics together."""
         rows = {method: join_columns(record["rows"][method], list(self.metrics)) for method in self.methods}
         return {**record, "rows": rows}
-
-
-def with_controls(methods: Mapping[str, Method] | Sequence[Method]) -> dict[str, Method]:
-    """The methods by name, and the controls after them."""
-    if callable(methods):
-        raise TypeError(f"expected methods as a dict by name, or a list, got {methods!r}")
-    if not isinstance(methods, Mapping):
-        unnamed = [method for method in methods if not hasattr(method, "__name__")]
-        if unnamed:
-            raise ValueError(f"{unnamed[0]!r} has no name: give methods as a dict by name")
-        by_name = {method.__name__: method for method in methods}
-        if len(by_name) < len(methods):
-            raise ValueError("two methods have one name: give methods as a dict by name")
-        methods = by_name
-    if not methods:
-        raise ValueError("no methods: give at least one to evaluate")
-    reserved: dict[str, Method | None] = {**dict.fromkeys(EARLIER_CONTROLS), **CONTROLS}
-    taken = [name for name in methods if name in reserved and methods[name] is not reserved[name]]
-    if taken:
-        raise ValueError(f"{taken[0]!r} is the name of a control: give your method another")
-    return {**methods, **{name: control for name, control in CONTROLS.items() if control not in methods.values()}}
 
 
 def _check_example(given):

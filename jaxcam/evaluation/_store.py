@@ -35,6 +35,7 @@ class RecordFolder:
       cut: a `Cut`.
       settings: by name, what must be the same in every run that writes to the folder.
       growing: "methods" and "metrics", each by name. A later run may add to them.
+      read_only: makes and writes nothing.
 
     Raises:
       ValueError: the folder holds the results of another run.
@@ -46,12 +47,15 @@ class RecordFolder:
         cut: Cut,
         settings: Mapping[str, Any],
         growing: Mapping[str, Mapping[str, Any]],
+        *,
+        read_only: bool = False,
     ):
-        self.out, self.cut, self.settings, self.growing = out, cut, settings, growing
+        self.out, self.cut, self.settings, self.growing, self.read_only = out, cut, settings, growing, read_only
         self.file = out / "run.json"
         self.run: dict[str, Any] = {}
-        prepare_folder(out)
-        prepare_folder(out / "images")
+        if not read_only:
+            prepare_folder(out)
+            prepare_folder(out / "images")
         sample = recorded_sample(out)
         if sample is not None:
             self.open(sample)
@@ -84,6 +88,8 @@ class RecordFolder:
             self._grown_run()
         else:
             self._check_no_maps()
+            if self.read_only:
+                return
             replace(self.file, json.dumps(self.run, indent=1).encode())
 
     def _has_records(self):

@@ -7,9 +7,13 @@ from jaxcam.runtime._names import check_name as check_name
 from jaxcam.runtime._open_maps import open_maps as open_maps
 from jaxcam.runtime._figures import Figures as Figures
 from jaxcam.runtime._lock import lock_share as lock_share
+from jaxcam.runtime._sources import checked_names as checked_names
 from jaxcam.runtime._sources import checked_share as checked_share
 from jaxcam.runtime._sources import local_mesh as local_mesh
 from jaxcam.runtime._explain_batch import explain_batch as explain_batch
+from jaxcam.runtime._plan import Plan as Plan
+from jaxcam.runtime._plan import measured_plan as measured_plan
+from jaxcam.runtime._plan_batch import plan_batch as plan_batch
 from jaxcam.runtime._fingerprint import content_digest as content_digest
 from jaxcam.runtime._fingerprint import content_or_stamp as content_or_stamp
 from jaxcam.runtime._fingerprint import describe as describe

@@ -189,27 +189,22 @@ def explain_batch(
       ['five', 'three']
     """
     check_cut(cut)
-    _check_options(key, batch_size, memory, workers)
-    source, sampled = _open_source(cut, images, names, target, targets, score_of(method), load, checked_share(share))
+    check_options(key, batch_size, memory, workers)
+    source, sampled = open_source(cut, images, names, target, targets, score_of(method), load, checked_share(share))
 
     def describe_run(with_images):
-        sample = (None if out is None else recorded_sample(pathlib.Path(out))) or _first_sample(
-            sampled, load, cut.image_channel_axis
-        )
-        images = source.digests() if with_images else {}
-        return describe_batch(method, cut, images, source.targets_as_json(), key, load, sample)
+        return described_run(method, cut, source, sampled, key, load, out, with_images=with_images)
 
     figures = Figures(total=source.count, log=log, share=source.share)
     with opened_output(out, stored, source, describe_run, with_place=key is not None) as output:
         items, lacking = output.prepared(source)
-        runner = Runner(
-            functools.partial(_map_of_example, method, not source.has_own_targets),
-            (cut, key, with_static_leaves(source.targets.shared)), count=lacking,
+        runner = runner_of(
+            method, cut, source.targets.shared, key, own_targets=source.has_own_targets, count=lacking,
             batch_size=batch_size, memory=memory, mesh=local_mesh(mesh),
         )  # fmt: skip
         outcome = for_each(
-            items, load=functools.partial(_load_example, cut, source, load),
-            chunk_size=runner.chunk_size, compute=lambda examples, _: runner(examples), collect=_finite_maps,
+            items, load=functools.partial(load_example, cut, source, load),
+            chunk_size=runner.chunk_size, compute=lambda examples, _: runner(examples), collect=finite_maps,
             store=output.write, recorded=output.recorded, label="explaining", total=source.count,
             recoverable=(TypeError, ValueError), workers=workers, figures=figures, keep=output.keeps,
         )  # fmt: skip
@@ -217,7 +212,23 @@ def explain_batch(
     return Explained(output.maps(source.in_order(outcome.results)), outcome.failed)
 
 
-def _open_source(cut, images, names, target, targets, score, load, share) -> tuple[Source, Sequence[Any]]:
+def described_run(method, cut, source, sampled, key, load, out, *, with_images) -> dict[str, Any]:
+    """What `run.json` records of a call."""
+    sample = (None if out is None else recorded_sample(pathlib.Path(out))) or first_sample(
+        sampled, load, cut.image_channel_axis
+    )
+    images = source.digests() if with_images else {}
+    return describe_batch(method, cut, images, source.targets_as_json(), key, load, sample)
+
+
+def runner_of(method, cut, target, key, *, own_targets, count, batch_size, memory, mesh) -> Runner:
+    """The runner from examples of `as_example` to maps; `target` is that of all images if they have no own ones."""
+    function = functools.partial(map_of_example, method, not own_targets)
+    shared = (cut, key, with_static_leaves(target))
+    return Runner(function, shared, count=count, batch_size=batch_size, memory=memory, mesh=mesh)
+
+
+def open_source(cut, images, names, target, targets, score, load, share) -> tuple[Source, Sequence[Any]]:
     """The images of a call with their names and targets, and some of them that tell a shape."""
     images, names = as_sequence(images, names, load=load)
     if hasattr(images, "__len__") and hasattr(images, "__getitem__"):
@@ -242,17 +253,23 @@ def _open_source(cut, images, names, target, targets, score, load, share) -> tup
     return Source(images, names, given, share, targets), first
 
 
-def _load_example(cut, source, load, item):
-    """An image as floats of JAX's type, its own target, and its number."""
+def load_example(cut, source, load, item):
+    """The example of an item of a source."""
     element = source.element(item)
-    image = np.asarray(_load_image(element, load, cut.image_channel_axis))
+    image = load_image(element, load, cut.image_channel_axis)
     target = source.target(item, element)
+    return as_example(cut, image, target, item.number, own_target=source.has_own_targets)
+
+
+def as_example(cut, image, target, number, *, own_target):
+    """An image as floats of JAX's type, its own target, and its number."""
+    image = np.asarray(image)
     check_target(cut, checks.checked_image(image), target)
     image = image.astype(jax.dtypes.canonicalize_dtype(image.dtype), copy=False)
-    return image, target_as_arrays(target) if source.has_own_targets else None, np.int32(item.number)
+    return image, target_as_arrays(target) if own_target else None, np.int32(number)
 
 
-def _map_of_example(method, is_shared, shared, example):
+def map_of_example(method, is_shared, shared, example):
     """What the runner compiles: from an image, its own target and its number to its map."""
     cut, key, target = shared
     image, own_target, i = example
@@ -263,7 +280,7 @@ def _map_of_example(method, is_shared, shared, example):
     return saliency
 
 
-def _finite_maps(maps) -> Iterator[np.ndarray | ValueError]:
+def finite_maps(maps) -> Iterator[np.ndarray | ValueError]:
     """Waits for the maps of a chunk; a ValueError in the place of a map that is not finite."""
     for saliency in np.asarray(maps):
         if np.isfinite(saliency).all():
@@ -272,7 +289,8 @@ def _finite_maps(maps) -> Iterator[np.ndarray | ValueError]:
             yield ValueError("the map is not finite: the method is not defined for this image, layer and target")
 
 
-def _load_image(element, load, channel_axis):
+def load_image(element, load, channel_axis):
+    """The image that an element stands for."""
     if load is None and is_path(element):
         from jaxcam.datasets import images  # imports Pillow, which only picture files need
 
@@ -284,14 +302,14 @@ def _load_image(element, load, channel_axis):
     return image
 
 
-def _first_sample(images, load, channel_axis):
+def first_sample(images, load, channel_axis):
     """The shape and type of the first image that can be loaded, among the first few."""
     for i in range(min(IMAGES_SAMPLED, len(images))):
         try:
             element = images[i]
             # A loader may change a container, which is loaded again, and whose digest is not taken yet.
             element = copy.copy(element) if isinstance(element, dict | list) else element
-            image = checks.checked_image(_load_image(element, load, channel_axis))
+            image = checks.checked_image(load_image(element, load, channel_axis))
         except Exception:  # reported when the turn of that image comes
             continue
         return jax.ShapeDtypeStruct(image.shape, image.dtype)
@@ -308,7 +326,8 @@ def _checked_images(images):
     return images
 
 
-def _check_options(key, batch_size, memory, workers):
+def check_options(key, batch_size, memory, workers):
+    """Raises a TypeError or a ValueError for an option that cannot be meant."""
     if key is not None:
         checks.check_key(key)
     if batch_size is not None:

@@ -95,6 +95,11 @@ class Index:
         segment = self._segment(self.files[file])
         return Place(segment, row) if segment.names[row] == name else None
 
+    @property
+    def digests(self) -> np.ndarray:
+        """The digests of all names by `name_digests`, uint64, sorted."""
+        return self._digests
+
     def __len__(self) -> int:
         return len(self._digests)
 

@@ -111,17 +111,12 @@ def opened_output(
     Raises:
       ValueError: the folder is in use, or holds another run; images of an iterable, and a folder of files.
     """
-    if stored is not None and stored not in STORED:
-        raise ValueError(f"expected stored=None, {' or '.join(map(repr, STORED))}, got {stored!r}")
-    if stored is not None and (out is None or not is_zarr(out)):
-        raise ValueError(f"stored={stored!r} keeps a scale beside each map: expected out='NAME.zarr', got {out!r}")
+    _check_form(out, stored, source)
     if out is None:
         yield InMemory()
         return
     path, share = pathlib.Path(out), source.share
     if not is_zarr(path):
-        if not source.is_sequence:
-            raise ValueError(f"expected out='NAME.zarr' for an iterable, whose images are not listed, got {str(out)!r}")
         path.mkdir(parents=True, exist_ok=True)
         with lock_share(path, share):
             folder = MapFolder(path)
@@ -139,3 +134,35 @@ def opened_output(
                 store.close()
             raise
         store.close()
+
+
+def inspected_output(
+    out: str | os.PathLike | None,
+    stored: str | None,
+    source: Source,
+    describe: Callable[[bool], dict[str, Any]],
+    *,
+    with_place: bool,
+) -> Any:
+    """The output of `opened_output` to look at: nothing is locked, made or written."""
+    _check_form(out, stored, source)
+    if out is None:
+        return InMemory()
+    path = pathlib.Path(out)
+    if is_zarr(path):
+        store = ZarrMaps(path, stored)
+        store.records(describe(False))
+        return InZarr(store, with_place=with_place)
+    folder = MapFolder(path)
+    folder.records(describe(True))
+    return InFiles(folder)
+
+
+def _check_form(out, stored, source):
+    """Raises a ValueError if the form of the output does not go with the other arguments."""
+    if stored is not None and stored not in STORED:
+        raise ValueError(f"expected stored=None, {' or '.join(map(repr, STORED))}, got {stored!r}")
+    if stored is not None and (out is None or not is_zarr(out)):
+        raise ValueError(f"stored={stored!r} keeps a scale beside each map: expected out='NAME.zarr', got {out!r}")
+    if out is not None and not is_zarr(out) and not source.is_sequence:
+        raise ValueError(f"expected out='NAME.zarr' for an iterable, whose images are not listed, got {str(out)!r}")

@@ -61,6 +61,11 @@ class MapFolder:
           ValueError: the folder holds the results of another run.
         """
         prepare_folder(self.out)
+        if not self.records(run):
+            write_run(self.out / "run.json", json.loads(json.dumps(run)))
+
+    def records(self, run: Mapping[str, Any]) -> bool:
+        """Whether the folder records just this run; a ValueError if it holds the results of another. Writes nothing."""
         has_maps = any(self.out.glob("*.npy"))
         if any((self.out / "images").glob("*.json")):
             raise ValueError(f"{self.out} holds an evaluation: choose another folder")
@@ -72,9 +77,7 @@ class MapFolder:
         if has_maps and not file.exists():
             raise ValueError(f"{self.out} has maps but no run.json that says of which run: choose another folder")
         run = json.loads(json.dumps(run))
-        if has_maps and self._images_of_same_run(file, run) == run["images"]:
-            return
-        write_run(file, run)
+        return has_maps and self._images_of_same_run(file, run) == run["images"]
 
     def _images_of_same_run(self, file, run):
         """The images that run.json records; a ValueError if it records another run."""

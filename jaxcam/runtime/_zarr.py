@@ -63,14 +63,22 @@ class ZarrMaps:
 
     def open(self, run: Mapping[str, Any]) -> None:
         """Makes the store, or goes on with it; a ValueError if it holds another run."""
+        has_maps = self.records(run)
+        prepare_folder(self.out)
+        for folder in self.out.rglob("*/"):
+            prepare_folder(folder)
+        if not has_maps:
+            # First: it says that the folder is ours.
+            write_run(self.out / "run.json", json.loads(json.dumps({**run, "stored": self.stored})))
+            replace(self.out / "zarr.json", json.dumps(GROUP).encode())
+
+    def records(self, run: Mapping[str, Any]) -> bool:
+        """Whether the store has maps of this run; a ValueError if it holds those of another. Writes nothing."""
         file = self.out / "run.json"
         # Listed before run.json is looked for, which another process of the run writes before anything else.
         entries = [entry.name for entry in self.out.glob("*") if entry.name[0] != "."]
         if entries and not file.exists():
             raise ValueError(f"{self.out} holds other data, and no run.json: choose another folder")
-        prepare_folder(self.out)
-        for folder in self.out.rglob("*/"):
-            prepare_folder(folder)
         self.index.refresh()
         run = json.loads(json.dumps({**run, "stored": self.stored}))
         if len(self.index):
@@ -81,9 +89,7 @@ class ZarrMaps:
             refuse_if_any(describe_differences(recorded, run), self.out)
         elif any(self.out.glob("*.npy")) or any((self.out / "images").glob("*.json")):
             raise ValueError(f"{self.out} holds other results: choose another folder")
-        else:
-            write_run(file, run)  # first: it says that the folder is ours
-            replace(self.out / "zarr.json", json.dumps(GROUP).encode())
+        return len(self.index) > 0
 
     def recorded(self, name: str, digest: str) -> bool:
         """Whether the map of that name is there; a ValueError if it is another image's."""

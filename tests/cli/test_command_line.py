@@ -1,6 +1,7 @@
 """The command line as its user sees it: what it writes, prints and answers, and with which exit code."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -297,6 +298,48 @@ def test_batch_resumes_a_folder_of_the_flat_layout(capsys):
     np.save("maps/a.npy", np.full((16, 16), 7, np.float32))
     assert main(arguments) == 0
     assert (np.load("maps/a.npy") == 7).all()
+
+
+def test_batch_without_writing_anything(capsys):
+    pathlib.Path("pictures").mkdir()
+    (pathlib.Path("pictures") / "a.png").write_bytes(CANVASES[0].read_bytes())
+    arguments = ["batch", "pictures", *DIGITS, "--out", "maps", "--method", "grad_cam", "--dry-run"]
+    assert main(arguments) == 0
+    assert "to compute  1\n" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["inputs"] == record["lacking"] == record["batch"] == 1 and record["bytes_of_result"] == 1152
+    assert not pathlib.Path("maps").exists()
+    fails(capsys, *arguments, "--stored", "uint8", says="expected out='NAME.zarr'")
+
+
+def test_batch_over_ray_is_refused_before_a_network_is_built(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    batch = ["batch", "pictures", "--model", "none", "--out", "maps.zarr"]
+    fails(capsys, *batch, "--actors", "2", says="--actors goes with --ray ADDRESS alone")
+    fails(capsys, *batch, "--ray", "local", "--share", "0/2", says="--share does not go with --ray")
+    fails(capsys, *batch, "--ray", "local", "--dry-run", says="--dry-run does not go with --ray")
+    fails(capsys, *batch, "--ray", "local", "--actors", "0", says="expected --actors of at least 1")
+    fails(capsys, *batch[:-1], "maps", "--ray", "local", says="expected --out NAME.zarr with --ray, got maps")
+    fails(capsys, *batch, "--ray", "local", says="pip install 'jaxcam-saliency[ray]'")
+
+
+@pytest.mark.ray
+def test_batch_over_ray_makes_the_maps_of_batch(capsys):
+    pathlib.Path("pictures").mkdir()
+    for i, canvas in enumerate(CANVASES):
+        (pathlib.Path("pictures") / f"{i}.png").write_bytes(canvas.read_bytes())
+    (pathlib.Path("pictures") / "torn.png").write_bytes(b"no picture")
+    batch = ["batch", "pictures", *DIGITS, "--samples", "2", "--std", "0.1", "--json"]
+    assert main([*batch, "--out", "alone.zarr"]) == 2
+    expected = json.loads(capsys.readouterr().out)
+    assert main([*batch, "--out", "maps.zarr", "--ray", "auto" if "RAY_ADDRESS" in os.environ else "local"]) == 2
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert record["maps"] == expected["maps"] == len(CANVASES) and list(record["failed"]) == ["torn"]
+    alone, maps = (jaxcam.runtime.open_maps(out) for out in ("alone.zarr", "maps.zarr"))
+    for name in alone:
+        # The batches have other sizes, so that the last digits may differ.
+        np.testing.assert_allclose(maps[name], alone[name], rtol=1e-5, atol=1e-6)
 
 
 def test_batch_without_pictures(capsys):

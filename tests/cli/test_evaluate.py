@@ -66,6 +66,24 @@ def test_from_a_csv_to_tables_and_pictures(data, capsys):
     assert {file: file.stat().st_mtime_ns for file in (found / "images").iterdir()} == times
 
 
+@pytest.mark.long
+def test_without_writing_anything(data, capsys):
+    call = ["evaluate", data, *DIGITS, "--out", "found", "--methods", "grad_cam", "--metrics", "pointing"]
+    assert main([*call, "--dry-run"]) == 0
+    assert "to compute  3\n" in capsys.readouterr().out and not pathlib.Path("found").exists()
+    assert main([*call, "--limit", "2"]) == 0
+    times = {file: file.stat().st_mtime_ns for file in pathlib.Path("found").rglob("*")}
+    capsys.readouterr()
+    assert main([*call, "--dry-run", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["inputs"], record["finished"], record["lacking"]) == (3, 2, 1)
+    sizes = [file.stat().st_size for file in pathlib.Path("found/images").iterdir()]
+    assert 0.8 * min(sizes) < record["bytes_of_result"] < 1.2 * max(sizes)
+    fails(capsys, *call, "--dry-run", "--reference", "none", says="reference is 'none'")
+    fails(capsys, *call, "--dry-run", "--target", "label", says="holds another run")
+    assert {file: file.stat().st_mtime_ns for file in pathlib.Path("found").rglob("*")} == times
+
+
 def test_a_bad_picture_does_not_stop_the_others(data, capsys):
     pathlib.Path("canvas1.png").write_bytes(b"no picture")
     assert main(["evaluate", data, *DIGITS, "--out", "found", "--methods", "grad_cam", "--metrics", "pointing"]) == 2
