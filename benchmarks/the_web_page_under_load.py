@@ -211,7 +211,8 @@ class OverPython(NamedTuple):
 
 
 def _over_python(server: Server, *, repeats: int) -> OverPython:
-    ratios, seconds = {}, {}
+    ratios: dict[str, float] = {}
+    seconds: dict[str, dict[str, float]] = {}
     for model, path in PICTURES.items():
         rivals: dict[str, Callable[[], object]] = {
             f"{model}: jaxcam.explain": _explainer(model, path),
@@ -264,11 +265,11 @@ def _refused(server: Server, folder: pathlib.Path) -> dict[str, bool]:
             refused[name] = False
         except Exception as error:  # gradio_client has an error of its own for each way to fail
             refused[name] = _is_one_line(str(error))
-    for path in (PASSWORDS, "/etc/passwd", "http://127.0.0.1:1/cat.png"):
-        answer = _answer(server, _event(server, path, "grad_cam", 0))
-        refused[f"{path} as the picture, over HTTP"] = "event: error" in answer and "root:" not in answer
-    for path in (PASSWORDS, "/etc/passwd"):
-        refused[f"download of {path}"] = not _is_readable(server, path)
+    for address in (PASSWORDS, "/etc/passwd", "http://127.0.0.1:1/cat.png"):
+        answer = _answer(server, _event(server, address, "grad_cam", 0))
+        refused[f"{address} as the picture, over HTTP"] = "event: error" in answer and "root:" not in answer
+    for address in (PASSWORDS, "/etc/passwd"):
+        refused[f"download of {address}"] = not _is_readable(server, address)
     return refused
 
 
