@@ -53,7 +53,12 @@ html_title = "jaxcam"
 html_static_path = ["_static"]
 html_css_files = ["jaxcam.css"]
 html_extra_path = ["llms.txt"]
-html_theme_options = {"show_toc_level": 2, "home_page_in_toc": True, "show_navbar_depth": 1}
+html_theme_options = {
+    "show_toc_level": 2,
+    "home_page_in_toc": True,
+    "show_navbar_depth": 1,
+    "use_download_button": False,
+}
 html_copy_source = False
 
 

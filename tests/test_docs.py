@@ -87,8 +87,12 @@ def test_the_readme_runs(tmp_path, monkeypatch):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "page", ["methods.md", "many_images.md", "cluster.md", "photographs.md", "masks_boxes_clips.md"]
-)
+    "page",
+    [
+        "methods.md", "many_images.md", "cluster.md", "photographs.md", "masks_boxes_clips.md", "choosing.md",
+        "blank_maps.md",
+    ],
+)  # fmt: skip
 def test_the_page_runs(page):
     """All blocks run in one session, and the shapes are those of the comments."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)
@@ -100,6 +104,29 @@ def test_the_page_runs(page):
         assert said
         for call, shape in said:
             assert eval(call, session) == eval(shape)
+
+
+@pytest.mark.long
+def test_the_table_of_a_resnet_is_what_is_printed():
+    import jaxcam
+
+    (table,) = re.findall(r"```\n( +layer.*?)```", (ROOT / "docs" / "choosing.md").read_text(), flags=re.DOTALL)
+    printed = str(jaxcam.describe_layers(jaxcam.resnet18(weights=None))).splitlines()
+    shown = table.splitlines()
+    assert shown == [printed[0], *printed[-(len(shown) - 1) :]]
+
+
+def test_the_lines_about_blank_maps_are_those_of_the_diagnosis():
+    from jaxcam.analysis import _diagnose
+
+    source = " ".join(re.sub(r'"\s+f?"', "", inspect.getsource(_diagnose)).split())
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "blank_maps.md").read_text(), flags=re.MULTILINE)
+    said = [row for row in rows if row not in ("the report says", "") and not set(row) <= set("-")]
+    assert len(said) == 5
+    for row in said:
+        line = row.replace("Grad-CAM's", "{title}'s").replace("class 7", "class {self.predicted}")
+        for part in re.split(r" ?\.\.\. ?|stop_gradient", line):
+            assert part.strip() in source, row
 
 
 @pytest.mark.long

@@ -119,7 +119,10 @@ class Diagnosis(NamedTuple):
                 "is zero, whatever the class; jaxcam.rules.through_stop_gradient looks through stop_gradient"
             )
         elif self.zero_gradient == 1:
-            lines.append("the gradient is zero at all of A: a relu behind the layer is off, or a softmax is saturated")
+            lines.append(
+                "the gradient is zero at all of A: a relu behind the layer is off, a softmax is saturated, or the "
+                "outputs do not read A, as behind the last attention of a transformer, which reads one token"
+            )
         for name in METHODS:
             title = METHOD_TITLES[name]
             if self.cut_off[name] == 1:

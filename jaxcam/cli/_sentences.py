@@ -28,7 +28,7 @@ class Picture(NamedTuple):
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of both commands, without the picture."""
     parser.add_argument(
-        "--sample", type=int, metavar="N", help="the sample canvas of this number, from 0, in the place of IMAGE"
+        "--sample", type=int, metavar="N", help="the sample canvas of this number, 0 to 2, in the place of IMAGE"
     )
     parser.add_argument("--fit", choices=FITS, default="square", help="how a picture is made to fit 64 x 64 pixels "
                         "(default: the largest square in the center)")  # fmt: skip

@@ -260,6 +260,8 @@ def _methods_by_name(methods: str | Sequence[str] | Mapping[str, Method]) -> dic
         raise ValueError(f"no methods: choose some of {', '.join(METHOD_TITLES)}")
     if isinstance(methods, Mapping):
         return dict(methods)
+    if callable(methods) or any(map(callable, methods)):
+        raise TypeError("expected names of methods, got a function: give a dict, methods={'mine': function}")
     names = [methods] if isinstance(methods, str) else list(methods)
     for name in names:
         if name not in METHOD_TITLES:

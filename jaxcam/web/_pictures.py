@@ -77,7 +77,7 @@ def read_picture(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
       size: the height and width that a network takes.
 
     Raises:
-      ValueError: no picture of a format that is read, too many bytes or pixels, or a broken file.
+      ValueError: no picture of a format that is read, too many bytes or pixels, a broken file, or one that was removed.
 
     Example:
       >>> read_picture(SAMPLES["digits 1"].path, (64, 64)).shape
@@ -86,12 +86,14 @@ def read_picture(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     from jaxcam.datasets import images  # loads Pillow
 
     path = pathlib.Path(path)
-    _check_content(path)
     try:
+        _check_content(path)
         pixels = images.count_pixels(path)
         if pixels > MOST_PIXELS:
             raise ValueError(f"{path.name} has {pixels / 1e6:.0f} megapixels: at most {MOST_PIXELS / 1e6:.0f} are read")
         return images.read(path, at_least=(max(LEAST_SIDE, size[0]), max(LEAST_SIDE, size[1])))
+    except FileNotFoundError as error:  # its own message has the folder
+        raise ValueError(f"{path.name} is no longer on the server: upload it again") from error
     except (OSError, ValueError) as error:
         raise ValueError(" ".join(str(error).replace(str(path), path.name).split())) from error
 

@@ -55,6 +55,15 @@ def test_a_map_that_is_negative_everywhere():
     assert "Grad-CAM++'s map is zero everywhere" in report
 
 
+@pytest.mark.long
+def test_a_class_token_alone_is_read():
+    """The head reads what is outside of A: no relu is off, and no softmax is saturated."""
+    cut = jaxcam.Cut((), lambda p, x: jnp.abs(x) + 1, lambda p, A, x: x.mean((0, 1)) + (0 * A).sum(), "tokens")
+    report = str(jaxcam.diagnose(cut, jnp.ones([3, 4, 2]), 0))
+    assert "the gradient is zero at all of A: a relu" in report
+    assert "the outputs do not read A, as behind the last attention of a transformer" in report
+
+
 def test_what_is_not_finite_is_counted():
     cut = jaxcam.Cut((), lambda p, x: 1 / x, lambda p, A, x: A.sum((0, 1)))
     found = jaxcam.diagnose(cut, jnp.ones([2, 2, 3]).at[0, 0, 0].set(0), 1)

@@ -87,6 +87,8 @@ def test_methods_of_a_dict_and_their_key(opened, wide):
         ({"target": 10}, "no class 10: there are 10, from 0"),
         ({"target": "cat"}, "no class 'cat'"),
         ({"methods": "lime"}, "no method 'lime': choose one of cam"),
+        ({"methods": jaxcam.grad_cam}, "expected names of methods, got a function: give a dict, methods={'mine'"),
+        ({"methods": [jaxcam.grad_cam]}, "expected names of methods, got a function: give a dict"),
         ({"methods": []}, "no methods"),
         ({"methods": {}}, "no methods"),
         ({"top": 0}, "expected an integer of at least 1 for top, got 0"),

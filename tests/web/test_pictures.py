@@ -58,6 +58,12 @@ def test_any_other_file_is_refused_in_one_line(name, tmp_path):
     assert "\n" not in str(refused.value) and str(tmp_path) not in str(refused.value)
 
 
+def test_an_upload_that_was_removed_names_no_folder(tmp_path):
+    """The server removes uploads after a while; the page may be open for longer."""
+    with pytest.raises(ValueError, match=r"^cat\.png is no longer on the server: upload it again$"):
+        read_picture(tmp_path / "cat.png", (64, 64))
+
+
 def test_a_file_of_too_many_bytes_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(_pictures, "MOST_BYTES", 2**20)
     (tmp_path / "cat.png").write_bytes(PNG + b"0" * 2**21)
