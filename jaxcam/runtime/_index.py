@@ -1,7 +1,8 @@
 """The index of a Zarr store of maps: which names are in which shard.
 
 A shard has one file in `index/`, which is written after the shard and never changed: a shard without it does not exist.
-The names of a million maps take 16 MB, because only their digests stay in memory.
+The file has a checksum of itself and one of each map. The names of a million maps take 16 MB, because only their
+digests stay in memory.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -18,6 +19,7 @@ import hashlib
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -39,6 +41,7 @@ class Segment(NamedTuple):
       digests: of their images; empty text for an image without one.
       bytes: the size of the shard's file; 0 if Zarr writes none, because all values are the fill value.
       scales: for each map the scale and the offset of its stored values; None if they are stored as they are.
+      sums: for each map the CRC-32 of its stored values; None in stores of earlier versions.
     """
 
     array: str
@@ -47,6 +50,7 @@ class Segment(NamedTuple):
     digests: tuple[str, ...]
     bytes: int
     scales: tuple[tuple[float, float], ...] | None
+    sums: tuple[int, ...] | None = None
 
 
 class Place(NamedTuple):
@@ -114,13 +118,19 @@ class Index:
             except FileExistsError:
                 number += 1
 
+    def arrays(self) -> list[str]:
+        """The names of the arrays that have shards."""
+        return sorted({file.rsplit(".", 2)[0] for file in self.files})
+
     def numbers(self, array: str) -> list[int]:
         """The numbers of all shards of an array, written or claimed."""
         return [int(f.name.split(".")[-2]) for f in self.folder.glob(f"{array}.*.json") if f.name[0] != "."]
 
     def commit(self, segment: Segment) -> None:
         """Adds a shard, whose file is written."""
-        replace(self.folder / _file_of(segment.array, segment.shard), json.dumps(segment._asdict()).encode())
+        record = segment._asdict()
+        content = json.dumps({**record, "checksum": _checksum(record)}).encode()
+        replace(self.folder / _file_of(segment.array, segment.shard), content)
 
     def file_of(self, segment: Segment) -> pathlib.Path:
         """The file that describes a shard."""
@@ -130,14 +140,27 @@ class Index:
         path = self.folder / file
         try:
             record = json.loads(path.read_text())
-            scales = record["scales"] and tuple((scale, offset) for scale, offset in record["scales"])
-            segment = Segment(**{**record, "names": tuple(record["names"]), "digests": tuple(record["digests"]),
-                                 "scales": scales})  # fmt: skip
-            if len(segment.digests) != len(segment.names) or len(scales or segment.names) != len(segment.names):
-                raise ValueError("as many names as digests")
+            if "checksum" in record and record.pop("checksum") != _checksum(record):
+                raise ValueError("another checksum")
+            return _segment_of(record)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{path} is damaged: remove it, and the same call computes its maps again") from error
-        return segment
+
+
+def _segment_of(record):
+    lists = {
+        name: record[name] and tuple(record[name]) for name in ("names", "digests", "scales", "sums") if name in record
+    }
+    segment = Segment(**{**record, **lists, "scales": lists["scales"] and tuple(map(tuple, lists["scales"]))})
+    if any(
+        len(part or segment.names) != len(segment.names) for part in (segment.digests, segment.scales, segment.sums)
+    ):
+        raise ValueError("as many names as digests")
+    return segment
+
+
+def _checksum(record):
+    return zlib.crc32(json.dumps(record).encode())
 
 
 def _file_of(array, number):
