@@ -14,11 +14,13 @@ digests stay in memory.
     (1, 2, ['cat', 'dog'])
 """
 
+import bisect
 import functools
 import hashlib
 import json
 import os
 import pathlib
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -91,11 +93,11 @@ class Index:
 
     def find(self, name: str) -> Place | None:
         """Where the map of a name is; None if the files that were read do not have it."""
-        (digest,) = name_digests([name])
-        i = int(np.searchsorted(self._digests, digest))
-        if i == len(self._digests) or self._digests[i] != digest:
+        digest, digests = _digest_of(name), self._digests.data  # a view's elements are plain integers, which are faster
+        i = bisect.bisect_left(digests, digest)  # type: ignore[type-var]
+        if i == len(digests) or digests[i] != digest:
             return None
-        file, row = map(int, self._places[i])
+        file, row = self._places[i].tolist()
         segment = self._segment(self.files[file])
         return Place(segment, row) if segment.names[row] == name else None
 
@@ -169,8 +171,11 @@ def _file_of(array, number):
 
 def name_digests(names: Iterable[str]) -> np.ndarray:
     """Digests of names, uint64."""
-    joined = b"".join(hashlib.blake2b(os.fsencode(name), digest_size=8).digest() for name in names)
-    return np.frombuffer(joined, np.uint64)
+    return np.fromiter(map(_digest_of, names), np.uint64)
+
+
+def _digest_of(name):
+    return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest(), sys.byteorder)
 
 
 class SeenNames:
@@ -187,9 +192,9 @@ class SeenNames:
 
     def add(self, name: str) -> bool:
         """Adds a name; whether it is new."""
-        digest = int(name_digests([name])[0])
-        i = int(np.searchsorted(self._sorted, np.uint64(digest)))
-        if digest in self._waiting or (i < len(self._sorted) and int(self._sorted[i]) == digest):
+        digest, known = _digest_of(name), self._sorted.data
+        i = bisect.bisect_left(known, digest)  # type: ignore[type-var]
+        if digest in self._waiting or (i < len(known) and known[i] == digest):
             return False
         self._waiting.add(digest)
         if len(self._waiting) >= NAMES_WAITING:

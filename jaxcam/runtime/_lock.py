@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import filelock
+import jax
 
 from jaxcam.runtime._store import replace
 
@@ -201,14 +202,14 @@ def _touched(owner):
 
 @contextlib.contextmanager
 def _ended_by_sigterm():
-    """SIGTERM raises SystemExit, if this is the main thread and the program has no handler of its own."""
+    """SIGTERM raises SystemExit, if this is the main thread and nobody else handles the signal."""
 
     def end(number, frame):
         signal.signal(number, signal.SIG_IGN)  # what waits is being written
         raise SystemExit(128 + number)
 
     is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    if not is_main or _jax_handles_sigterm() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
     signal.signal(signal.SIGTERM, end)
@@ -216,3 +217,8 @@ def _ended_by_sigterm():
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _jax_handles_sigterm():
+    """Whether `jax.distributed` notes SIGTERM. Its handler, which Python does not see, could not be put back."""
+    return jax.distributed.is_initialized() and getattr(jax.config, "jax_enable_preemption_service", True)
