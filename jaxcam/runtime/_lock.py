@@ -36,6 +36,7 @@ from jaxcam.runtime._store import replace
 HEARTBEAT = 15.0  # seconds
 WATCHED = 60.0  # seconds
 PAUSE = 0.5  # seconds between two looks
+LOOKING = 1.0  # seconds after which a lock is held by its owner, and not by others that look
 FOLDER = ".locks"
 Share = tuple[int, int]  # number of the share, and the number of shares
 log = logging.getLogger("jaxcam")
@@ -117,8 +118,11 @@ def _is_of_this_machine(owner):
 
 
 def _has_ended(owner):
-    """Whether no process of this machine holds the lock; the owner's file is then removed."""
-    lock = filelock.FileLock(owner.with_suffix(".lock"), timeout=0)
+    """Whether no process of this machine holds the lock; the owner's file is then removed.
+
+    Another process of this run may look at the same moment, which takes the lock for that moment.
+    """
+    lock = filelock.FileLock(owner.with_suffix(".lock"), timeout=LOOKING)
     try:
         lock.acquire()
     except filelock.Timeout:

@@ -158,8 +158,7 @@ class ZarrMaps:
         file.parent.mkdir(exist_ok=True)
         while True:
             rows = size * (1 + max(self.index.numbers(array)))
-            recorded = _recorded_description(file)
-            if recorded == {**metadata, "shape": recorded.get("shape")} and recorded["shape"][0] >= rows:
+            if _is_description(file, metadata, rows):
                 return
             metadata["shape"][0] = rows
             replace(file, json.dumps(metadata).encode())
@@ -185,11 +184,14 @@ def _power_of_two(most_bytes, map_bytes):
     return min(MOST_MAPS, 1 << max(0, (most_bytes // max(1, map_bytes)).bit_length() - 1))
 
 
-def _recorded_description(file):
+def _is_description(file, metadata, rows):
+    """Whether a file describes an array of at least so many rows; not if it is missing, torn or changed."""
     try:
-        return dict(json.loads(file.read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
-        return {}
+        recorded = json.loads(file.read_text())
+        length = int(recorded["shape"][0])
+    except (FileNotFoundError, ValueError, TypeError, KeyError, IndexError):
+        return False
+    return length >= rows and recorded == {**metadata, "shape": [length, *metadata["shape"][1:]]}
 
 
 def checksum(values: np.ndarray) -> int:

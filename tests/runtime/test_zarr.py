@@ -153,6 +153,7 @@ def test_a_damaged_description_of_an_array_is_written_again(tiny, tmp_path):
     metadata = out / "6x5.float32/zarr.json"
     whole = metadata.read_text()
     for damaged in (whole[:100], whole.replace("float32", "float99"), whole.replace("[1024, 6, 5]", "[0, 6, 5]")):
+        assert damaged != whole
         metadata.write_text(damaged)
         with pytest.raises(
             ValueError, match="6x5.float32/zarr.json .*: start the same call again, which writes it again"
