@@ -121,7 +121,7 @@ def test_a_folder_in_use_is_refused_and_a_dead_process_keeps_no_lock(tmp_path):
 def test_processes_that_look_at_a_dead_one_at_the_same_moment_do_not_refuse_each_other(tmp_path):
     (tmp_path / ".locks").mkdir()
     (tmp_path / ".locks/0-of-2.json").write_text(json.dumps({"host": platform.node(), "process": 1, "started": 0}))
-    looking = filelock.FileLock(tmp_path / ".locks/0-of-2.lock")
+    looking = filelock.FileLock(tmp_path / ".locks/0-of-2.lock", thread_local=False)
     looking.acquire()
     threading.Timer(0.2, looking.release).start()
     with _lock.lock_share(tmp_path, (0, 1)):
