@@ -16,15 +16,20 @@ def bar(
       label: the text before the bar.
       total: the number of steps; None if it is not known.
       text: what stands behind the bar, asked at each step.
-      flops: the floating-point operations of the work. Below some seconds of work None is yielded and nothing drawn.
+      flops: the floating-point operations of the work. Below some seconds of work, and where stderr is no terminal,
+        None is yielded and nothing drawn.
     """
     if flops < FLOPS_WORTH_A_BAR:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -32,6 +37,6 @@ def bar(
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task(label, total=total, text="")
         yield lambda: progress.update(task, advance=1, text="" if text is None else text())

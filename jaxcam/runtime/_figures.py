@@ -61,8 +61,7 @@ class Figures:
     def record(self) -> dict[str, Any]:
         """The figures so far."""
         seconds = time.monotonic() - self.started
-        done = self.finished + self.failed
-        rate = done / seconds if seconds > 0 else 0.0
+        done, rate = self.finished + self.failed, self._rate(seconds)
         left = None if self.total is None else self.total - done - self.earlier
         return {
             "time": time.time(),
@@ -81,9 +80,11 @@ class Figures:
 
     def text(self) -> str:
         """The figures for a terminal."""
-        record = self.record()
         failed = f", {self.failed} failed" if self.failed else ""
-        return f"{record['images_per_second']:.3g} images/s{failed}"
+        return f"{self._rate(time.monotonic() - self.started):.3g} images/s{failed}"
+
+    def _rate(self, seconds):
+        return (self.finished + self.failed) / seconds if seconds > 0 else 0.0
 
     def close(self) -> None:
         """Writes the last line."""

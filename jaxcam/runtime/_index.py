@@ -1,7 +1,8 @@
 """The index of a Zarr store of maps: which names are in which shard.
 
 A shard has one file in `index/`, which is written after the shard and never changed: a shard without it does not exist.
-The names of a million maps take 16 MB, because only their digests stay in memory.
+The file has a checksum of itself and one of each map. The names of a million maps take 16 MB, because only their
+digests stay in memory.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -13,11 +14,14 @@ The names of a million maps take 16 MB, because only their digests stay in memor
     (1, 2, ['cat', 'dog'])
 """
 
+import bisect
 import functools
 import hashlib
 import json
 import os
 import pathlib
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -39,6 +43,7 @@ class Segment(NamedTuple):
       digests: of their images; empty text for an image without one.
       bytes: the size of the shard's file; 0 if Zarr writes none, because all values are the fill value.
       scales: for each map the scale and the offset of its stored values; None if they are stored as they are.
+      sums: for each map the CRC-32 of its stored values; None in stores of earlier versions.
     """
 
     array: str
@@ -47,6 +52,7 @@ class Segment(NamedTuple):
     digests: tuple[str, ...]
     bytes: int
     scales: tuple[tuple[float, float], ...] | None
+    sums: tuple[int, ...] | None = None
 
 
 class Place(NamedTuple):
@@ -87,11 +93,11 @@ class Index:
 
     def find(self, name: str) -> Place | None:
         """Where the map of a name is; None if the files that were read do not have it."""
-        (digest,) = name_digests([name])
-        i = int(np.searchsorted(self._digests, digest))
-        if i == len(self._digests) or self._digests[i] != digest:
+        digest, digests = _digest_of(name), self._digests.data  # a view's elements are plain integers, which are faster
+        i = bisect.bisect_left(digests, digest)  # type: ignore[type-var]
+        if i == len(digests) or digests[i] != digest:
             return None
-        file, row = map(int, self._places[i])
+        file, row = self._places[i].tolist()
         segment = self._segment(self.files[file])
         return Place(segment, row) if segment.names[row] == name else None
 
@@ -119,13 +125,19 @@ class Index:
             except FileExistsError:
                 number += 1
 
+    def arrays(self) -> list[str]:
+        """The names of the arrays that have shards."""
+        return sorted({file.rsplit(".", 2)[0] for file in self.files})
+
     def numbers(self, array: str) -> list[int]:
         """The numbers of all shards of an array, written or claimed."""
         return [int(f.name.split(".")[-2]) for f in self.folder.glob(f"{array}.*.json") if f.name[0] != "."]
 
     def commit(self, segment: Segment) -> None:
         """Adds a shard, whose file is written."""
-        replace(self.folder / _file_of(segment.array, segment.shard), json.dumps(segment._asdict()).encode())
+        record = segment._asdict()
+        content = json.dumps({**record, "checksum": _checksum(record)}).encode()
+        replace(self.folder / _file_of(segment.array, segment.shard), content)
 
     def file_of(self, segment: Segment) -> pathlib.Path:
         """The file that describes a shard."""
@@ -135,14 +147,27 @@ class Index:
         path = self.folder / file
         try:
             record = json.loads(path.read_text())
-            scales = record["scales"] and tuple((scale, offset) for scale, offset in record["scales"])
-            segment = Segment(**{**record, "names": tuple(record["names"]), "digests": tuple(record["digests"]),
-                                 "scales": scales})  # fmt: skip
-            if len(segment.digests) != len(segment.names) or len(scales or segment.names) != len(segment.names):
-                raise ValueError("as many names as digests")
+            if "checksum" in record and record.pop("checksum") != _checksum(record):
+                raise ValueError("another checksum")
+            return _segment_of(record)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{path} is damaged: remove it, and the same call computes its maps again") from error
-        return segment
+
+
+def _segment_of(record):
+    lists = {
+        name: record[name] and tuple(record[name]) for name in ("names", "digests", "scales", "sums") if name in record
+    }
+    segment = Segment(**{**record, **lists, "scales": lists["scales"] and tuple(map(tuple, lists["scales"]))})
+    if any(
+        len(part or segment.names) != len(segment.names) for part in (segment.digests, segment.scales, segment.sums)
+    ):
+        raise ValueError("as many names as digests")
+    return segment
+
+
+def _checksum(record):
+    return zlib.crc32(json.dumps(record).encode())
 
 
 def _file_of(array, number):
@@ -151,8 +176,11 @@ def _file_of(array, number):
 
 def name_digests(names: Iterable[str]) -> np.ndarray:
     """Digests of names, uint64."""
-    joined = b"".join(hashlib.blake2b(os.fsencode(name), digest_size=8).digest() for name in names)
-    return np.frombuffer(joined, np.uint64)
+    return np.fromiter(map(_digest_of, names), np.uint64)
+
+
+def _digest_of(name):
+    return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest(), sys.byteorder)
 
 
 class SeenNames:
@@ -169,9 +197,9 @@ class SeenNames:
 
     def add(self, name: str) -> bool:
         """Adds a name; whether it is new."""
-        digest = int(name_digests([name])[0])
-        i = int(np.searchsorted(self._sorted, np.uint64(digest)))
-        if digest in self._waiting or (i < len(self._sorted) and int(self._sorted[i]) == digest):
+        digest, known = _digest_of(name), self._sorted.data
+        i = bisect.bisect_left(known, digest)  # type: ignore[type-var]
+        if digest in self._waiting or (i < len(known) and known[i] == digest):
             return False
         self._waiting.add(digest)
         if len(self._waiting) >= NAMES_WAITING:

@@ -11,7 +11,9 @@
     True
 
 The operating system releases the lock of a process that ends. Between machines it may not hold, so the owner also
-touches a file while it runs: an owner on another machine whose file is older than `STALE_AFTER` is dead.
+touches a file while it runs. A file of another machine is watched: if it is touched, its owner lives, and if it is not
+touched for `WATCHED` seconds, its owner is dead. Only this machine's own clock measures that time, so that clocks which
+differ do no harm.
 """
 
 import contextlib
@@ -20,15 +22,21 @@ import logging
 import os
 import pathlib
 import platform
+import signal
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import filelock
+import jax
+
+from jaxcam.runtime._store import replace
 
 HEARTBEAT = 15.0  # seconds
-STALE_AFTER = 120.0  # seconds, by the file system's clock
+WATCHED = 60.0  # seconds
+PAUSE = 0.5  # seconds between two looks
+LOOKING = 1.0  # seconds after which a lock is held by its owner, and not by others that look
 FOLDER = ".locks"
 Share = tuple[int, int]  # number of the share, and the number of shares
 log = logging.getLogger("jaxcam")
@@ -37,6 +45,9 @@ log = logging.getLogger("jaxcam")
 @contextlib.contextmanager
 def lock_share(out: pathlib.Path, share: Share) -> Iterator[None]:
     """Holds the lock of a share of a folder.
+
+    SIGTERM, by which machines are taken away, ends the block as Ctrl-C does, unless the program handles it otherwise:
+    a `SystemExit` is raised, so that what waits is written and the lock is released.
 
     Args:
       out: the folder, which exists.
@@ -48,10 +59,14 @@ def lock_share(out: pathlib.Path, share: Share) -> Iterator[None]:
     owner = out / FOLDER / f"{share[0]}-of-{share[1]}.json"
     lock = _acquire(out, owner)
     try:
-        _check_other_owner(out, owner)
-        owner.write_text(json.dumps({"host": platform.node(), "process": os.getpid(), "started": time.time()}))
-        _check_other_shares(out, owner, share)
-        with _touched(owner):
+        _check_this_machine(out, owner, share)
+        _watch_other_machines(out, [owner, *_other_shares(owner, share)])
+        record = {"host": platform.node(), "process": os.getpid(), "started": time.time()}
+        replace(owner, json.dumps(record).encode())
+        _check_this_machine(out, owner, share)
+        for other in _other_shares(owner, share):  # of another machine, which has come while others were watched
+            raise _in_use(out, other, share)
+        with _touched(owner), _ended_by_sigterm():
             yield
     finally:
         with contextlib.suppress(OSError):
@@ -86,49 +101,74 @@ def _release(lock):
     lock.release()
 
 
-def _check_other_owner(out, owner):
-    """Raises a ValueError if the share is a living process's on another machine; says so if it was a dead one's."""
-    record = _read(owner)
-    if record is None or record.get("host") == platform.node():  # the operating system says that it has ended
-        return
-    age = _age(owner)
-    if age is not None and age < STALE_AFTER:
-        raise _in_use(out, owner)
-    log.warning(
-        "%s: the lock of process %s on %s is stale, and is taken over", out, record.get("process"), record.get("host")
-    )
+def _check_this_machine(out, owner, share):
+    """Raises a ValueError if a process of this machine has a share of a run that is divided otherwise."""
+    for other in _other_shares(owner, share):
+        if _is_of_this_machine(other) and not _has_ended(other):
+            raise _in_use(out, other, share)
 
 
-def _check_other_shares(out, owner, share):
-    """Raises a ValueError if a living process has a share of a run that is divided otherwise."""
-    for other in owner.parent.glob("*.json"):
-        if other.stem.endswith(f"-of-{share[1]}") or not _is_alive(other):
-            continue
-        raise ValueError(
-            f"{_in_use(out, other)} The run in progress has another number of processes than this one, {share[1]}"
-        )
+def _other_shares(owner, share):
+    """The files of owners of shares of runs that are divided otherwise."""
+    return [other for other in owner.parent.glob("*.json") if not other.stem.endswith(f"-of-{share[1]}")]
 
 
-def _is_alive(owner):
-    record, age = _read(owner), _age(owner)
-    if record is None or age is None:
-        return False
-    if record.get("host") != platform.node():
-        return age < STALE_AFTER
-    lock = filelock.FileLock(owner.with_suffix(".lock"), timeout=0)
+def _is_of_this_machine(owner):
+    return (_read(owner) or {}).get("host") == platform.node()
+
+
+def _has_ended(owner):
+    """Whether no process of this machine holds the lock; the owner's file is then removed.
+
+    Another process of this run may look at the same moment, which takes the lock for that moment.
+    """
+    lock = filelock.FileLock(owner.with_suffix(".lock"), timeout=LOOKING)
     try:
         lock.acquire()
     except filelock.Timeout:
-        return True
+        return False
     owner.unlink(missing_ok=True)
     _release(lock)
-    return False
+    return True
 
 
-def _in_use(out, owner):
+def _watch_other_machines(out, owners):
+    """Removes the files of other machines' owners that are dead; a ValueError as soon as one lives."""
+    touched = {owner: _stamp(owner) for owner in owners if owner.exists() and not _is_of_this_machine(owner)}
+    if touched:
+        log.warning("%s: waits %.0f s to see whether %s lives", out, WATCHED, _name_of(next(iter(touched))))
+    ends = time.monotonic() + WATCHED
+    while touched and time.monotonic() < ends:
+        time.sleep(PAUSE)
+        touched = {owner: stamp for owner, stamp in touched.items() if owner.exists()}
+        for owner, stamp in touched.items():
+            if _stamp(owner) not in (stamp, None):
+                raise _in_use(out, owner)
+    for owner in touched:
+        log.warning("%s: the lock of %s is stale, and is taken over", out, _name_of(owner))
+        owner.unlink(missing_ok=True)
+
+
+def _stamp(owner):
+    """What changes when an owner touches its file; None if it is gone."""
+    try:
+        with owner.open("rb") as file:  # opened, because network file systems remember the times of other files
+            return os.fstat(file.fileno()).st_mtime_ns, file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _in_use(out, owner, share=None):
+    """The error of a second run, of as many processes or, if its share is given, of another number of processes."""
+    others = "" if share is None else f" The run in progress has another number of processes than this one, {share[1]}"
+    return ValueError(
+        f"{out} is in use by another run, {_name_of(owner)}: wait for its end, or choose another folder.{others}"
+    )
+
+
+def _name_of(owner):
     record: dict[str, Any] = _read(owner) or {}
-    who = f"process {record.get('process', '?')} on {record.get('host', '?')}"
-    return ValueError(f"{out} is in use by another run, {who}: wait for its end, or choose another folder.")
+    return f"process {record.get('process', '?')} on {record.get('host', '?')}"
 
 
 def _is_own(owner):
@@ -143,18 +183,6 @@ def _read(owner) -> dict[str, Any] | None:
         return None
     except (ValueError, TypeError):  # it is just being written
         return {}
-
-
-def _age(owner):
-    """Seconds since the owner touched its file, by the clock of the file system; None if it has no file."""
-    probe = owner.with_name(f".{os.getpid()}.{threading.get_ident()}")
-    try:
-        probe.touch()
-        return probe.stat().st_mtime - owner.stat().st_mtime
-    except FileNotFoundError:
-        return None
-    finally:
-        probe.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -174,3 +202,27 @@ def _touched(owner):
     finally:
         ended.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm():
+    """SIGTERM raises SystemExit, if this is the main thread and nobody else handles the signal."""
+
+    def end(number, frame):
+        signal.signal(number, signal.SIG_IGN)  # what waits is being written
+        raise SystemExit(128 + number)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or _jax_handles_sigterm() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _jax_handles_sigterm():
+    """Whether `jax.distributed` notes SIGTERM. Its handler, which Python does not see, could not be put back."""
+    return jax.distributed.is_initialized() and getattr(jax.config, "jax_enable_preemption_service", True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxcam.runtime._index import Index
-from jaxcam.runtime._zarr import import_zarr, is_zarr, shard_file, unscaled
+from jaxcam.runtime._zarr import checksum, import_zarr, is_zarr, shard_file, unscaled
 
 TRIES = 20
 PAUSE = 0.05  # seconds
@@ -94,20 +94,25 @@ class ZarrReader(Mapping[str, np.ndarray]):
         place = self._find(name)
         if place is None:
             raise KeyError(name)
-        segment = place.segment
-        array = self._array(segment)
-        file = shard_file(self.path, segment.array, segment.shard, array.ndim - 1)
-        size = array.shards[0]
+        segment, array = place.segment, self._array(place.segment)
         try:
-            if (file.stat().st_size if file.exists() else 0) != segment.bytes:
-                raise ValueError("it has another size")
-            values = np.asarray(array[segment.shard * size + place.row])
-        except (ValueError, RuntimeError, OSError) as error:
+            values = self._values(array, segment, place.row)
+        except Exception as error:  # Zarr and its codecs raise many kinds for damaged files
             raise ValueError(
-                f"{file} is damaged ({' '.join(str(error).split())[:80]}): remove {self.index.file_of(segment)}, and "
-                "the same call computes its maps again"
+                f"shard {segment.shard} of {self.path / segment.array} is damaged ({_shortened(error)}): remove "
+                f"{self.index.file_of(segment)}, and the same call computes its maps again"
             ) from error
         return unscaled(values, segment.scales and segment.scales[place.row])
+
+    def _values(self, array, segment, row):
+        """The stored values of a map; any exception if they are damaged."""
+        file, size = shard_file(self.path, segment.array, segment.shard, array.ndim - 1), array.shards[0]
+        if (file.stat().st_size if file.exists() else 0) != segment.bytes:
+            raise ValueError("it has another size")
+        values = np.asarray(array[segment.shard * size + row])
+        if segment.sums and checksum(values) != segment.sums[row]:
+            raise ValueError("the map has another checksum")
+        return values
 
     def _find(self, name):
         if not isinstance(name, str):
@@ -120,16 +125,21 @@ class ZarrReader(Mapping[str, np.ndarray]):
 
     def _array(self, segment):
         """The array, as long as the segment needs: processes that write may make it shorter for a moment."""
+        file = self.path / segment.array / "zarr.json"
         for _ in range(TRIES):
             array = self._arrays.get(segment.array)
             if array is not None and segment.shard < array.shape[0] // array.shards[0]:
                 return array
-            self._arrays[segment.array] = self.zarr.open_array(self.path / segment.array, mode="r")
-            array = self._arrays[segment.array]
-            if segment.shard < array.shape[0] // array.shards[0]:
-                return array
+            try:
+                array = self._arrays[segment.array] = self.zarr.open_array(file.parent, mode="r")
+                if segment.shard < array.shape[0] // array.shards[0]:
+                    return array
+            except Exception as error:  # as above
+                raise ValueError(
+                    f"{file} is damaged ({_shortened(error)}): start the same call again, which writes it again"
+                ) from error
             time.sleep(PAUSE)
-        raise ValueError(f"{self.path / segment.array / 'zarr.json'} says fewer maps than the index")
+        raise ValueError(f"{file} says fewer maps than the index: start the same call again, which writes it again")
 
     def __contains__(self, name: object) -> bool:
         return self._find(name) is not None
@@ -142,3 +152,7 @@ class ZarrReader(Mapping[str, np.ndarray]):
 
     def __repr__(self) -> str:
         return f"<{len(self)} maps in {self.path}>"
+
+
+def _shortened(error):
+    return " ".join(str(error).split())[:80]

@@ -116,8 +116,10 @@ def read_run(file: pathlib.Path) -> dict[str, Any]:
 
 
 def write_run(file: pathlib.Path, run: Mapping[str, Any]) -> None:
-    """Records a run."""
-    replace(file, json.dumps(run, indent=1).encode())
+    """Records a run, unless it is recorded: results without this file belong to no run."""
+    content = json.dumps(run, indent=1).encode()
+    if not file.exists() or file.read_bytes() != content:
+        replace(file, content)
 
 
 def refuse_if_any(differences: Sequence[str], out: pathlib.Path) -> None:

@@ -11,6 +11,7 @@ A shard is never changed after it is written, so that many processes can write a
 import json
 import pathlib
 import time
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,7 +68,10 @@ class ZarrMaps:
         prepare_folder(self.out)
         for folder in self.out.rglob("*/"):
             prepare_folder(folder)
-        if not has_maps:
+        if has_maps:
+            for array in self.index.arrays():
+                self._describe(array, self._encode(_one_map(array))[0])
+        else:
             # First: it says that the folder is ours.
             write_run(self.out / "run.json", json.loads(json.dumps({**run, "stored": self.stored})))
             replace(self.out / "zarr.json", json.dumps(GROUP).encode())
@@ -102,7 +106,7 @@ class ZarrMaps:
         """Takes a map, and writes the shards that are full, or whose first map waits for a minute."""
         saliency = saliency.astype(np.float32) if saliency.dtype.kind == "V" else saliency
         values, scale = _scaled(saliency, self.stored)
-        array = f"{'x'.join(map(str, values.shape)) or 'scalar'}.{values.dtype}"
+        array = _array_of(values)
         waiting = self._waiting.setdefault(array, [])
         waiting.append((name, digest, values, scale))
         self._since.setdefault(array, time.monotonic())
@@ -117,8 +121,7 @@ class ZarrMaps:
             self._write_shard(array)
 
     def _write_shard(self, array):
-        rows = self._waiting.pop(array)
-        self._since.pop(array)
+        rows = self._waiting[array]
         values = np.stack([values for _, _, values, _ in rows])
         with saying_how_many(len(self.index) + self._written, "maps", self.out / array):
             number = self.index.claim(array)
@@ -127,10 +130,12 @@ class ZarrMaps:
                 file = shard_file(self.out, array, number, values.ndim - 1)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 replace(file, shard)
-            self._grow(array, metadata)
+            self._describe(array, metadata)
             scales = None if self.stored is None else tuple(scale for *_, scale in rows)
             names, digests = tuple(row[0] for row in rows), tuple(row[1] for row in rows)
-            self.index.commit(Segment(array, number, names, digests, len(shard), scales))
+            sums = tuple(map(checksum, values))
+            del self._waiting[array], self._since[array]  # an error before this line leaves them for `close`
+            self.index.commit(Segment(array, number, names, digests, len(shard), scales, sums))
         self._written += len(rows)
 
     def _encode(self, values):
@@ -150,8 +155,8 @@ class ZarrMaps:
         key = "/".join(["c", *"0" * values.ndim])
         return json.loads(content["zarr.json"].to_bytes()), content[key].to_bytes() if key in content else b""
 
-    def _grow(self, array, metadata):
-        """Makes the array long enough for all claimed shards.
+    def _describe(self, array, metadata):
+        """Writes the description of an array, long enough for all claimed shards, unless it is there and whole.
 
         Another process may do the same at the same time, and write a smaller length after a larger one: each reads the
         length again after it has written it, so that the last one to write corrects it.
@@ -160,10 +165,21 @@ class ZarrMaps:
         file.parent.mkdir(exist_ok=True)
         while True:
             rows = size * (1 + max(self.index.numbers(array)))
-            if file.exists() and json.loads(file.read_text())["shape"][0] >= rows:
+            if _is_description(file, metadata, rows):
                 return
             metadata["shape"][0] = rows
             replace(file, json.dumps(metadata).encode())
+
+
+def _array_of(values):
+    """The name of the array for maps of this shape and type."""
+    return f"{'x'.join(map(str, values.shape)) or 'scalar'}.{values.dtype}"
+
+
+def _one_map(array):
+    """Zeros of the shape and type of an array's maps."""
+    shape, dtype = array.split(".")
+    return np.zeros((1, *([] if shape == "scalar" else map(int, shape.split("x")))), dtype)
 
 
 def maps_in_shard(saliency: np.ndarray) -> int:
@@ -173,6 +189,21 @@ def maps_in_shard(saliency: np.ndarray) -> int:
 
 def _power_of_two(most_bytes, map_bytes):
     return min(MOST_MAPS, 1 << max(0, (most_bytes // max(1, map_bytes)).bit_length() - 1))
+
+
+def _is_description(file, metadata, rows):
+    """Whether a file describes an array of at least so many rows; not if it is missing, torn or changed."""
+    try:
+        recorded = json.loads(file.read_text())
+        length = int(recorded["shape"][0])
+    except (FileNotFoundError, ValueError, TypeError, KeyError, IndexError):
+        return False
+    return length >= rows and recorded == {**metadata, "shape": [length, *metadata["shape"][1:]]}
+
+
+def checksum(values: np.ndarray) -> int:
+    """The CRC-32 of a map's stored values."""
+    return zlib.crc32(np.ascontiguousarray(values).tobytes())
 
 
 def shard_file(out: pathlib.Path, array: str, number: int, axes: int) -> pathlib.Path:

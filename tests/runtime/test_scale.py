@@ -4,10 +4,12 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import sys
 import threading
 import time
 
+import filelock
 import numpy as np
 import pytest
 
@@ -116,6 +118,16 @@ def test_a_folder_in_use_is_refused_and_a_dead_process_keeps_no_lock(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_processes_that_look_at_a_dead_one_at_the_same_moment_do_not_refuse_each_other(tmp_path):
+    (tmp_path / ".locks").mkdir()
+    (tmp_path / ".locks/0-of-2.json").write_text(json.dumps({"host": platform.node(), "process": 1, "started": 0}))
+    looking = filelock.FileLock(tmp_path / ".locks/0-of-2.lock", thread_local=False)
+    looking.acquire()
+    threading.Timer(0.2, looking.release).start()
+    with _lock.lock_share(tmp_path, (0, 1)):
+        assert [file.name for file in (tmp_path / ".locks").glob("*.json")] == ["0-of-1.json"]
+
+
 def test_a_share_has_one_holder_at_any_moment(tmp_path):
     """Of threads that take it and leave it again: what one leaves, two others may take at the same instant."""
     holders, most, counting = set(), [], threading.Lock()
@@ -137,21 +149,48 @@ def test_a_share_has_one_holder_at_any_moment(tmp_path):
     assert max(most) == 1
 
 
-def test_a_lock_of_another_machine_is_stale_after_a_while(tmp_path, caplog):
+@pytest.mark.parametrize("clock", [-10 * 365 * 86400, 0, 86400], ids=["slow", "equal", "fast"])
+def test_a_lock_of_another_machine_is_taken_over_if_nobody_touches_it(tmp_path, caplog, monkeypatch, clock):
+    monkeypatch.setattr(_lock, "WATCHED", 0.3)
+    monkeypatch.setattr(_lock, "PAUSE", 0.01)
     (tmp_path / ".locks").mkdir()
     owner = tmp_path / ".locks/0-of-1.json"
     owner.write_text(json.dumps({"host": "another", "process": 7, "started": 0}))
-    with pytest.raises(ValueError, match="in use by another run, process 7 on another"):
-        with _lock.lock_share(tmp_path, (0, 1)):
-            pass
-    with pytest.raises(ValueError, match="another number of processes"):
-        with _lock.lock_share(tmp_path, (0, 2)):
-            pass
-    old = time.time() - _lock.STALE_AFTER - 60
-    os.utime(owner, (old, old))
+
+    def touch():
+        while not ended.wait(0.02):
+            now = time.time() + clock
+            os.utime(owner, (now, now))
+
+    ended, living = threading.Event(), threading.Thread(target=touch)
+    living.start()
+    for share in [(0, 1), (0, 2)]:
+        with pytest.raises(ValueError, match="in use by another run, process 7 on another"):
+            with _lock.lock_share(tmp_path, share):
+                pass
+    ended.set()
+    living.join()
     with _lock.lock_share(tmp_path, (0, 1)):
         assert json.loads(owner.read_text())["process"] == os.getpid()
     assert "the lock of process 7 on another is stale, and is taken over" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_sigterm_writes_the_maps_that_wait_and_releases_the_lock(tiny, tmp_path):
+    pytest.importorskip("zarr", reason="the extra zarr is not installed")
+
+    def load(i):
+        if i == 7:
+            signal.raise_signal(signal.SIGTERM)
+        return SMALL[i]
+
+    with pytest.raises(SystemExit) as raised:
+        run(tiny, range(10), load=load, batch_size=2, out=tmp_path / "a.zarr")
+    assert raised.value.code == 128 + signal.SIGTERM and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert sorted(jaxcam.runtime.open_maps(tmp_path / "a.zarr")) == list("0123"), (
+        "a chunk that is being computed is not kept"
+    )
+    assert not (tmp_path / "a.zarr/.locks").exists()
 
 
 def test_a_living_owner_touches_its_file(tmp_path, monkeypatch):

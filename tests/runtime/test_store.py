@@ -95,7 +95,7 @@ def test_a_call_that_was_wrong_does_not_lock_the_folder(tiny, tmp_path):
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(tiny, tmp_path, monkeypatch):
-    replace, left = os.replace, [4]
+    replace, left = os.replace, [5]  # the lock, run.json and three maps
 
     def until_full(source, target):
         left[0] -= 1
@@ -116,7 +116,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tiny, tmp_path, monkeypatch
 
 def test_interrupted_while_writing(tiny, tmp_path, monkeypatch):
     """Half a file is never seen under a map's name, nor left."""
-    write, left = pathlib.Path.write_bytes, [5]
+    write, left = pathlib.Path.write_bytes, [6]  # the lock, run.json and four maps
 
     def until_interrupted(path, content):
         left[0] -= 1

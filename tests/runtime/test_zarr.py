@@ -129,6 +129,39 @@ def test_a_damaged_shard_is_refused_and_computed_again(tiny, tmp_path, how):
     check(run(tiny, out), tiny, SMALL)
 
 
+def test_what_the_checksums_of_zarr_do_not_cover_is_refused_too(tiny, tmp_path):
+    """A description of the array that points elsewhere, where Zarr reads fill values, and another name in the index."""
+    out = tmp_path / "a.zarr"
+    run(tiny, out, stored="uint8")
+    (array,) = out.glob("*.uint8")
+    metadata, index = array / "zarr.json", out / "index" / f"{array.name}.000000.json"
+    described, indexed = metadata.read_text(), index.read_text()
+    moved = json.loads(described)
+    moved["chunk_key_encoding"]["configuration"]["separator"] = "."
+    metadata.write_text(json.dumps(moved))
+    with pytest.raises(ValueError, match="the map has another checksum"):
+        jaxcam.runtime.open_maps(out)["3"]
+    metadata.write_text(described)
+    index.write_text(indexed.replace('"3"', '"x"'))
+    with pytest.raises(ValueError, match=f"{index.name} is damaged: remove it, and the same call computes its maps"):
+        jaxcam.runtime.open_maps(out)
+
+
+def test_a_damaged_description_of_an_array_is_written_again(tiny, tmp_path):
+    out = tmp_path / "a.zarr"
+    run(tiny, out)
+    metadata = out / "6x5.float32/zarr.json"
+    whole = metadata.read_text()
+    for damaged in (whole[:100], whole.replace("float32", "float99"), whole.replace("[1024, 6, 5]", "[0, 6, 5]")):
+        assert damaged != whole
+        metadata.write_text(damaged)
+        with pytest.raises(
+            ValueError, match="6x5.float32/zarr.json .*: start the same call again, which writes it again"
+        ):
+            jaxcam.runtime.open_maps(out)["3"]
+        check(in_order(run(tiny, out).maps), tiny, SMALL)
+
+
 def test_shares_make_the_same_maps_and_may_change_their_number(tiny, tmp_path):
     out = tmp_path / "a.zarr"
     assert run(tiny, out, share=(1, 3)).failed == {} and sorted(jaxcam.runtime.open_maps(out)) == list("147")
