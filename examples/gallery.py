@@ -239,13 +239,15 @@ def chosen_region(cut, last, image):
 
 
 def mask_of_a_class(cut, last, image):
-    """A mask: what the mean of a class's logits over its predicted mask depends on (Seg-Grad-CAM)."""
+    """A mask: what the mean of a class's logits over its mask depends on; HiResCAM keeps each place's own gradient."""
     segmenter = jaxcam.cut(jaxcam.pretrained.segmenter(), "block3")
     canvas, _ = jaxcam.pretrained.digits_canvas(1)
     outputs = segmenter.head(segmenter.params, segmenter.features(segmenter.params, canvas), canvas)
     mask = outputs.argmax(-1) == 3
-    saliency = jaxcam.grad_cam(segmenter, canvas, (3, mask), score=jaxcam.scores.masked_mean)
-    return plots.compare([canvas], {"mask of 3": [mask.astype(float)], "Grad-CAM": [saliency]})
+    score = jaxcam.scores.masked_mean
+    saliency = jaxcam.grad_cam(segmenter, canvas, (3, mask), score=score)
+    local = jaxcam.hires_cam(segmenter, canvas, (3, mask), score=score)
+    return plots.compare([canvas], {"mask of 3": [mask.astype(float)], "Grad-CAM": [saliency], "HiResCAM": [local]})
 
 
 def attributes_of_a_box(cut, last, image):
