@@ -45,10 +45,6 @@ def built(name):
     for layer in model.layers:
         if type(layer).__name__ == "LayerScale":
             layer.gamma.assign(jnp.full(layer.gamma.shape, 0.5))  # 1e-6 at first: the block does nothing
-        elif layer.name.endswith("project_bn"):
-            # The end of a block. At 1, images that differ by 2e-7 give activations that differ by 0.4% (B4).
-            layer.gamma.assign(jnp.full(layer.gamma.shape, 0.25))
-            layer.momentum = 0.0
         elif isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
     trained, others = state_of(model)
@@ -105,7 +101,15 @@ def test_the_recommended_layer_has_the_map_of_an_independent_grad_cam(name):
     probabilities, A, gradient = independent(model, layer.name, image)
     assert layer.shape == A.shape and (layer.can_be_negative or A.min() >= 0)
     assert diagnosis.target == probabilities.argmax()
-    np.testing.assert_allclose(diagnosis.probability, probabilities.max(), rtol=1e-4)
+    # Random weights amplify rounding: by 20,000 in EfficientNetB4. Two programs agree as well as two images that differ
+    # by two roundings.
+    features = jax.jit(lambda cut, x: cut.features(cut.params, x))
+    nearby, ours = features(cut, image * (1 + 2**-22)), features(cut, image)
+    rounding = float(np.abs(nearby - ours).max() / np.abs(ours).max())
+    assert rounding < 0.05, "rounding decides this map: nothing can be compared"
+    rtol = max(1e-4, 2 * rounding)
+    np.testing.assert_allclose(ours, A, rtol=rtol, atol=rtol * np.abs(A).max())
+    np.testing.assert_allclose(diagnosis.probability, probabilities.max(), rtol=rtol)
     expected = {"grad_cam": np.maximum((A * gradient.mean((0, 1))).sum(-1), 0)}
     if diagnosis.certificate.affine:  # Y2 = Y u1^2 and Y3 = Y u1^3
         alpha = 1 / (2 + A.sum((0, 1)) * gradient) * (gradient != 0)
@@ -116,4 +120,4 @@ def test_the_recommended_layer_has_the_map_of_an_independent_grad_cam(name):
         assert (np.max(saliency) == 0) == diagnosis.zero_map[method] == (diagnosis.cut_off[method] == 1), method
     assert not diagnosis.zero_map["grad_cam"]
     for method, saliency in expected.items():
-        np.testing.assert_allclose(maps[method], saliency, rtol=1e-4, atol=1e-5 * saliency.max(), err_msg=method)
+        np.testing.assert_allclose(maps[method], saliency, rtol=rtol, atol=0.1 * rtol * saliency.max(), err_msg=method)
