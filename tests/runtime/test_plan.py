@@ -18,6 +18,8 @@ def everything_in(folder):
 
 @pytest.mark.parametrize("out", ["maps", "maps.zarr"])
 def test_a_plan_counts_what_the_run_finds_and_writes_nothing(tiny, tmp_path, out):
+    if out.endswith(".zarr"):
+        pytest.importorskip("zarr", reason="the extra zarr is not installed")
     call = {"out": tmp_path / out, "batch_size": 4, "names": list("abcdefghij")}
     plan = plan_batch(weighted, tiny, SMALL, None, KEY, **call)
     assert (plan.inputs, plan.finished, plan.lacking, plan.batch) == (10, 0, 10, 4)

@@ -116,7 +116,8 @@ class Rows:
 
 @pytest.fixture
 def no_ray(monkeypatch):
-    """The tests with `Rows` need no Ray."""
+    """The tests with `Rows` need no Ray, but a store."""
+    pytest.importorskip("zarr", reason="the extra zarr is not installed")
     ray = types.ModuleType("ray")
     ray.exceptions = types.SimpleNamespace(RayError=FromRay)
     ray.data = types.ModuleType("ray.data")
