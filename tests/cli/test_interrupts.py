@@ -10,6 +10,13 @@ import time
 import PIL.Image
 import pytest
 
+# A shell ignores SIGINT in what it runs in the background, and so would the command.
+COMMAND = """
+import signal, sys
+from jaxcam.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
 # Its features print a line and then count for minutes, in one program.
 ENDLESS = """
 import jax
@@ -34,7 +41,7 @@ def test_ctrl_c_ends_a_command_inside_a_compiled_program(tmp_path):
     PIL.Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
     words = ["explain", "picture.png", "--model", "endless:model", "--input-size", "8x8", "--preprocess", "0..1"]
     with subprocess.Popen(
-        [sys.executable, "-c", "import sys; from jaxcam.cli import main; sys.exit(main())", *words],
+        [sys.executable, "-c", COMMAND, *words],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     ) as process:  # fmt: skip
