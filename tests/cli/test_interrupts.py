@@ -53,6 +53,6 @@ def test_ctrl_c_ends_a_command_inside_a_compiled_program(tmp_path):
             _, errors = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert (process.returncode, errors) == (130, "")
+    assert process.returncode == 130 and "Traceback" not in errors, errors  # JAX may warn of its cache
     assert time.monotonic() - before < 30  # the program takes minutes
     assert [path.name for path in tmp_path.glob("*.png")] == ["picture.png"]
