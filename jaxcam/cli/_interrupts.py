@@ -24,33 +24,44 @@ def ended_by_ctrl_c(exit_code: int, message: str | None) -> Iterator[None]:
     Args:
       exit_code: of the process that is ended so.
       message: a line for stderr.
+
+    Raises:
+      KeyboardInterrupt: on Ctrl-C, also if something between has made another exception of it.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    noticed = threading.Event()
+    noticed, interrupted = threading.Event(), threading.Event()
 
     def interrupt(number, frame):
         noticed.set()
+        interrupted.set()
         signal.default_int_handler(number, frame)
 
     def watch():
-        while number := reader.recv(1):
-            if number[0] == signal.SIGINT and not noticed.wait(GRACE):
-                sys.stderr.write(SHOW_CURSOR if sys.stderr.isatty() else "")
-                sys.stderr.write(f"{message}\n" if message else "")
-                sys.stderr.flush()
-                os._exit(exit_code)
-            noticed.clear()
+        with reader:
+            while number := reader.recv(1):
+                if number[0] == signal.SIGINT and not noticed.wait(GRACE):
+                    sys.stderr.write(SHOW_CURSOR if sys.stderr.isatty() else "")
+                    sys.stderr.write(f"{message}\n" if message else "")
+                    sys.stderr.flush()
+                    os._exit(exit_code)
+                noticed.clear()
 
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     handler = signal.signal(signal.SIGINT, interrupt)
     wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=watch, daemon=True).start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
+    except Exception as error:
+        if interrupted.is_set():  # in a callback from a program, such as a progress bar's, for which JAX raises its own
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.set_wakeup_fd(wakeup)
         signal.signal(signal.SIGINT, handler)
-        writer.close()  # the thread reads an empty message and ends
+        writer.close()  # the watcher reads an empty message and ends
+        watcher.join()

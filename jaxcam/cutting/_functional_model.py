@@ -45,7 +45,6 @@ class ModelCall:
       recipe: makes this call again, for pickle.
       arguments: those of the call; None if they are not known.
       channel_axes: what the framework says of its layers, if its layouts are several (Keras).
-      marks_all: whether a call with the outputs of all layers marked is as good as one with those of a few.
       memo: the functions that are made for this model. They live as long as the call, which holds a Keras model.
     """
 
@@ -53,7 +52,6 @@ class ModelCall:
     recipe: Recipe
     arguments: Arguments | None = None
     channel_axes: SaidAxes | None = None
-    marks_all: bool = False
     memo: Memo = field(default_factory=Memo, repr=False)
 
     def __call__(

@@ -93,7 +93,6 @@ def _new_call(model, method, keras, learned, seeds, layers_by_name) -> ModelCall
         Recipe(_call_again, model, method),
         _functional_arguments(model) if is_functional else arguments_of(function),
         _said_axes(layers_by_name, keras),
-        marks_all=True,
     )
 
 

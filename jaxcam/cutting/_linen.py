@@ -53,7 +53,7 @@ def _model_call(description) -> ModelCall:
         with nn.intercept_methods(marking):
             return model.apply(variables, *args, method=method, **with_eval_flags(function, (None, *args), kwargs))
 
-    return ModelCall(call, Recipe(_call_of, model, method), arguments_of(function, bound=False), marks_all=True)
+    return ModelCall(call, Recipe(_call_of, model, method), arguments_of(function, bound=False))
 
 
 def _in_eval_mode(module, method, args, kwargs):

@@ -58,7 +58,7 @@ def _model_call(description) -> ModelCall:
                 mark(variable.get_value(), f"{STATISTICS_MARK}{'/'.join(map(str, path))}")
         return outputs
 
-    return ModelCall(call, Recipe(_call_of, graphdef, method, arguments), arguments, marks_all=True)
+    return ModelCall(call, Recipe(_call_of, graphdef, method, arguments), arguments)
 
 
 def _structure_and_values(graphdef) -> tuple[Hashable, list[Any]]:

@@ -49,7 +49,7 @@ def traced_model(spec: CutSpec, params: Any, x: Any) -> TracedModel:
     Raises:
       ValueError: the model closes over a traced value, or updates its statistics.
     """
-    if spec.layers is not None and spec.call.marks_all:
+    if spec.layers is not None:
         # One trace serves all layers, unless a mark is where a program cannot be split.
         general = traced_model(spec._replace(layers=None), params, x)
         names = {mark.name for mark in general.marks}

@@ -219,3 +219,38 @@ def test_a_keras_layer_that_is_changed():
         assert heavier.head is changed.head
         outputs = heavier.head(heavier.params, heavier.features(heavier.params, IMAGE), IMAGE)
         np.testing.assert_allclose(outputs, model(IMAGE[None], training=False)[0], rtol=1e-5, atol=1e-6)
+
+
+class CountedNnx(nnx.Module):
+    calls = 0
+
+    def __init__(self):
+        self.first, self.second = nnx.Linear(3, 4, rngs=nnx.Rngs(0)), nnx.Linear(4, 2, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        type(self).calls += 1
+        return self.second(jax.nn.relu(self.first(x))).mean((1, 2))
+
+
+class CountedLinen(nn.Module):
+    calls = 0
+
+    @nn.compact
+    def __call__(self, x):
+        CountedLinen.calls += 1
+        return nn.Dense(2, name="second")(jax.nn.relu(nn.Dense(4, name="first")(x))).mean((1, 2))
+
+
+@pytest.mark.parametrize("framework", ["nnx", "linen"])
+def test_a_model_is_traced_once_for_the_cuts_at_all_layers(framework):
+    image = jnp.ones((4, 4, 3))
+    if framework == "nnx":
+        counted, model = CountedNnx, CountedNnx()
+    else:
+        counted, module = CountedLinen, CountedLinen()
+        model = (module, module.init(jax.random.key(0), image[None]))
+    counted.calls = 0
+    for layer in ("first", "second", ["first", "second"]):
+        cut = jaxcam.cut(model, layer, image_shape=image.shape)
+        assert cut.outputs == "logits"
+    assert counted.calls == 1
