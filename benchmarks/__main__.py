@@ -16,7 +16,8 @@ from benchmarks import peers, table, timing
 
 HERE = pathlib.Path(__file__).parent
 NOT_BENCHMARKS = (
-    "__init__", "__main__", "fault_kinds", "faulted", "one_library", "peers", "resnets", "table", "timing", "torch_vgg",
+    "__init__", "__main__", "fault_kinds", "faulted", "many_canvases", "one_library", "peers", "resnets", "table",
+    "timing", "torch_vgg",
 )  # fmt: skip
 NAMES = sorted(file.stem for file in HERE.glob("*.py") if file.stem not in NOT_BENCHMARKS)
 

@@ -21,10 +21,9 @@ import numpy as np
 
 import jaxcam
 from benchmarks import faulted, peers
+from benchmarks.many_canvases import canvas, make_cut
 
 COUNTS = (2, 3)
-SIDE = 64
-CANVASES = [jaxcam.pretrained.digits_canvas(kind)[0] for kind in range(3)]
 ENDING = 30.0  # seconds between SIGTERM and SIGKILL
 
 
@@ -64,13 +63,6 @@ def measure(*, small: bool = False) -> dict:
         "images per second": rates,
         "exit codes of the job that lost a process": ends,
     }
-
-
-def canvas(number: int) -> np.ndarray:
-    """A canvas, which no other number has."""
-    kind, place = number % len(CANVASES), number // len(CANVASES)
-    dim, shift = divmod(place, SIDE**2)
-    return np.roll(CANVASES[kind], divmod(shift, SIDE), axis=(0, 1)) * np.float32(1 - 0.1 * dim)
 
 
 def _job(out, processes, count):
@@ -131,9 +123,8 @@ def main() -> None:
     if int(processes) > 1:
         jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends the process, and is not only noted
         jax.distributed.initialize(f"127.0.0.1:{port}", int(processes), int(number))
-    cut = jaxcam.cut(jaxcam.digits(), "block3_conv2")
     explained = jaxcam.explain_batch(
-        jaxcam.grad_cam, cut, range(int(count)), load=canvas, names=[str(i) for i in range(int(count))], out=out
+        jaxcam.grad_cam, make_cut(), range(int(count)), load=canvas, names=[str(i) for i in range(int(count))], out=out
     )
     print(json.dumps(explained.failed), file=sys.stderr)
 

@@ -5,9 +5,7 @@ the two deaths cost. The canvases are the embedded ones, shifted and dimmed, no 
 At a random moment after the first map, and at another one after a new node has joined, a node's processes are killed.
 """
 
-import collections
 import concurrent.futures
-import json
 import os
 import pathlib
 import random
@@ -17,13 +15,13 @@ import time
 import numpy as np
 
 import jaxcam
-from benchmarks import peers
+from benchmarks import faulted, peers
+from benchmarks.many_canvases import canvas, make_cut
 from jaxcam.runtime.ray import explain_dataset
 
 NODES = 3
 CPUS_OF_A_NODE = 2  # an actor, and a task that draws canvases
 DEATHS = 2
-SIDE = 64
 
 
 def measure(*, small: bool = False) -> dict:
@@ -59,15 +57,12 @@ def measure(*, small: bool = False) -> dict:
         finally:
             ray.shutdown()
             cluster.shutdown()
-        times_written = collections.Counter(
-            name for file in (ray_out / "index").glob("*.json") for name in json.loads(file.read_text())["names"]
-        )
         distances = [np.abs(explained.maps[name] - alone.maps[name]).max() for name in explained.maps]
         return {
             "ratios": {
                 "images per second, Ray / one process": seconds_alone / seconds_of_ray,
                 "maps lost": count - len(explained.maps),
-                "maps written twice": sum(times > 1 for times in times_written.values()),
+                "maps written twice": faulted.repeated(ray_out),
                 "failures": len(explained.failed) + len(alone.failed),
                 "largest difference of a map": float(max(distances)),
                 "nodes killed": len(moments),
@@ -77,21 +72,6 @@ def measure(*, small: bool = False) -> dict:
             "images per second": {"Ray": count / seconds_of_ray, "one process": count / seconds_alone},
             "seconds from the first map to a death": moments,
         }
-
-
-def make_cut():
-    """The cut, which each actor builds."""
-    return jaxcam.cut(jaxcam.digits(), "block3_conv2")
-
-
-def canvas(number: int) -> np.ndarray:
-    """A canvas, which no other number has."""
-    kind, place = number % 3, number // 3
-    row, column, dim = place % SIDE, place // SIDE % SIDE, place // SIDE**2
-    return np.roll(CANVASES[kind], (row, column), axis=(0, 1)) * np.float32(1 - 0.1 * dim)
-
-
-CANVASES = [jaxcam.pretrained.digits_canvas(kind)[0] for kind in range(3)]
 
 
 def draw(batch: dict) -> dict:
