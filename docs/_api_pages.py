@@ -37,6 +37,7 @@ NAMESPACES = {
     "jaxcam.datasets": "pictures with labels, masks and boxes",
     "jaxcam.datasets.images": "picture files as arrays",
     "jaxcam.evaluation": "which map is better",
+    "jaxcam.evaluation.ray": "an evaluation over a Ray cluster",
     "jaxcam.analysis": "questions about a model and its maps",
     "jaxcam.analysis.bias": "where a group's evidence lies",
     "jaxcam.analysis.preferences": "studies with people",

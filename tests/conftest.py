@@ -1,5 +1,6 @@
 import os
 import pathlib
+import sys
 from importlib import metadata
 
 # Compiling takes most of the tests' time: unoptimized, it takes half, and without fusion emitters, which later versions
@@ -14,6 +15,7 @@ import jax
 import pytest
 
 import jaxcam
+from tests.runtime.without_ray import stand_in
 
 MOST_MAPS = 20_000
 
@@ -77,3 +79,12 @@ def assets():
     if not (folder / "vgg16_imagenet_conv.npz").exists():
         pytest.skip(f"the real weights and photographs are not in {folder}: set JAXCAM_ASSETS")
     return folder
+
+
+@pytest.fixture
+def no_ray(monkeypatch):
+    """A stand-in for the module `ray`, with `Rows` for datasets."""
+    ray = stand_in()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", ray.data)
+    return ray

@@ -35,7 +35,7 @@ KNOWN_IN = {
     "h5py": {"pretrained"},
     "safetensors": {"pretrained"},
     "av": {"datasets"},
-    "ray": {"runtime/ray.py"},
+    "ray": {"runtime/_ray_actors.py"},
 }
 # Functions that may be longer: a pickle machine is one table of opcodes.
 MOST_CODE_LINES = {"read_pickle": 70}

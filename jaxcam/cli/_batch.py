@@ -53,13 +53,15 @@ def add_parser(subparsers: _options.Subparsers) -> None:
     parser.add_argument(
         "--log", type=pathlib.Path, metavar="FILE", help="a line of JSON with figures every ten seconds"
     )
-    _cluster.add_ray_options(parser)
+    _cluster.add_ray_options(parser, result="--out is a store NAME.zarr")
     _options.add_dry_run_option(parser)
     _options.add_json_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Compute and save the maps that are missing."""
+    if options.ray is not None and options.out.suffix != ".zarr":
+        raise ValueError(f"expected --out NAME.zarr with --ray, got {options.out}")
     _cluster.check_ray_options(options)
     method = _method.chosen_method(options)
     pictures = jaxcam.datasets.pictures_in(options.folder)

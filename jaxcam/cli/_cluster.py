@@ -1,4 +1,4 @@
-"""`--ray`: the pictures of `jaxcam batch` over the actors of a Ray cluster."""
+"""`--ray`: `jaxcam batch` and `jaxcam evaluate` over the actors of a Ray cluster."""
 
 import argparse
 import contextlib
@@ -11,21 +11,22 @@ import jax
 
 import jaxcam
 from jaxcam.cli import _model
+from jaxcam.evaluation.ray import evaluate_examples
 from jaxcam.opening import OpenedModel
-from jaxcam.runtime import Explained, checked_names
-from jaxcam.runtime.ray import explain_dataset, import_ray
+from jaxcam.runtime import Explained, blocks_of, checked_names, import_ray
+from jaxcam.runtime.ray import explain_dataset
 
-LOCAL = "local"
+BATCH_SIZE = 16  # pictures that an actor gets at a time
 
 
-def add_ray_options(parser: Any) -> None:
-    """`--ray` and its companions."""
+def add_ray_options(parser: Any, *, result: str) -> None:
+    """`--ray` and its companions; `result` says what `--out` is."""
     group = parser.add_argument_group("cluster")
     group.add_argument(
         "--ray",
         metavar="ADDRESS",
         help="explain over a Ray cluster: its address, auto for the one that this machine belongs to, or local for one "
-        "that is started here; --out is a store NAME.zarr; every node sees pictures and models under the same paths",
+        f"that is started here; {result}; every node sees pictures and models under the same paths",
     )
     group.add_argument("--actors", type=int, metavar="N", help="with --ray: networks that explain at the same time")
     group.add_argument("--gpus", type=float, metavar="N", help="with --ray: GPUs for each of them (default: 0)")
@@ -39,12 +40,10 @@ def check_ray_options(options: argparse.Namespace) -> None:
                 raise ValueError(f"--{name} goes with --ray ADDRESS alone")
         return
     for name in ("share", "workers", "dry_run"):
-        if getattr(options, name):
+        if getattr(options, name, None):
             raise ValueError(f"--{name.replace('_', '-')} does not go with --ray, whose actors divide the pictures")
     if options.actors is not None and options.actors < 1:
         raise ValueError(f"expected --actors of at least 1, got {options.actors}")
-    if options.out.suffix != ".zarr":
-        raise ValueError(f"expected --out NAME.zarr with --ray, got {options.out}")
     import_ray()
 
 
@@ -65,11 +64,31 @@ def explain_over_ray(
         for number, (picture, name) in enumerate(zip(pictures, names, strict=True))
     ]
     with connected(options.ray) as ray:
+        dataset = ray.data.from_items(rows, override_num_blocks=blocks_of(len(rows), BATCH_SIZE))
         return explain_dataset(
-            ray.data.from_items(rows), functools.partial(cut_of, options), method, key, target=target,
-            load=opened.load, numbers="number", num_gpus=options.gpus, concurrency=options.actors or 1, log=options.log,
-            **settings,
+            dataset, functools.partial(cut_of, options), method, key, target=target, load=opened.load,
+            numbers="number", num_gpus=options.gpus, concurrency=options.actors or 1, log=options.log,
+            **{"batch_size": BATCH_SIZE, **settings},
         )  # fmt: skip
+
+
+def evaluate_over_ray(
+    options: argparse.Namespace, examples: Sequence[jaxcam.Example], *arguments: Any, **settings: Any
+) -> jaxcam.Evaluation:
+    """What `jaxcam.evaluate` measures; each actor opens the network by the same options."""
+    with connected(options.ray):
+        return evaluate_examples(
+            functools.partial(cut_of, options), [_with_absolute_paths(example) for example in examples], *arguments,
+            num_gpus=options.gpus, concurrency=options.actors or 1, **settings,
+        )  # fmt: skip
+
+
+def _with_absolute_paths(example):
+    """The example for actors, which run in other folders."""
+    mask = example.mask
+    if isinstance(mask, jaxcam.datasets.MaskFile):
+        mask = mask._replace(path=pathlib.Path(mask.path).resolve())
+    return example._replace(image=pathlib.Path(example.image).resolve(), mask=mask)
 
 
 def cut_of(options: argparse.Namespace) -> jaxcam.Cut:

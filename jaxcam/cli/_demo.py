@@ -48,8 +48,7 @@ def _of_canvas() -> list[Explanation]:
 def _of_photograph() -> list[Explanation]:
     opened = jaxcam.open_model("efficientnet_lite0", layer=LAST)
     photograph = jaxcam.datasets.sample_photograph()
-    first = jaxcam.explain(opened, photograph, methods=METHODS)
-    return [first, jaxcam.explain(opened.at_layer(EARLIER), photograph, first.target, methods=METHODS)]
+    return list(jaxcam.explain(opened, photograph, methods=METHODS, layers=[LAST, EARLIER]))
 
 
 def _row_title(explanation: Explanation) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 import jaxcam
-from jaxcam.cli import _model, _options, _output
+from jaxcam.cli import _cluster, _model, _options, _output
 from jaxcam.cli._method_texts import parse_methods, parse_metrics
 from jaxcam.cli._report import estimates_of, write_report
 from jaxcam.evaluation import METRICS
@@ -56,6 +56,7 @@ def add_parser(subparsers: _options.Subparsers) -> None:
     )
     parser.add_argument("--reference", help="the method to compare the others with (default: Grad-CAM)")
     _options.add_seed_option(parser, "seed of everything random")
+    _cluster.add_ray_options(parser, result="this process writes --out")
     _options.add_dry_run_option(parser)
     _options.add_json_option(parser)
 
@@ -80,6 +81,7 @@ def _add_data_options(group) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate what is missing, write the report and print the tables."""
+    _cluster.check_ray_options(options)
     methods = parse_methods(options.methods)
     metrics = None if options.metrics is None else parse_metrics(options.metrics)
     names = _model.known_class_names(_model.source_of(options), options)
@@ -96,7 +98,10 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         plan = jaxcam.evaluation.plan_evaluation(opened.cut, examples, methods, metrics, key, **settings)
         return _output.print_plan(plan, options)
-    evaluation = jaxcam.evaluate(opened.cut, examples, methods, metrics, key, **settings)
+    if options.ray is None:
+        evaluation = jaxcam.evaluate(opened.cut, examples, methods, metrics, key, **settings)
+    else:
+        evaluation = _cluster.evaluate_over_ray(options, examples, methods, metrics, key, **settings)
     example_of = {example.name: example for example in examples}
     written = write_report(
         evaluation,

@@ -21,33 +21,30 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxcam._base import checks
 from jaxcam._base.types import Method, Score
-from jaxcam.cutting import Cut, check_cut, check_target
+from jaxcam.cutting import Cut, check_cut
 from jaxcam.datasets import Example
 from jaxcam.evaluation._controls import with_controls
 from jaxcam.evaluation._explained import GIVEN
 from jaxcam.evaluation._gather import gathered
-from jaxcam.evaluation._loaded import Loaded, loaded
 from jaxcam.evaluation._result import Evaluation
-from jaxcam.evaluation._scorer import OF_THE_MAP, Scorer, join_columns
+from jaxcam.evaluation._scorer import Scorer
 from jaxcam.evaluation._selection import AnyMetric, named_metrics
-from jaxcam.evaluation._store import RecordFolder, example_digest, merge_rows
+from jaxcam.evaluation._steps import Steps
+from jaxcam.evaluation._store import RecordFolder
 from jaxcam.formulas import scores
 from jaxcam.runtime import (
     Figures,
+    Outcome,
     Targets,
-    check_name,
     checked_share,
     checked_targets,
-    content_digest,
     for_each,
     local_mesh,
     lock_share,
-    target_digest,
 )
 
 TARGETS = ("predicted", "label")
@@ -138,12 +135,7 @@ def evaluate(
     figures = Figures(total=call.total, log=log, share=call.share)
     outcome, names = _outcome(call, examples, load, out, figures, workers)
     outcome = gathered(outcome, names) if share is None else outcome
-    if not outcome.results and not outcome.failed:
-        raise ValueError("no examples: there is nothing to evaluate")
-    measured = call.scorer.metrics
-    if metrics is not None and outcome.results:
-        _warn_of_missing(measured, [record["rows"][call.reference] for record in outcome.results.values()])
-    return Evaluation(outcome.results, outcome.failed, call.reference, call.scorer.target, tuple(measured.values()))
+    return evaluation_of(call, outcome, are_chosen=metrics is not None)
 
 
 class Call(NamedTuple):
@@ -192,8 +184,24 @@ def checked_call(
     return Call(scorer, settings, own_targets, reference, total, own_share)
 
 
+def evaluation_of(call: Call, outcome: Outcome, *, are_chosen: bool) -> Evaluation:
+    """The evaluation of what became of the examples; a ValueError without any.
+
+    Args:
+      call: the arguments.
+      outcome: records by name, and failures.
+      are_chosen: whether the metrics were asked for by name: those that no image has the mask for are logged.
+    """
+    if not outcome.results and not outcome.failed:
+        raise ValueError("no examples: there is nothing to evaluate")
+    measured = call.scorer.metrics
+    if are_chosen and outcome.results:
+        _warn_of_missing(measured, [record["rows"][call.reference] for record in outcome.results.values()])
+    return Evaluation(outcome.results, outcome.failed, call.reference, call.scorer.target, tuple(measured.values()))
+
+
 @contextlib.contextmanager
-def _locked(out, share):
+def locked(out: str | os.PathLike | None, share: tuple[int, int]) -> Iterator[None]:
     """Holds the lock of a share of the folder, if there is one."""
     if out is None:
         yield
@@ -221,7 +229,7 @@ def _check_choice(name, value, choices):
 
 def _outcome(call, examples, load, out, figures, workers):
     """What becomes of the examples of the share, and the names of all examples."""
-    with _locked(out, call.share):
+    with locked(out, call.share):
         steps = steps_of(call, load, out)
         outcome = for_each(
             steps.items(examples, call.share), load=steps.load, chunk_size=call.scorer.size, compute=steps.compute,
@@ -232,7 +240,7 @@ def _outcome(call, examples, load, out, figures, workers):
     return outcome, steps.names
 
 
-def steps_of(call: Call, load: Callable[[Any], Example] | None, out: Any, *, read_only: bool = False) -> "_Steps":
+def steps_of(call: Call, load: Callable[[Any], Example] | None, out: Any, *, read_only: bool = False) -> Steps:
     """The steps of a call, with its folder if it has one."""
     scorer = call.scorer
     folder = None
@@ -240,7 +248,7 @@ def steps_of(call: Call, load: Callable[[Any], Example] | None, out: Any, *, rea
         computed = {label: metric.compute for label, metric in scorer.metrics.items()}
         growing = {"methods": scorer.methods, "metrics": computed}
         folder = RecordFolder(pathlib.Path(out), scorer.cut, call.settings, growing, read_only=read_only)
-    return _Steps(scorer, load, folder, call.targets)
+    return Steps(scorer, load, folder, call.targets)
 
 
 def _warn_of_missing(measured, rows):
@@ -250,130 +258,3 @@ def _warn_of_missing(measured, rows):
         if metric.needs is not None and not is_measured:
             needs = "boxes" if metric.needs == "boxes" else "a mask or boxes"
             log.warning("%s: no image has %s of the class that is explained", label, needs)
-
-
-class _Item(NamedTuple):
-    """One of the given examples, what identifies it in the folder, and its record in the folder."""
-
-    given: Any
-    digest: str
-    record: dict[str, Any] | None
-    target: Any
-
-
-class _Steps:
-    """The steps of an evaluation as `for_each` calls them."""
-
-    def __init__(
-        self, scorer: Scorer, load: Callable[[Any], Example] | None, folder: RecordFolder | None, targets: Targets
-    ):
-        self.targets = targets
-        self.scorer, self.load_given, self.folder = scorer, load, folder
-        self.methods, self.metrics = scorer.methods, scorer.metrics
-        self.sample: jax.ShapeDtypeStruct | None = None  # of an image that the model takes
-        self.names: dict[str, None] = {}  # of all examples, in their order
-
-    def items(self, examples: Iterable[Any], share: tuple[int, int]) -> Iterator[tuple[str, _Item]]:
-        """The examples of a share with their names; a ValueError if two have one name, as early as possible."""
-        if isinstance(examples, Sequence):
-            _check_names(_name_of(given, number) for number, given in enumerate(examples))
-        for number, given in enumerate(examples):
-            name = _name_of(given, number)
-            _check_new(name, self.names)
-            self.names[name] = None
-            if number % share[1] != share[0]:
-                continue
-            target = self.targets.of_image(number)
-            item = _Item(given, "", None, target)
-            if self.folder is not None:
-                digest = example_digest(given)
-                if self.targets.own is not None:
-                    digest = content_digest(digest, target_digest(target))
-                item = _Item(given, digest, self.folder.read(name, digest), target)
-            if self.load_given is None and self._lacking(item.record):
-                _check_example(given)
-            yield name, item
-
-    def _lacking(self, record):
-        """The methods and metrics that a record does not have, in pairs."""
-        rows = {} if record is None else record["rows"]
-        return {
-            (method, metric)
-            for method in self.methods
-            for metric in (OF_THE_MAP, *self.metrics)
-            if metric not in rows.get(method, {})
-        }
-
-    def recorded(self, name: str, item: _Item) -> dict[str, Any] | None:
-        """The result of an item whose record in the folder is complete."""
-        return None if item.record is None or self._lacking(item.record) else self._with_columns(item.record)
-
-    def load(self, item: _Item) -> Loaded:
-        """The example as the programs take it."""
-        example = item.given if self.load_given is None else self.load_given(item.given)
-        if example.target is None:
-            example = example._replace(target=item.target)
-        result = loaded(example, channel_axis=self.scorer.image_channel_axis)
-        if example.target is not None:
-            check_target(self.scorer.cut, jnp.asarray(result.image), example.target, self.scorer.score)
-        return result
-
-    def compute(self, examples: list[Loaded], items: list[_Item]) -> list[Any]:
-        """For each example a record of what any of their records lacks, or an exception."""
-        self.sample = jax.ShapeDtypeStruct(examples[0].image.shape, examples[0].image.dtype)
-        lacking = {pair for item in items for pair in self._lacking(item.record)}
-        lacking_methods = {method for method, _ in lacking}
-        wanted = {
-            method: [metric for metric in self.metrics if (method, metric) in lacking]
-            for method in self.methods
-            if method in lacking_methods
-        }
-        return self.scorer(examples, wanted)
-
-    def store(self, name: str, item: _Item, record: dict[str, Any], finished: int) -> dict[str, Any]:
-        """Merges a record with that in the folder and writes it; returns it with the columns of this call."""
-        if item.record is not None:
-            record = {**record, "rows": merge_rows(item.record["rows"], record["rows"])}
-        if self.folder is not None:
-            if self.sample is not None:
-                self.folder.open(self.sample)
-            self.folder.write(name, item.digest, record, finished)
-        return self._with_columns(record)
-
-    def _with_columns(self, record):
-        """A record with the columns of each method, of all metrics together."""
-        rows = {method: join_columns(record["rows"][method], list(self.metrics)) for method in self.methods}
-        return {**record, "rows": rows}
-
-
-def _check_example(given):
-    """Raises a TypeError for a mistake that every example has."""
-    if not isinstance(given, Example):
-        raise TypeError(f"expected jaxcam.Example, or load= that makes one, got a {type(given).__name__}")
-    if isinstance(given.image, str | os.PathLike):
-        raise TypeError(
-            "expected an example of arrays, got a file: give load=functools.partial(jaxcam.datasets.load, "
-            "shape=(224, 224)), for instance"
-        )
-
-
-def _check_names(names):
-    known: set[str] = set()
-    for name in names:
-        _check_new(name, known)
-        known.add(name)
-
-
-def _check_new(name, known):
-    if name in known:
-        raise ValueError(f"two examples are called {name!r}: give each a name of its own")
-
-
-def _name_of(example, number):
-    """An example's own name, or the stem of its file, or its number."""
-    image = getattr(example, "image", None)
-    name = getattr(example, "name", None)
-    if name is None:
-        name = pathlib.Path(image).stem if isinstance(image, str | os.PathLike) else str(number)
-    check_name(name)
-    return name

@@ -105,7 +105,8 @@ class Scorer:
         memory: float | None = None,
         mesh: Mesh | None = None,
     ):
-        self.cut, self.methods, self.metrics, self.target, self.score = cut, methods, metrics, target, score
+        self.cut, self.key, self.methods, self.metrics = cut, key, methods, metrics
+        self.target, self.score = target, score
         self.image_channel_axis = cut.image_channel_axis
         self._image_of_end = _images_of_ends(metrics.values())
         make_runner = functools.partial(Runner, shared=(cut, key), memory=memory, mesh=mesh)

@@ -21,6 +21,11 @@ from jaxcam.runtime._fingerprint import describe_differences as describe_differe
 from jaxcam.runtime._fingerprint import describe_model as describe_model
 from jaxcam.runtime._fingerprint import recorded_sample as recorded_sample
 from jaxcam.runtime._isolated import isolated as isolated
+from jaxcam.runtime._ray_actors import batches_of as batches_of
+from jaxcam.runtime._ray_actors import blocks_of as blocks_of
+from jaxcam.runtime._ray_actors import import_ray as import_ray
+from jaxcam.runtime._ray_actors import map_in_actors as map_in_actors
+from jaxcam.runtime._ray_actors import mesh_of_actor as mesh_of_actor
 from jaxcam.runtime._runner import Runner as Runner
 from jaxcam.runtime._runner import group_by_shape as group_by_shape
 from jaxcam.runtime._store import prepare_folder as prepare_folder

@@ -8,6 +8,7 @@
 `explain_dataset` needs Ray (`pip install 'jaxcam-saliency[ray]'`); an `Explainer` is a function of batches.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -16,7 +17,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from jaxcam._base.types import Method
 from jaxcam.cutting import Cut, check_cut
@@ -36,6 +36,7 @@ from jaxcam.runtime._fingerprint import content_digest, describe_batch, recorded
 from jaxcam.runtime._index import name_digests
 from jaxcam.runtime._lock import lock_share
 from jaxcam.runtime._open_maps import open_maps
+from jaxcam.runtime._ray_actors import batches_of, import_ray, map_in_actors, mesh_of_actor
 from jaxcam.runtime._ray_rows import as_bytes, error_text, write_batches
 from jaxcam.runtime._runner import Runner, group_by_shape
 from jaxcam.runtime._sources import element_digest
@@ -128,7 +129,7 @@ class Explainer:
         if self._runner is None and count:
             self._runner = runner_of(
                 self.method, self.cut, self.target, self.key, own_targets=self.targets is not None, count=count,
-                batch_size=self.batch_size, memory=self.memory, mesh=_mesh_of_actor(),
+                batch_size=self.batch_size, memory=self.memory, mesh=mesh_of_actor(),
             )  # fmt: skip
         computed = []  # the device computes a chunk while the next one is loaded
         for examples, rows in group_by_shape(self._loaded(batch, np.flatnonzero(chosen), results), self._chunk_size):
@@ -267,18 +268,15 @@ def explain_dataset(
       >>> dataset = ray.data.read_images("pictures", include_paths=True)  # doctest: +SKIP
       >>> explain_dataset(dataset, make_cut, jaxcam.grad_cam, load=lambda image: image / 255)  # doctest: +SKIP
     """
-    ray = import_ray()
+    import_ray()
     _check_call(make_cut, key, target, targets, numbers, batch_size, memory)
     _check_out(out, stored, log)
     first = _first_rows(dataset, (image, targets, numbers, None if out is None else name))
     options = {"image": image, "load": load, "target": target, "targets": targets, "numbers": numbers, "memory": memory}
 
-    def mapped(actor, arguments, settings):
-        return dataset.map_batches(
-            actor, fn_constructor_args=arguments, fn_constructor_kwargs=settings, batch_size=batch_size,
-            num_cpus=num_cpus, num_gpus=num_gpus, compute=_actor_pool(ray, concurrency), batch_format="numpy",
-        )  # fmt: skip
-
+    mapped = functools.partial(
+        map_in_actors, dataset, batch_size=batch_size, num_cpus=num_cpus, num_gpus=num_gpus, concurrency=concurrency
+    )
     if out is None:
         return mapped(Explainer, (make_cut, method, key), options)
     path = pathlib.Path(out)
@@ -289,12 +287,7 @@ def explain_dataset(
         sample = recorded_sample(path) or [row[image] for row in first]
         settings = {"finished": store.index.digests, "sample": sample}
         batches = mapped(_Worker, (make_cut, method, key, options, name), settings)
-        try:
-            failed = write_batches(
-                store, batches.iter_batches(batch_size=None, batch_format="numpy"), Figures(total=None, log=log)
-            )
-        except ray.exceptions.RayError as error:  # its text is the traceback of the actor
-            raise ValueError(f"Ray gave up: {str(error).strip().splitlines()[-1].strip()}") from error
+        failed = write_batches(store, batches_of(batches), Figures(total=None, log=log))
     return Explained(open_maps(path), failed)
 
 
@@ -307,23 +300,6 @@ def _first_rows(dataset, columns):
         if column is not None:
             _check_column(column, first[0].keys())
     return first
-
-
-def _actor_pool(ray, concurrency):
-    if isinstance(concurrency, int):
-        return ray.data.ActorPoolStrategy(size=concurrency)
-    fewest, most = concurrency
-    return ray.data.ActorPoolStrategy(min_size=fewest, max_size=most)
-
-
-def import_ray() -> Any:
-    """The library; one line if it is not installed."""
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ValueError("maps over a cluster need Ray: pip install 'jaxcam-saliency[ray]'") from error
-    return ray
 
 
 class _Worker:
@@ -362,12 +338,6 @@ class _Worker:
             "error": np.array([error_text(r) if isinstance(r, Exception) else "" for r in results], object),
             "run": np.array([self.run, *[""] * (len(names) - 1)][: len(names)], object),
         }
-
-
-def _mesh_of_actor():
-    """All devices of an actor that has several."""
-    devices = jax.local_devices()
-    return Mesh(np.array(devices), ("images",)) if len(devices) > 1 else None
 
 
 def _check_out(out, stored, log):

@@ -1,8 +1,10 @@
 """`jaxcam evaluate` as its user sees it: from a csv or a folder to tables and pictures, and what mistakes say."""
 
 import json
+import os
 import pathlib
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -64,6 +66,27 @@ def test_from_a_csv_to_tables_and_pictures(data, capsys):
     assert main([*call, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == kept
     assert {file: file.stat().st_mtime_ns for file in (found / "images").iterdir()} == times
+
+
+@pytest.mark.ray
+def test_over_ray_the_table_is_the_same(data, capsys):
+    call = ["evaluate", data, *DIGITS, "--methods", "grad_cam", "--metrics", "drop,found", "--json"]
+    assert main([*call, "--out", "alone"]) == 0
+    expected = json.loads(capsys.readouterr().out)["estimates"]
+    assert main([*call, "--out", "found", "--ray", "auto" if "RAY_ADDRESS" in os.environ else "local"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["estimates"]
+    assert found.keys() == expected.keys()
+    for method, columns in expected.items():
+        for column, estimate in columns.items():
+            assert found[method][column]["mean"] == pytest.approx(estimate["mean"], abs=1e-5)
+
+
+def test_over_ray_options_are_checked_before_a_network_is_built(data, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    call = ["evaluate", data, "--model", "none", "--out", "found"]
+    fails(capsys, *call, "--gpus", "1", says="--gpus goes with --ray ADDRESS alone")
+    fails(capsys, *call, "--ray", "local", "--dry-run", says="--dry-run does not go with --ray")
+    fails(capsys, *call, "--ray", "local", says="pip install 'jaxcam-saliency[ray]'")
 
 
 @pytest.mark.long

@@ -4,7 +4,6 @@ import functools
 import itertools
 import json
 import sys
-import types
 
 import jax
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 import jaxcam
 from jaxcam.runtime.ray import Explainer, explain_dataset
 from tests.runtime.specimen import KEY, SMALL, by_hand, weighted
+from tests.runtime.without_ray import FromRay, Rows, column
 
 NAMES = [f"image {i}" for i in range(len(SMALL))]
 LABELS = np.arange(len(SMALL)) % 2
@@ -23,13 +23,6 @@ def rows_of(images=SMALL):
         {"image": image, "name": name, "label": int(label), "number": i}
         for i, (image, name, label) in enumerate(zip(images, NAMES, LABELS, strict=True))
     ]
-
-
-def column(values):
-    """An array of arrays, as Ray has a column of several shapes."""
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
 
 
 def test_an_explainer_on_batches_gives_the_maps_of_numpy_loops(tiny):
@@ -84,49 +77,17 @@ def test_calls_that_cannot_be_meant(tiny):
 
 def test_without_ray_there_is_one_line(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r"^maps over a cluster need Ray: pip install 'jaxcam-saliency\[ray\]'$"):
+    with pytest.raises(ValueError, match=r"^a cluster needs Ray: pip install 'jaxcam-saliency\[ray\]'$"):
         explain_dataset(None, lambda: tiny, jaxcam.grad_cam)
 
 
-class FromRay(Exception):
-    """An error of Ray, whose text is a traceback."""
-
-
-class Rows:
-    """What `explain_dataset` uses of a Ray dataset, in this process; after some batches it is killed."""
-
-    def __init__(self, rows, *, killed_after=None, error=None):
-        self.rows, self.killed_after, self.error = rows, killed_after, error or KeyboardInterrupt
-
-    def take(self, count):
-        return self.rows[:count]
-
-    def map_batches(self, actor, *, fn_constructor_args, fn_constructor_kwargs, batch_size, **resources):
-        self.explain = actor(*fn_constructor_args, **fn_constructor_kwargs)
-        self.batch_size = batch_size
-        return self
-
-    def iter_batches(self, **options):
-        for count, start in enumerate(range(0, len(self.rows), self.batch_size)):
-            if count == self.killed_after:
-                raise self.error
-            rows = self.rows[start : start + self.batch_size]
-            yield self.explain({name: column([row[name] for row in rows]) for name in rows[0]})
-
-
 @pytest.fixture
-def no_ray(monkeypatch):
-    """The tests with `Rows` need no Ray, but a store."""
+def stores():
+    """What the stand-in for Ray does not replace."""
     pytest.importorskip("zarr", reason="the extra zarr is not installed")
-    ray = types.ModuleType("ray")
-    ray.exceptions = types.SimpleNamespace(RayError=FromRay)
-    ray.data = types.ModuleType("ray.data")
-    ray.data.ActorPoolStrategy = dict
-    monkeypatch.setitem(sys.modules, "ray", ray)
-    monkeypatch.setitem(sys.modules, "ray.data", ray.data)
 
 
-def test_a_killed_run_goes_on_and_each_map_is_written_once(no_ray, tiny, tmp_path):
+def test_a_killed_run_goes_on_and_each_map_is_written_once(no_ray, stores, tiny, tmp_path):
     out, calls = tmp_path / "maps.zarr", []
 
     def load(element):
@@ -154,7 +115,7 @@ def test_a_killed_run_goes_on_and_each_map_is_written_once(no_ray, tiny, tmp_pat
         np.testing.assert_allclose(saliency, jaxcam.grad_cam(tiny, SMALL[NAMES.index(name)]), atol=1e-6)
 
 
-def test_a_store_is_that_of_one_process(no_ray, tiny, tmp_path):
+def test_a_store_is_that_of_one_process(no_ray, stores, tiny, tmp_path):
     out = tmp_path / "maps.zarr"
     jaxcam.explain_batch(weighted, tiny, SMALL, None, KEY, names=NAMES, out=out, share=(0, 2))
     dataset = functools.partial(explain_dataset, Rows(rows_of()), lambda: tiny, out=out, numbers="number")
@@ -171,7 +132,7 @@ def test_a_store_is_that_of_one_process(no_ray, tiny, tmp_path):
         explain_dataset(Rows(rows_of(SMALL[::-1])), lambda: tiny, weighted, KEY, out=out, numbers="number")
 
 
-def test_datasets_that_are_refused(no_ray, tiny, tmp_path):
+def test_datasets_that_are_refused(no_ray, stores, tiny, tmp_path):
     def explain(rows, method=jaxcam.grad_cam, out="maps.zarr", **options):
         return explain_dataset(Rows(rows), lambda: tiny, method, out=tmp_path / out, **options)
 
