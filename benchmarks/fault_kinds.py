@@ -195,7 +195,8 @@ def stopped_process(scene: Scene) -> None:
     scene.wait_for_a_moment()
     os.kill(processes[0].pid, signal.SIGSTOP)
     scene.finish([processes[1], scene.start((0, 2))])
-    os.kill(processes[0].pid, signal.SIGCONT)
+    with contextlib.suppress(ProcessLookupError):  # it had ended before it was stopped
+        os.kill(processes[0].pid, signal.SIGCONT)
     scene.finish(processes[:1])
     scene.go_on(2)
 

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 from jaxcam._base import progress
 from jaxcam.runtime._figures import Figures
 from jaxcam.runtime._runner import Example, group_by_shape
+from jaxcam.runtime._sigterm import end_if_terminated
 
 Item = TypeVar("Item")
 LOADED_AHEAD = 4  # for each thread
@@ -117,6 +118,7 @@ def for_each(
 def _lacking_items(items, recorded, tally):
     """The items that have no result yet."""
     for name, item in items:
+        end_if_terminated()
         tally.add(name)
         result = recorded(name, item)
         if result is None:

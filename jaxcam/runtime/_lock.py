@@ -22,15 +22,14 @@ import logging
 import os
 import pathlib
 import platform
-import signal
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import filelock
-import jax
 
+from jaxcam.runtime._sigterm import ended_by_sigterm
 from jaxcam.runtime._store import replace
 
 HEARTBEAT = 15.0  # seconds
@@ -66,7 +65,7 @@ def lock_share(out: pathlib.Path, share: Share) -> Iterator[None]:
         _check_this_machine(out, owner, share)
         for other in _other_shares(owner, share):  # of another machine, which has come while others were watched
             raise _in_use(out, other, share)
-        with _touched(owner), _ended_by_sigterm():
+        with _touched(owner), ended_by_sigterm():
             yield
     finally:
         with contextlib.suppress(OSError):
@@ -202,27 +201,3 @@ def _touched(owner):
     finally:
         ended.set()
         thread.join()
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm():
-    """SIGTERM raises SystemExit, if this is the main thread and nobody else handles the signal."""
-
-    def end(number, frame):
-        signal.signal(number, signal.SIG_IGN)  # what waits is being written
-        raise SystemExit(128 + number)
-
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or _jax_handles_sigterm() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _jax_handles_sigterm():
-    """Whether `jax.distributed` notes SIGTERM. Its handler, which Python does not see, could not be put back."""
-    return jax.distributed.is_initialized() and getattr(jax.config, "jax_enable_preemption_service", True)

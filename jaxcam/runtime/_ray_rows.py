@@ -19,6 +19,7 @@ import numpy as np
 from jaxcam.runtime._figures import Figures
 from jaxcam.runtime._index import SeenNames
 from jaxcam.runtime._names import check_name
+from jaxcam.runtime._sigterm import end_if_terminated
 from jaxcam.runtime._zarr import ZarrMaps
 
 COLUMNS = ("name", "digest", "map", "error", "run")
@@ -31,6 +32,7 @@ def write_batches(store: ZarrMaps, batches: Iterable[Mapping[str, Any]], figures
     run, failed, seen = None, {}, SeenNames()
     try:
         for batch in batches:
+            end_if_terminated()
             for name, digest, content, error, described in zip(*map(batch.get, COLUMNS), strict=True):
                 if described and run is None:
                     run = described

@@ -1,6 +1,7 @@
 """Shares, threads, figures and locks of a run, in folders of files."""
 
 import contextlib
+import gc
 import json
 import os
 import platform
@@ -191,6 +192,28 @@ def test_sigterm_writes_the_maps_that_wait_and_releases_the_lock(tiny, tmp_path)
         "a chunk that is being computed is not kept"
     )
     assert not (tmp_path / "a.zarr/.locks").exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_sigterm_in_a_callback_of_the_garbage_collector_ends_the_run_too(tiny, tmp_path):
+    loaded = []
+
+    def collected(phase, info):
+        gc.callbacks.remove(collected)
+        signal.raise_signal(signal.SIGTERM)
+
+    def load(i):
+        if i == 3:
+            gc.callbacks.append(collected)
+            gc.collect()  # Python prints what a callback raises, and goes on
+        loaded.append(i)
+        return SMALL[i]
+
+    with pytest.raises(SystemExit) as raised:
+        run(tiny, range(10), load=load, batch_size=2, out=tmp_path)
+    assert raised.value.code == 128 + signal.SIGTERM and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert loaded[-1] == 3 and not (tmp_path / ".locks").exists()
+    assert len(run(tiny, range(10), load=SMALL.__getitem__, batch_size=2, out=tmp_path).maps) == 10
 
 
 def test_a_living_owner_touches_its_file(tmp_path, monkeypatch):
