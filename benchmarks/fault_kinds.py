@@ -189,14 +189,18 @@ def sigterm(scene: Scene) -> None:
     scene.go_on(scene.random.choice([1, 2, 3]))
 
 
+def _send(process: Any, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it has ended before the moment came
+        os.kill(process.pid, number)
+
+
 def stopped_process(scene: Scene) -> None:
     """A process that stands still for a while (SIGSTOP), and a second one that wants its share."""
     processes = [scene.start((i, 2)) for i in range(2)]
     scene.wait_for_a_moment()
-    os.kill(processes[0].pid, signal.SIGSTOP)
+    _send(processes[0], signal.SIGSTOP)
     scene.finish([processes[1], scene.start((0, 2))])
-    with contextlib.suppress(ProcessLookupError):  # it had ended before it was stopped
-        os.kill(processes[0].pid, signal.SIGCONT)
+    _send(processes[0], signal.SIGCONT)
     scene.finish(processes[:1])
     scene.go_on(2)
 

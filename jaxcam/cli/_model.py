@@ -70,6 +70,8 @@ def open_model(options: argparse.Namespace) -> OpenedModel:
     opened = jaxcam.open_model(source, **open_options(options))
     if opened.last_activation is not None:
         _say(f"the network ends in a {opened.last_activation}: the logits in front of it are explained")
+    if "weights=none" in opened.name or options.weights == "none":
+        _say("the weights are random: classes and maps show that the command works, and no more")
     if opened.preprocessing.assumed:
         _say(f"{opened.name} gets RGB in {opened.preprocessing.values}: --preprocess changes that")
     return opened

@@ -57,8 +57,8 @@ def add_model_options(parser: argparse.ArgumentParser, *, default: str = DEFAULT
         "--fit",
         choices=FITS,
         default=fit,
-        help="how a picture is made to fit: the largest square in the center, a smaller crop as on ImageNet, the whole "
-        "picture squashed, or the whole picture between bars (default: %(default)s)",
+        help="how a picture is made to fit: square is the largest square in the center, crop a smaller one as on "
+        "ImageNet, stretch the whole picture squashed, pad the whole picture between bars (default: %(default)s)",
     )
     group.add_argument(
         "--input-size", type=size, metavar="H,W", help="height and width of the images (default: what the model says)"
@@ -105,7 +105,7 @@ def add_method_options(parser: Any, *, several: bool = False) -> None:
         choice.add_argument(
             "--methods",
             metavar="M,M",
-            help="several methods, one panel each, with options after colons: grad_cam,grad_cam_pp:link=identity",
+            help="several methods, one panel each, with options after colons: grad_cam,grad_cam_pp:score=log_softmax",
         )
     parser.add_argument(
         "--samples",

@@ -39,7 +39,7 @@ def check_folder(folder: pathlib.Path) -> None:
 def check_new(path: pathlib.Path, options: argparse.Namespace) -> pathlib.Path:
     """The path. Raises a ValueError if the file exists and `--force` is not given."""
     if path.exists() and not options.force:
-        raise ValueError(f"{path} exists already; --force overwrites it")
+        raise ValueError(f"{path} exists already; --force overwrites it, --out FOLDER writes elsewhere")
     return path
 
 

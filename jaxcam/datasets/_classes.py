@@ -81,7 +81,7 @@ def find_class(name: str, class_names: Sequence[str]) -> int:
     if query.isdecimal():
         if len(query) <= MOST_DIGITS and int(query) < len(folded):
             return int(query)
-        raise ValueError(f"no class {query}: there are {len(folded)}, from 0")
+        raise ValueError(f"no class {query}: choose a number in 0..{len(folded) - 1} or a name")
     near = difflib.get_close_matches(query, folded, n=3)
     # difflib's measure puts a part of a long name far from the whole.
     near += [class_name for class_name in folded if query and query in class_name and class_name not in near][

@@ -219,6 +219,8 @@ def _read_mask(mask_file):
     else:
         inside = np.isin(values, list(mask_file.inside))
     meaning = f"its values are {_some_values(values)}; inside= and ignore= say what they mean"
+    if mask_file.inside is None and inside[~ignored].all() and len(np.unique(values[inside])) > 1:
+        raise ValueError(f"{os.fspath(mask_file.path)} has no pixel off the object: {meaning}")
     return np.where(inside, 1, np.where(ignored, -1, 0)), meaning
 
 

@@ -142,7 +142,9 @@ class RecordFolder:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} is torn, or not of an evaluation: remove it, or choose another folder") from error
         if recorded_digest != digest:
-            raise ValueError(f"{self.out} holds another run, with another image {name!r}: choose another folder")
+            raise ValueError(
+                f"{self.out} holds another run, with another image, mask or label of {name!r}: choose another folder"
+            )
         return record
 
     def write(self, name: str, digest: str, record: Mapping[str, Any], finished: int) -> None:

@@ -201,7 +201,7 @@ def test_the_other_commands_with_weights(capsys, weights_and_names, picture):
         ),
         (["--classes", "names.txt"], "expected a name for each of the network's 1000 classes, got 10 names"),
         (["--weights", "imagenet", "--target", "tigre cat"], "no class 'tigre cat': did you mean 'tiger cat'"),
-        (["--target", "1000"], "no class 1000: there are 1000, from 0"),
+        (["--target", "1000"], "no class 1000: choose a number in 0..999"),
         ([*DIGITS, "--weights", "mine.npz"], "digits brings its own weights: give vgg and the file"),
         (["--weights", "mine.npz", "--classes", "absent.txt"], "absent.txt: No such file or directory"),
     ],

@@ -48,7 +48,7 @@ def test_what_csv_refuses(tmp_path):
         ("", {}, "has no column 'image': it has none"),
         ("image,label\na.png,cat\n", {}, "a.csv, line 2: label 'cat' is a name: give classes="),
         ("image,label\na.png,cta\n", {"classes": ["dog", "cat"]}, "line 2: no class 'cta': did you mean 'cat'"),
-        ("image,label\na.png,2\n", {"classes": ["dog", "cat"]}, "line 2: no class 2: there are 2"),
+        ("image,label\na.png,2\n", {"classes": ["dog", "cat"]}, "line 2: no class 2: choose a number in 0..1"),
         ("image,xmin\na.png,2\n", {}, "expected all four or none"),
         ("image,xmin,ymin,xmax,ymax\na.png,2,1,x,4\n", {}, "line 2: expected a number of pixels for xmax, got 'x'"),
         ("image,xmin,ymin,xmax,ymax\na.png,2,1,,4\n", {}, "line 2: expected a number of pixels for xmax, got ''"),

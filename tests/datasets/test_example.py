@@ -96,6 +96,12 @@ def test_what_a_masks_values_mean(tmp_path):
     assert read([0, 0, 255]) == [0, 0, 1]  # black and white, as most tools write a mask
     with pytest.raises(ValueError, match=r"m.png has no pixel of the object: its values are 0; inside= and"):
         read([0, 0, 0])
+    # The trimaps of Oxford-IIIT Pet: where all values are the object, every map is right everywhere.
+    with pytest.raises(ValueError, match=r"m.png has no pixel off the object: its values are 1, 2, 3; inside= and"):
+        read([1, 2, 3])
+    with pytest.raises(ValueError, match=r"m.png has no pixel off the object: its values are 1, 2, 255; inside="):
+        read([1, 2, 255])
+    assert read([1, 1, 1]) == [1, 1, 1] and read([255, 255, 255], ignore=()) == [1, 1, 1]  # it may fill the picture
 
 
 def test_a_palette_is_read_by_number_and_one_bit_as_it_is(tmp_path):

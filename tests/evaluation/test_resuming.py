@@ -59,7 +59,7 @@ def test_a_folder_of_another_run(tiny, examples, tmp_path):
         ({"target": "label"}, "target .*predicted.*, not .*label"),
         ({"key": jax.random.key(1)}, "key"),
         ({"methods": {"Grad-CAM": jaxcam.hires_cam}}, "another method 'Grad-CAM'"),
-        ({"examples": [example(3, name="image 0")]}, "another image 'image 0'"),
+        ({"examples": [example(3, name="image 0")]}, "another image, mask or label of 'image 0'"),
     ):
         call = {"cut": tiny, "examples": examples[:1], "methods": METHODS, "metrics": ["pointing"], **given}
         with pytest.raises(ValueError, match=message):
@@ -115,7 +115,7 @@ def test_metrics_are_added_to_a_folder(tiny, examples, whole, tmp_path):
     assert again.images["image 1"]["rows"]["Grad-CAM"]["coherency"] == 0.125
     # What an image has not is not looked for again.
     blind = [examples[0]._replace(mask=None, boxes=None)]
-    with pytest.raises(ValueError, match="another image 'image 0'"):
+    with pytest.raises(ValueError, match="another image, mask or label of 'image 0'"):
         jaxcam.evaluate(tiny, blind, METHODS, ["pointing"], target="label", out=tmp_path)
 
 

@@ -90,7 +90,7 @@ def test_a_folder_tells_targets_apart(tiny, tmp_path):
     run = functools.partial(jaxcam.evaluate, tiny, EXAMPLES[:2], METHODS, ["energy"], score=near, out=tmp_path)
     first = run(targets=VALUES[:2])
     assert run(targets=VALUES[:2]) == first
-    with pytest.raises(ValueError, match="holds another run, with another image 'image 1'"):
+    with pytest.raises(ValueError, match="holds another run, with another image, mask or label of 'image 1'"):
         run(targets=[VALUES[0], 5.0])
     with pytest.raises(ValueError, match="holds another run, with target"):
         run(target=0.7)
