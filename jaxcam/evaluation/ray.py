@@ -225,7 +225,7 @@ class _Worker:
         for examples, chunk in group_by_shape(self._loaded(items, measured), self.scorer.size):
             try:
                 records = self.steps.compute(examples, [item for _, item in chunk])
-            except (TypeError, ValueError) as error:
+            except Exception as error:
                 measured |= {name: _of_the_call(error) for name, _ in chunk}
                 continue
             for (name, _), record in zip(chunk, records, strict=True):
@@ -243,7 +243,7 @@ class _Worker:
                 continue
             try:
                 self.scorer.size(example)
-            except (TypeError, ValueError) as error:
+            except Exception as error:
                 measured[name] = _of_the_call(error)
                 continue
             yield example, (name, item)

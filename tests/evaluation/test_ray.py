@@ -104,6 +104,12 @@ def test_calls_that_cannot_be_meant(no_ray, tiny, examples, monkeypatch):
 
     with pytest.raises(TypeError, match="^expected another call$"):  # after the examples that show it
         evaluate_examples(lambda: tiny, examples, {"wrong": wrong}, ["pointing"])
+
+    def too_large(cut, image, target):
+        raise RuntimeError("RESOURCE_EXHAUSTED")
+
+    with pytest.raises(ValueError, match="^RESOURCE_EXHAUSTED$"):
+        evaluate_examples(lambda: tiny, examples, {"too large": too_large}, ["pointing"])
     no_ray.data.from_items = functools.partial(Rows, killed_after=0, error=FromRay("Traceback:\nValueError: no disk\n"))
     with pytest.raises(ValueError, match="^Ray gave up: ValueError: no disk$"):
         call(examples)
