@@ -40,6 +40,7 @@ def test_the_figures_are_those_of_one_process(no_ray, tiny, examples):
     same(evaluate_examples(lambda: tiny, iter(given), **call, batch_size=3), expected)
 
 
+@pytest.mark.long
 def test_targets_scores_and_loaders_go_to_the_actors(no_ray, tiny, examples):
     call = {"methods": {"Grad-CAM": jaxcam.grad_cam}, "metrics": ["drop"], "score": jaxcam.scores.logit}
     for given in (
@@ -53,6 +54,7 @@ def test_targets_scores_and_loaders_go_to_the_actors(no_ray, tiny, examples):
         same(evaluate_examples(lambda: tiny, elements, **call, **given), expected)
 
 
+@pytest.mark.long
 def test_a_killed_run_goes_on_and_its_folder_is_that_of_evaluate(no_ray, tiny, examples, tmp_path):
     call = {"methods": METHODS, "metrics": CHEAP, "target": "label", "out": tmp_path / "found"}
     over_ray = functools.partial(evaluate_examples, lambda: tiny, batch_size=1, **call)
