@@ -161,8 +161,9 @@ class _Arrived(NamedTuple):
 
 
 def _as_dataset(rows, batch_size):
-    pickled = [{ROW: pickle.dumps(row)} for row in rows.items()]
-    return import_ray().data.from_items(pickled, override_num_blocks=blocks_of(len(rows), batch_size))
+    ray = import_ray()
+    pickled = [{ROW: ray.cloudpickle.dumps(row)} for row in rows.items()]  # which may be of classes of a script
+    return ray.data.from_items(pickled, override_num_blocks=blocks_of(len(rows), batch_size))
 
 
 def _arriving(

@@ -1,5 +1,6 @@
 """A stand-in for Ray in one process: a dataset of rows, and one actor; after some batches it is killed."""
 
+import pickle
 import types
 
 import numpy as np
@@ -42,6 +43,6 @@ def stand_in(from_items=Rows):
     """The module that jaxcam imports as `ray`."""
     ray = types.ModuleType("ray")
     ray.exceptions = types.SimpleNamespace(RayError=FromRay)
-    ray.data = types.ModuleType("ray.data")
+    ray.data, ray.cloudpickle = types.ModuleType("ray.data"), pickle
     ray.data.ActorPoolStrategy, ray.data.from_items = dict, from_items
     return ray
