@@ -139,12 +139,12 @@ def test_an_application_and_a_file_of_keras(capsys):
 
 @pytest.mark.long
 def test_the_demo_explains_a_photograph_at_two_layers(capsys, monkeypatch):
-    # Compiling the other methods, and the earlier layer, takes a minute; .ci/run has them.
+    # Compiling the other methods, and the earlier layer of the demo, takes a minute; .ci/run has them.
     monkeypatch.setattr("jaxcam.cli._demo.METHODS", ("grad_cam",))
-    monkeypatch.setattr("jaxcam.cli._demo.EARLIER", "head")
+    monkeypatch.setattr("jaxcam.cli._demo.EARLIER", "blocks/15")
     assert main([]) == 0
     printed = capsys.readouterr().out
     assert "cat" in printed.splitlines()[0] and len([line for line in printed.splitlines() if "%" in line]) == 5
-    assert "layer head and head, Grad-CAM: jaxcam_demo.png" in printed and "one map there" in printed
+    assert "layer head and blocks/15, Grad-CAM: jaxcam_demo.png" in printed and "one map there" in printed
     with Image.open("jaxcam_demo.png") as drawn:
         assert drawn.height > 400
