@@ -72,11 +72,11 @@ def ours(network: str, side: int) -> Maps:
         def of_size(batch):
             images = jax.random.uniform(jax.random.key(0), (batch, *shape))
             keys = jax.random.split(jax.random.key(1), batch)
-            settings = [
-                functools.partial(lambda compiled: jax.block_until_ready(compiled(cut, images, keys)), compiled)
-                for compiled in ([at_once] if batch == 1 else [at_once, in_turn])
-            ]
-            return settings[0] if batch == 1 else min(settings, key=_seconds_when_compiled)
+
+            def by(compiled):
+                return lambda: jax.block_until_ready(compiled(cut, images, keys))
+
+            return by(at_once) if batch == 1 else min(by(at_once), by(in_turn), key=_seconds_when_compiled)
 
         return of_size
 

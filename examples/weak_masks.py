@@ -4,12 +4,12 @@
     python -m examples.weak_masks --out build/weak_masks
     python -m examples.weak_masks --out build/quick --steps 4 --test 6 --train 16    (a quick test)
 
-The photographs are those of Oxford-IIIT Pet, 450 to train with and 150 to test with. EfficientNet-Lite0, which knows
-ImageNet and no mask, gives the maps of its most probable class. Of each map the highest tenth of the pixels are seeds
-of the animal and the lowest three tenths seeds of the background; nothing is said of the others. A small U-Net learns
-from the seeds by the losses of "Seed, expand and constrain" (Kolesnikov and Lampert, ECCV 2016), as in the Grad-CAM
-paper, whose section 4.2 has an IoU of 49.6 on VOC 2012 with seeds from Grad-CAM, beside 44.6 with seeds from CAM. What
-differs:
+The photographs are those of Oxford-IIIT Pet, 450 to train with, one of which is left out because its mask has no
+animal, and 150 to test with. EfficientNet-Lite0, which knows ImageNet and no mask, gives the maps of its most probable
+class. Of each map the highest tenth of the pixels are seeds of the animal and the lowest three tenths seeds of the
+background; nothing is said of the others. A small U-Net learns from the seeds by the losses of "Seed, expand and
+constrain" (Kolesnikov and Lampert, ECCV 2016), as in the Grad-CAM paper, which has an IoU of 49.6 on VOC 2012 with
+seeds from Grad-CAM, beside 44.6 with seeds from CAM. What differs:
 
 - two classes, animal and background, 64 x 64 pixels, and a U-Net from random weights in the place of VGG-16;
 - the constraint of the paper is a conditional random field. Here it is one step of the mean field of such a field with
@@ -142,7 +142,7 @@ def seeds_of_masks(masks: np.ndarray) -> np.ndarray:
 
 
 def seed_loss(log_probabilities: jax.Array, seeds: jax.Array) -> jax.Array:
-    """Minus the mean log-probability of the seeds' classes: equation 2 of the paper.
+    """Minus the mean log-probability of the seeds' classes: the seeding loss.
 
     Example:
       >>> seed_loss(jnp.log(jnp.array([[[0.25, 0.75], [0.5, 0.5]]])), jnp.array([[1, -1]])).round(4).item()
@@ -154,8 +154,9 @@ def seed_loss(log_probabilities: jax.Array, seeds: jax.Array) -> jax.Array:
 
 
 def expand_loss(probabilities: jax.Array) -> jax.Array:
-    """Minus the logs of the weighted rank pooling of the animal and of the background, which are both in every image:
-    equations 4 and 5 of the paper, on the means of 2 x 2 pixels.
+    """The expansion loss: minus the logs of the weighted rank pooling of the animal and of the background.
+
+    Both are in every image. What is ranked are the means of 2 x 2 pixels.
     """
     h, w, classes = probabilities.shape
     pooled = probabilities.reshape(POOLED, h // POOLED, POOLED, w // POOLED, classes).mean((1, 3)).reshape(-1, classes)
@@ -183,7 +184,7 @@ def constrain_loss(log_probabilities: jax.Array, image: jax.Array) -> jax.Array:
 
 
 def loss(model: nnx.Module, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """The sum of the three losses, the mean over a batch: equation 1 of the paper."""
+    """The sum of the three losses, the mean over a batch."""
     images, seeds = batch
 
     def of_image(logits, image, seeds):

@@ -88,3 +88,12 @@ def no_ray(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.data", ray.data)
     return ray
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    import ray
+
+    ray.init(log_to_driver=False)  # the cluster of RAY_ADDRESS, or one on this machine
+    yield ray
+    ray.shutdown()

@@ -64,11 +64,12 @@ def explain_over_ray(
         for number, (picture, name) in enumerate(zip(pictures, names, strict=True))
     ]
     with connected(options.ray) as ray:
-        dataset = ray.data.from_items(rows, override_num_blocks=blocks_of(len(rows), BATCH_SIZE))
+        batch_size = settings.pop("batch_size", BATCH_SIZE)
+        dataset = ray.data.from_items(rows, override_num_blocks=blocks_of(len(rows), batch_size))
         return explain_dataset(
             dataset, functools.partial(cut_of, options), method, key, target=target, load=opened.load,
             numbers="number", num_gpus=options.gpus, concurrency=options.actors or 1, log=options.log,
-            **{"batch_size": BATCH_SIZE, **settings},
+            batch_size=batch_size, **settings,
         )  # fmt: skip
 
 

@@ -90,8 +90,9 @@ def load(
 
     Raises:
       FileNotFoundError: a file does not exist.
-      ValueError: a file is not a picture; a mask differs in size from its picture, or has no pixel of the object; a box
-        has no area, or is more than a pixel outside the picture; a label is negative.
+      ValueError: a file is not a picture; a mask differs in size from its picture, or has no pixel of the object; a
+        mask file of several values, without `inside`, has no pixel off the object; a box has no area, or is more than
+        a pixel outside the picture; a label is negative.
       TypeError: a label is not an integer.
 
     Example:

@@ -19,10 +19,9 @@ COUNTERFACTUAL = "counterfactual_grad_cam"
 QUEUE = 128  # requests that wait; another one is told to come back
 # One computation at a time: two would share the processors and double the memory.
 COMPUTES: dict[str, Any] = {"concurrency_id": "maps", "concurrency_limit": 1}
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+# By default Gradio drops an event while an earlier one of its kind is answered: the map would be that of older fields.
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "trigger_mode": "always_last"}
 QUICK: dict[str, Any] = {**PRIVATE, "queue": False, "show_progress": "hidden"}
-# Gradio drops an event while an earlier one of its kind is answered; the page would show the map of older fields.
-LATEST: dict[str, Any] = {"trigger_mode": "always_last"}
 SESSIONS = 200  # whose fields are remembered
 CLEAN_EVERY, KEEP = 60, 600  # seconds: uploads and answers are removed after ten minutes
 SAMPLE_COUNTS = [("the method's own", OWN), *((str(n), n) for n in (0, 5, 10, 25, 50))]
@@ -187,16 +186,16 @@ class Page:
         for name, button in self.sample_buttons.items():
             sample = functools.partial(events.sample, name)
             self._reset_and_explain(button.click(sample, self.model, [self.picture, self.model], **QUICK))
-        self._reset_and_explain(gr.on([self.model.input], _nothing, None, None, **QUICK, **LATEST))
+        self._reset_and_explain(gr.on([self.model.input], _nothing, None, None, **QUICK))
         self._forget_and_explain(self.layer.input(lambda: ["", ""], None, [self.subset, self.filters], **QUICK))
         for i, button in enumerate(self.classes):
             chosen = button.click(functools.partial(_top_class, i), self.top, self.target, **QUICK)
             self._forget_and_explain(chosen)
         changed = [self.target.input, self.method.input, self.count.input, self.std.submit, self.seed.submit]
-        self._forget_and_explain(gr.on(changed, _nothing, None, None, **QUICK, **LATEST))
+        self._forget_and_explain(gr.on(changed, _nothing, None, None, **QUICK))
 
         by_hand = [self.other.input, self.subset.submit, self.filters.submit]
-        self._explain(gr.on(by_hand, _nothing, None, None, **QUICK, **LATEST))
+        self._explain(gr.on(by_hand, _nothing, None, None, **QUICK))
         self._explain(self.counterfactual.click(lambda: COUNTERFACTUAL, None, self.other, **QUICK))
         self._explain(self.map.select(clicked, [self.place, self.subset, self.region], self.subset, **QUICK))
         self._explain(self.region.input(lambda: "", None, self.subset, **QUICK))
@@ -217,12 +216,12 @@ class Page:
 
     def _explain(self, event: Any) -> None:
         """Explain the fields after an event."""
-        event.then(self.events.explain, self._fields, self._shown, **PRIVATE, **COMPUTES, **LATEST)
+        event.then(self.events.explain, self._fields, self._shown, **PRIVATE, **COMPUTES)
 
     def _forget_and_explain(self, event: Any) -> None:
         """Empty what the event made stale, then explain."""
         stale = [self.strongest_line, self.strongest, self.numbers, self.report]
-        self._explain(event.then(lambda: ["", gr.Gallery(None, visible=False), [], ""], None, stale, **QUICK, **LATEST))
+        self._explain(event.then(lambda: ["", gr.Gallery(None, visible=False), [], ""], None, stale, **QUICK))
 
     def _reset_and_explain(self, event: Any) -> None:
         """Show the layers and the classes of the network, choose nothing, then explain."""
@@ -232,7 +231,7 @@ class Page:
             return [events.layers(model), events.classes(model), "", ""]
 
         outputs = [self.layer, self.target, self.subset, self.filters]
-        self._forget_and_explain(event.then(reset, self.model, outputs, **PRIVATE, **COMPUTES, **LATEST))
+        self._forget_and_explain(event.then(reset, self.model, outputs, **PRIVATE, **COMPUTES))
 
 
 def _nothing() -> None:

@@ -134,6 +134,8 @@ def test_an_application_and_a_file_of_keras(capsys):
         assert record["map_shape"] == [14, 14] and "the network ends in a softmax" in errors
         assert main(["layers", "--model", "keras:MobileNetV2:weights=none"]) == 0
         assert "*  out_relu " in capsys.readouterr().out
+        assert main(["diagnose", "photo.png", "--model", "keras:MobileNetV2:weights=none"]) == 0
+        assert "the weights are random" in capsys.readouterr().err
     fails(capsys, "explain", "photo.png", "--model", "lambda.keras", says="lambda.keras has a Lambda layer 'lambda'")
 
 

@@ -156,15 +156,6 @@ def test_datasets_that_are_refused(no_ray, stores, tiny, tmp_path):
         explain_dataset(Rows(rows_of()), lambda: tiny, jaxcam.grad_cam, stored="uint8")
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    import ray
-
-    ray.init(log_to_driver=False)  # the cluster of RAY_ADDRESS, or one on this machine
-    yield ray
-    ray.shutdown()
-
-
 @pytest.mark.ray
 def test_on_a_cluster_as_in_one_process(cluster, tiny):
     dataset = cluster.data.from_items(rows_of(), override_num_blocks=4)
