@@ -13,6 +13,7 @@ import os
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -294,7 +295,7 @@ class _BoundedFile(io.BufferedReader):
         return super().read(size)
 
 
-def write(path: str | os.PathLike, image: np.ndarray) -> None:
+def write(path: str | os.PathLike | IO[bytes], image: np.ndarray) -> None:
     """Writes an image `[h w 3]`, RGB in 0..1, as a PNG file of 8 bits.
 
     Example:

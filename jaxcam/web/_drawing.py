@@ -46,18 +46,53 @@ def overlay(drawn: np.ndarray, saliency: np.ndarray, region: Region) -> np.ndarr
       saliency: the map, `[h w]`, which is normalized to 0..1.
       region: what the network saw, in the pixels of the picture.
     """
+    low, high = saliency.min(), saliency.max()
+    scaled = (saliency - low) / (high - low) if high > low else np.zeros_like(saliency)
+    return laid_over(drawn, scaled, region)
+
+
+def laid_over(drawn: np.ndarray, scaled: np.ndarray, region: Region) -> np.ndarray:
+    """A map in 0..1 in color over a drawn picture where the network saw it, `[H W 3]` in 0..1.
+
+    Args:
+      drawn, region: as in `overlay`.
+      scaled: the map, `[h w]`, on a scale that several maps may share.
+    """
     from jaxcam import plots  # loads matplotlib
     from jaxcam.datasets import images
 
     row0, column0, row1, column1 = (round(side) for side in region)
-    low, high = saliency.min(), saliency.max()
-    scaled = (saliency - low) / (high - low) if high > low else np.zeros_like(saliency)
     fine = images.fit(scaled[..., None], (row1 - row0, column1 - column0))[..., 0]
     height, width = drawn.shape[:2]
     rows, columns = slice(max(row0, 0), min(row1, height)), slice(max(column0, 0), min(column1, width))
     seen = fine[rows.start - row0 : rows.stop - row0, columns.start - column0 : columns.stop - column0]
     result = drawn.copy()
     result[rows, columns] = (1 - OPACITY) * drawn[rows, columns] + OPACITY * plots.colors(seen)
+    return result
+
+
+def framed(drawn: np.ndarray, box: Region) -> np.ndarray:
+    """A drawn picture with a white line inside a box's sides.
+
+    Args:
+      drawn: the picture, `[H W 3]`.
+      box: row0, column0, row1, column1 in the pixels of the picture; what lies outside the picture is not drawn.
+
+    Example:
+      >>> framed(np.zeros([8, 8, 3]), (1, 1, 7, 8))[..., 0].astype(int).sum(1).tolist()
+      [0, 7, 7, 4, 4, 7, 7, 0]
+    """
+    height, width = drawn.shape[:2]
+    row0, row1 = (round(min(max(side, 0), height)) for side in (box[0], box[2]))
+    column0, column1 = (round(min(max(side, 0), width)) for side in (box[1], box[3]))
+    line = max(2, round(max(height, width) / 120))
+    result = drawn.copy()
+    result[row0:row1, column0:column1] = OUTLINE
+    inside = (
+        slice(row0 + line, max(row1 - line, row0 + line)),
+        slice(column0 + line, max(column1 - line, column0 + line)),
+    )
+    result[inside] = drawn[inside]
     return result
 
 
@@ -98,14 +133,14 @@ def neuron_at(pixel: Sequence[float], region: Region, shape: tuple[int, int]) ->
     return (row, column) if 0 <= row < shape[0] and 0 <= column < shape[1] else None
 
 
-def small_picture(picture: np.ndarray) -> np.ndarray:
+def small_picture(picture: np.ndarray, *, longest: int = SMALL) -> np.ndarray:
     """A picture at the size of one of many.
 
     Example:
       >>> small_picture(np.zeros([300, 600, 3], np.float32)).shape
       (120, 240, 3)
     """
-    return _fitted_to(picture, SMALL / max(picture.shape[:2]))
+    return _fitted_to(picture, longest / max(picture.shape[:2]))
 
 
 def in_bytes(picture: np.ndarray) -> np.ndarray:

@@ -10,8 +10,11 @@ from jaxcam.web._maps import TOP
 from jaxcam.web._networks import Networks
 from jaxcam.web._page_endpoint import Upload, add_endpoint
 from jaxcam.web._page_events import Events, clicked, toggled
+from jaxcam.web._page_scenes import add_scene_tabs
+from jaxcam.web._panels import CSS as PANELS_CSS
 from jaxcam.web._pictures import MOST_BYTES, SAMPLES
 from jaxcam.web._requests import DEFAULT_METHOD, MOST_STD
+from jaxcam.web._scenes import Scenes
 
 TITLE = "jaxcam: what a network looks at"
 NONE, OWN = "", ""  # what fields have for no method, and for the method's own number of samples
@@ -45,11 +48,13 @@ class Page:
         with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(CLEAN_EVERY, KEEP)) as self.blocks:
             add_endpoint(self.events, **COMPUTES)  # first: Gradio numbers the names of later events
             gr.Markdown(f"# {TITLE}")
-            with gr.Row():
-                with gr.Column(scale=2, min_width=320):
-                    self._add_fields()
-                with gr.Column(scale=3, min_width=320):
-                    self._add_results()
+            with gr.Tabs(overflow_behavior="wrap"):
+                with gr.Tab("Classes"), gr.Row():
+                    with gr.Column(scale=2, min_width=320):
+                        self._add_fields()
+                    with gr.Column(scale=3, min_width=320):
+                        self._add_results()
+                add_scene_tabs(Scenes(networks.programs), self.events.files, quick=QUICK, slow={**PRIVATE, **COMPUTES})
             self._connect()
 
     def launch(self, *, host: str, port: int, wait: bool = True) -> str:
@@ -75,7 +80,7 @@ class Page:
             state_session_capacity=SESSIONS,
             ssr_mode=False,
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-            css=CSS,
+            css=CSS + PANELS_CSS,
             footer_links=["api"],
         )
         print(f"jaxcam: the page is at {address}", flush=True)

@@ -19,6 +19,7 @@ from jaxcam import datasets
 
 MOST_BYTES = 32 * 2**20
 MOST_PIXELS = 64 * 10**6
+MOST_FRAMES = 512
 # The first bytes of the files that are read.
 SIGNATURES = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -92,6 +93,39 @@ def read_picture(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
         if pixels > MOST_PIXELS:
             raise ValueError(f"{path.name} has {pixels / 1e6:.0f} megapixels: at most {MOST_PIXELS / 1e6:.0f} are read")
         return images.read(path, at_least=(max(LEAST_SIDE, size[0]), max(LEAST_SIDE, size[1])))
+    except FileNotFoundError as error:  # its own message has the folder
+        raise ValueError(f"{path.name} is no longer on the server: upload it again") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(" ".join(str(error).replace(str(path), path.name).split())) from error
+
+
+def read_clip(path: str | os.PathLike, count: int, size: tuple[int, int]) -> np.ndarray:
+    """Frames of an animated GIF file, spread evenly, `[count h w 3]` in 0..1, each fitted to a size.
+
+    Args:
+      path: the file. Messages have its name without its folder.
+      count: how many frames.
+      size: height and width.
+
+    Raises:
+      ValueError: no GIF file, fewer frames, too many bytes or pixels, a broken file, or one that was removed.
+    """
+    from jaxcam.datasets import clips, images  # loads Pillow
+
+    path = pathlib.Path(path)
+    try:
+        _check_content(path)
+        with path.open("rb") as file:
+            is_gif = file.read(6) in SIGNATURES["GIF"]
+        if not is_gif or path.suffix.lower() != ".gif":
+            raise ValueError(f"{path.name} is no clip that can be read: expected an animated GIF")
+        pixels = images.count_pixels(path) * min(images.frame_count(path), MOST_FRAMES)
+        if pixels > MOST_PIXELS or images.frame_count(path) > MOST_FRAMES:
+            raise ValueError(
+                f"{path.name} is too long or too large: at most {MOST_FRAMES} frames and {MOST_PIXELS / 1e6:.0f} "
+                "megapixels in all are read"
+            )
+        return clips.read(path, count, shape=size).frames
     except FileNotFoundError as error:  # its own message has the folder
         raise ValueError(f"{path.name} is no longer on the server: upload it again") from error
     except (OSError, ValueError) as error:

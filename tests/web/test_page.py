@@ -9,7 +9,6 @@ import json
 import pathlib
 import re
 import shutil
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -21,27 +20,13 @@ import pytest
 from PIL import Image
 
 import jaxcam
-from jaxcam.web import SAMPLES, Network, Networks
+from jaxcam.web import SAMPLES
+from tests.web.conftest import OWN
 
 # The warnings of other libraries are theirs.
 pytestmark = [pytest.mark.web, pytest.mark.filterwarnings("default")]
-OWN = "tests.web.own_network:build"
 PATIENCE = 120  # seconds for one answer, on a machine that does other work
 PASSWORDS = "../../etc/passwd"
-
-
-@pytest.fixture(scope="module")
-def address():
-    """The address of a server of the digits and a network of a user's own."""
-    pytest.importorskip("gradio")
-    from jaxcam.web._page import Page
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    page = Page(Networks([Network("digits"), Network(OWN)]))
-    yield page.launch(host="127.0.0.1", port=port, wait=False)
-    page.blocks.close()
 
 
 class Visitor:

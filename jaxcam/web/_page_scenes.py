@@ -1,0 +1,241 @@
+"""The page's tabs for captions, questions, masks, boxes and clips.
+
+A tab computes nothing until it is opened; then it explains a sample. Each change of a field explains anew.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from jaxcam import pretrained
+from jaxcam.datasets import images
+from jaxcam.methods import METHOD_TITLES
+from jaxcam.web._drawing import in_bytes
+from jaxcam.web._files import WrittenFiles
+from jaxcam.web._page_endpoint import Upload
+from jaxcam.web._page_events import EMPTY, MISTAKES
+from jaxcam.web._panels import Result, as_html, error_line
+from jaxcam.web._pictures import SAMPLES
+from jaxcam.web._scenes import METHODS, WORD_METHODS, Scenes
+
+CANVASES = [name for name in SAMPLES if name.startswith("digits")]
+QUESTIONS = (
+    "how many digits are there?",
+    "which digit is shown?",
+    "is there a three?",
+    "which digit is left of the 3?",
+)
+EMPTY_CLIP = "Choose a clip: an animated GIF, or a sample."
+INTRODUCTIONS = {
+    "captions": "An LSTM writes which handwritten digits are where. Under each word is its own map.",
+    "questions": "A network answers a question about handwritten digits. Each answer has a map of what speaks for it.",
+    "masks": "A U-Net finds the pixels of handwritten digits. A map shows what the class depends on over its mask.",
+    "boxes": "A detector finds handwritten digits. A map shows what a box's score depends on, or each edge.",
+    "clips": "A 3-D network names the motion in a clip. The map goes over its frames.",
+}
+SIZE_LINE = "The networks are small, were trained on digits alone, and see 64 x 64 pixels."
+
+
+class SceneTab:
+    """One tab: a picture or a clip with samples, the fields of its network, and the result as HTML.
+
+    Args:
+      name: in lower case; also the beginning of the components' ids.
+      explain: `(picture, *values of fields) -> Result`.
+      quick, slow: options of events that compute nothing, and of those that do.
+    """
+
+    def __init__(self, name: str, explain: Callable[..., Result], *, quick: dict[str, Any], slow: dict[str, Any]):
+        self.name, self._explain, self._quick, self._slow = name, explain, quick, slow
+
+    def add(self, fields: Callable[[], Sequence[Any]], *, method: str, methods: Sequence[str]) -> None:
+        """Adds the tab to the page that is being made.
+
+        Args:
+          fields: makes the components between the picture and the method, and returns those that `explain` takes.
+          method: the default.
+          methods: names that are offered.
+        """
+        with gr.Tab(self.name.capitalize(), elem_id=f"tab-{self.name}") as tab, gr.Row():
+            with gr.Column(scale=2, min_width=320):
+                gr.Markdown(f"{INTRODUCTIONS[self.name]} {SIZE_LINE}")
+                samples = self._add_picture()
+                given = list(fields())
+                choices = [(METHOD_TITLES[choice], choice) for choice in methods]
+                chosen = gr.Dropdown(choices, value=method, label="Method", elem_id=f"{self.name}-method")
+            with gr.Column(scale=3, min_width=320):
+                self.result = gr.HTML(elem_id=f"{self.name}-result", min_height=120)
+        self.fields = [self.picture, chosen, *given]
+        self._connect(tab, samples)
+
+    def _add_picture(self) -> dict[Any, Any]:
+        """Adds the picture and buttons of samples, and returns the sample of each."""
+        sources = ["upload", "webcam", "clipboard"]
+        self.picture = Upload(
+            type="filepath", label="Picture", sources=sources, height=240, elem_id=f"{self.name}-picture"
+        )
+        with gr.Row():
+            buttons = {
+                gr.Button(name, size="sm", min_width=40, elem_id=f"{self.name}-{name.replace(' ', '-')}"): name
+                for name in CANVASES
+            }
+        return {button: str(SAMPLES[name].path) for button, name in buttons.items()}
+
+    def _connect(self, tab: Any, samples: dict[Any, Any]) -> None:
+        tab.select(self._first, self.fields, [self.picture, self.result], **self._slow)
+        for button, sample in samples.items():
+            self.then_explain(button.click(functools.partial(_same, sample), None, self.picture, **self._quick))
+        changed = [self.picture.input]
+        for field in self.fields[1:]:
+            changed.append(field.submit if isinstance(field, gr.Textbox) else field.input)
+        self.then_explain(gr.on(changed, _nothing, None, None, **self._quick))
+
+    def then_explain(self, event: Any) -> None:
+        """Explain the fields after an event."""
+        event.then(self.html, self.fields, self.result, **self._slow)
+
+    def html(self, *values: Any) -> str:
+        """The result of the fields' values, or the line that says what is wrong."""
+        if values[0] is None:
+            return error_line(EMPTY, kind="jaxcam-hint")
+        try:
+            return as_html(self._explain(*values))
+        except MISTAKES as error:
+            return error_line(str(error))
+
+    def _first(self, *values: Any) -> list[Any]:
+        """A sample with its result when the tab is opened; nothing changes if there is a picture."""
+        if values[0] is not None:
+            return [gr.skip(), gr.skip()]
+        sample = str(SAMPLES[CANVASES[0]].path)
+        return [sample, self.html(sample, *values[1:])]
+
+
+class ClipTab(SceneTab):
+    """The tab of clips. Its samples are not the GIF files that the page shows, which have fewer colors.
+
+    Args:
+      files: where the samples are written as GIF files.
+      name, explain, quick, slow: as in `SceneTab`.
+    """
+
+    def __init__(self, files: WrittenFiles, name: str, explain: Callable[..., Result], **options: Any):
+        super().__init__(name, explain, **options)
+        self._files = files
+
+    def _add_picture(self) -> dict[Any, Any]:
+        self.number = gr.State(None)  # of a sample
+        self.picture = Upload(
+            type="filepath", label="Clip, an animated GIF", sources=["upload"], height=240, elem_id="clips-picture"
+        )
+        with gr.Row():
+            motions = [pretrained.MOTIONS[pretrained.motion_clip(i)[2]] for i in range(len(pretrained.MOTIONS))]
+            return {
+                gr.Button(motion, size="sm", min_width=70, elem_id=f"clips-sample-{i}"): i
+                for i, motion in enumerate(motions)
+            }
+
+    def _connect(self, tab: Any, samples: dict[Any, Any]) -> None:
+        shown = [self.picture, self.number]
+        self.fields = [*self.fields, self.number]
+        tab.select(self._first, self.fields, [*shown, self.result], **self._slow)
+        for button, number in samples.items():
+            chosen = button.click(functools.partial(self._sample, number), None, shown, **self._quick)
+            self.then_explain(chosen)
+        self.then_explain(self.picture.input(lambda: None, None, self.number, **self._quick))
+        changed = [field.input for field in self.fields[1:-1]]
+        self.then_explain(gr.on(changed, _nothing, None, None, **self._quick))
+
+    def html(self, *values: Any) -> str:
+        """As `SceneTab.html`; a sample's number counts more than its picture."""
+        *fields, number = values
+        if fields[0] is None:
+            return error_line(EMPTY_CLIP, kind="jaxcam-hint")
+        return super().html(fields[0] if number is None else number, *fields[1:])
+
+    def _first(self, *values: Any) -> list[Any]:
+        if values[0] is not None:
+            return [gr.skip(), gr.skip(), gr.skip()]
+        path, number = self._sample(0)
+        return [path, number, self.html(path, *values[1:-1], number)]
+
+    def _sample(self, number: int) -> tuple[str, int]:
+        """A sample as a GIF file, and its number."""
+        frames, _, motion = pretrained.motion_clip(number)
+        path: pathlib.Path = self._files.folder() / f"{pretrained.MOTIONS[motion]}.gif"
+        path.write_bytes(images.animated([in_bytes(frame).repeat(3, 0).repeat(3, 1) for frame in frames], seconds=0.15))
+        return str(path), number
+
+
+def add_scene_tabs(scenes: Scenes, files: WrittenFiles, *, quick: dict[str, Any], slow: dict[str, Any]) -> None:
+    """Adds the tabs to the page that is being made.
+
+    Args:
+      scenes: what the tabs compute.
+      files: where samples of clips are written.
+      quick, slow: options of events that compute nothing, and of those that do.
+    """
+    options: dict[str, Any] = {"quick": quick, "slow": slow}
+
+    def caption_field() -> Sequence[Any]:
+        hint = "Empty for the network's own; or such as: a three left of a seven"
+        return [gr.Textbox("", label="Caption", info=hint, max_length=200, elem_id="captions-text")]
+
+    def sides_field() -> Sequence[Any]:
+        return [gr.Checkbox(False, label="A map of each edge, too", elem_id="boxes-sides")]
+
+    def motion_field() -> Sequence[Any]:
+        choices = [("the most probable one", ""), *((motion, motion) for motion in pretrained.MOTIONS)]
+        return [gr.Dropdown(choices, value="", label="Motion", elem_id="clips-motion")]
+
+    captions = SceneTab(
+        "captions", lambda path, method, text: scenes.caption(path, method=method, text=text or ""), **options
+    )
+    captions.add(caption_field, method="grad_cam", methods=WORD_METHODS)
+    _add_questions(scenes, options)
+    masks = SceneTab("masks", lambda path, method: scenes.masks(path, method=method), **options)
+    masks.add(list, method="hires_cam", methods=METHODS)
+    boxes = SceneTab(
+        "boxes", lambda path, method, sides: scenes.boxes(path, method=method, sides=bool(sides)), **options
+    )
+    boxes.add(sides_field, method="hires_cam", methods=METHODS)
+    clips = ClipTab(
+        files, "clips", lambda path, method, motion: scenes.clip(path, method=method, motion=motion or ""), **options
+    )
+    clips.add(motion_field, method="grad_cam_pp", methods=METHODS)
+
+
+def _add_questions(scenes: Scenes, options: dict[str, Any]) -> None:
+    """Adds the tab of questions, which has buttons of questions."""
+    questions = SceneTab(
+        "questions",
+        lambda path, method, question: scenes.answer(path, method=method, question=question or ""),
+        **options,
+    )
+    buttons: dict[Any, str] = {}
+
+    def field() -> Sequence[Any]:
+        text = gr.Textbox(
+            QUESTIONS[0], label="Question", info="Press Enter to ask.", max_length=200, elem_id="questions-text"
+        )
+        with gr.Row():
+            for i, question in enumerate(QUESTIONS):
+                buttons[gr.Button(question, size="sm", min_width=140, elem_id=f"question-{i}")] = question
+        return [text]
+
+    questions.add(field, method="grad_cam", methods=WORD_METHODS)
+    for button, question in buttons.items():
+        chosen = button.click(functools.partial(_same, question), None, questions.fields[2], **options["quick"])
+        questions.then_explain(chosen)
+
+
+def _same(value: Any) -> Any:
+    """What a button puts into a field."""
+    return value
+
+
+def _nothing() -> None:
+    """What an event does that only starts an explanation: Gradio takes no event without a function."""
