@@ -23,6 +23,7 @@ import functools
 import io
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -35,7 +36,6 @@ from PIL import Image
 import jaxcam
 from examples import real_photographs
 from examples.places import tables, training
-from jaxcam import metrics
 from jaxcam.networks import UNet
 from jaxcam.runtime import replace
 
@@ -43,7 +43,6 @@ CLASSES = "sky building pole road pavement tree sign fence car pedestrian bicycl
 UNLABELED = len(CLASSES)
 WIDTHS = (16, 32, 48, 64, 96)
 LEAST = 40  # pixels of a class that is explained
-PUBLISHED = "Published, 360 x 480: SegNet 55.6, ENet 51.3 (Paszke et al., ENet, 2016, Table 4)."
 
 
 class Frames(NamedTuple):
@@ -125,13 +124,15 @@ def ious(predicted: np.ndarray, classes: np.ndarray) -> dict[str, float]:
     return found
 
 
-def maps_table(cut: jaxcam.Cut, frames: Frames, predicted: np.ndarray, number: int) -> dict[str, Any] | None:
+def maps_table(
+    cut: jaxcam.Cut, frames: Frames, predicted: np.ndarray, number: int, names: Sequence[str]
+) -> dict[str, Any] | None:
     """Pointing and energy of the maps of a class on its true mask, as `tables.described`; None without a frame."""
 
     @jax.jit
     def measured(cut, image, mask, true, ignore, key):
-        maps = tables.maps_of(cut, image, (jnp.array(number), mask), jaxcam.scores.masked_mean, key)
-        return {name: placed(saliency, true, ignore) for name, saliency in maps.items()}
+        maps = tables.maps_of(cut, image, (jnp.array(number), mask), jaxcam.scores.masked_mean, key, names)
+        return {name: tables.placed(saliency, true, ignore) for name, saliency in maps.items()}
 
     samples = []
     for i, (image, classes, found) in enumerate(zip(*frames, predicted, strict=True)):
@@ -139,15 +140,6 @@ def maps_table(cut: jaxcam.Cut, frames: Frames, predicted: np.ndarray, number: i
         if min(mask.sum(), true.sum()) >= LEAST:
             samples.append([measured(cut, image, mask, true, classes == UNLABELED, jax.random.key(i))])
     return tables.described(tables.table_of(samples), len(frames.images)) if samples else None
-
-
-def placed(saliency: jax.Array, true: jax.Array, ignore: jax.Array) -> dict[str, jax.Array]:
-    """Pointing and energy of a map on a true mask."""
-    fine = jaxcam.resize(saliency, true.shape)
-    return {
-        "pointing": metrics.pointing_game(fine, true, ignore=ignore),
-        "energy": metrics.energy(fine, true, ignore=ignore),
-    }
 
 
 def network(folder: pathlib.Path, options: argparse.Namespace) -> nnx.Module:
@@ -178,7 +170,9 @@ def main():
     parser.add_argument("--layer", default="block4", help="that is explained (default: block4, 12 x 16)")
     parser.add_argument("--explain", nargs="+", choices=CLASSES, default=["car", "pedestrian", "tree"], metavar="CLASS")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the figures to this file")
+    tables.add_only(parser)
     options = parser.parse_args()
+    names = tables.checked_only(parser, options)
     folder = real_photographs.assets(parser)
     options.out.mkdir(parents=True, exist_ok=True)
     options.checkpoints = options.checkpoints or options.out / "checkpoints"
@@ -190,17 +184,17 @@ def main():
     labeled = test.classes != UNLABELED
     scores |= {"pixels_right": float((predicted == test.classes)[labeled].mean()), "iou": by_class}
     print(f"{len(test.images)} test frames of {options.side} rows, {options.steps} steps of {options.batch}\n")
-    print(f"{scores_table(scores)}\n\n{PUBLISHED}\n", flush=True)
+    print(f"{scores_table(scores)}\n", flush=True)
     cut, kept = jaxcam.cut(model, options.layer), {}
     for name in options.explain:
-        table = maps_table(cut, test, predicted, CLASSES.index(name))
+        table = maps_table(cut, test, predicted, CLASSES.index(name), names)
         if table is None:
             print(f"{name}: no frame has {LEAST} pixels of it, predicted and true\n")
             continue
         kept[name] = table
         print(f"{tables.markdown(f'{name} at {options.layer}', table)}\n", flush=True)
     if options.json is not None:
-        replace(options.json, (json.dumps({"published": PUBLISHED, "scores": scores, "maps": kept}) + "\n").encode())
+        replace(options.json, (json.dumps({"scores": scores, "maps": kept}) + "\n").encode())
 
 
 if __name__ == "__main__":

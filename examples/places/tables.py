@@ -19,7 +19,7 @@ import argparse
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -70,11 +70,10 @@ class Table(NamedTuple):
     maps: int
 
 
-def maps_of(cut, image, target, score, key) -> dict[str, jax.Array]:
-    """The map of each method and control for one target, at the layer's resolution."""
+def maps_of(cut, image, target, score, key, names) -> dict[str, jax.Array]:
+    """The map of each of some methods and of each control for one target, at the layer's resolution."""
     maps = {
-        name: method(cut, image, target, *([key] if name in WITH_KEY else []), score=score)
-        for name, method in METHODS.items()
+        name: METHODS[name](cut, image, target, *([key] if name in WITH_KEY else []), score=score) for name in names
     }
     maps["mean activation"] = controls.mean_activation(cut, image)
     maps["center Gaussian"] = controls.center_gaussian(cut, image)
@@ -83,16 +82,20 @@ def maps_of(cut, image, target, score, key) -> dict[str, jax.Array]:
     return maps
 
 
-def placed(saliency: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
-    """Pointing and energy of a map on a mask of the image's size."""
+def placed(saliency: jax.Array, mask: jax.Array, ignore: jax.Array | None = None) -> dict[str, jax.Array]:
+    """Pointing and energy of a map on a mask of the image's size; pixels of `ignore` do not count."""
     fine = jaxcam.resize(saliency, mask.shape)
-    return {"pointing": metrics.pointing_game(fine, mask), "energy": metrics.energy(fine, mask)}
+    return {
+        "pointing": metrics.pointing_game(fine, mask, ignore=ignore),
+        "energy": metrics.energy(fine, mask, ignore=ignore),
+    }
 
 
 def table_of(samples: list[list[Values]]) -> Table:
     """The table of samples, each with the values of one map or more, whose mean counts."""
     names = samples[0][0]  # in the order of their names, as `jax.jit` returns them
-    methods = sorted(names, key=[*METHODS, *CONTROLS].index)
+    known = [*METHODS, *CONTROLS]
+    methods = sorted(names, key=lambda name: known.index(name) if name in known else len(known))
     columns = sorted(names[REFERENCE], key=COLUMNS.index)
     matrix = [
         np.mean([[[float(values[name][column]) for name in methods] for column in columns] for values in sample], 0)
@@ -101,14 +104,14 @@ def table_of(samples: list[list[Values]]) -> Table:
     return Table(columns, methods, np.stack(matrix), sum(map(len, samples)))
 
 
-def masks_table(count: int) -> Table:
+def masks_table(count: int, names: Sequence[str]) -> Table:
     """Pointing and energy of the maps of predicted masks on the digits' boxes, of each class of each scene."""
     cut = jaxcam.cut(jaxcam.pretrained.segmenter(), "block3")
 
     @jax.jit
     def measured(cut, image, number, key, boxes):
         mask = cut.head(cut.params, cut.features(cut.params, image), image).argmax(-1) == number
-        maps = maps_of(cut, image, (number, mask), jaxcam.scores.masked_mean, key)
+        maps = maps_of(cut, image, (number, mask), jaxcam.scores.masked_mean, key, names)
         return mask.sum(), {name: placed(saliency, boxes) for name, saliency in maps.items()}
 
     samples = []
@@ -122,7 +125,7 @@ def masks_table(count: int) -> Table:
     return table_of(samples)
 
 
-def boxes_table(count: int) -> Table:
+def boxes_table(count: int, names: Sequence[str]) -> Table:
     """Pointing and energy of the maps of detected boxes on the digit's box, in scenes of several digits."""
     cut = jaxcam.cut(jaxcam.pretrained.detector(), "block3")
 
@@ -133,7 +136,7 @@ def boxes_table(count: int) -> Table:
 
     @jax.jit
     def measured(cut, image, number, key, box):
-        maps = maps_of(cut, image, (number, jnp.array(0)), jaxcam.scores.box, key)
+        maps = maps_of(cut, image, (number, jnp.array(0)), jaxcam.scores.box, key, names)
         return {name: placed(saliency, box) for name, saliency in maps.items()}
 
     samples = []
@@ -151,13 +154,13 @@ def boxes_table(count: int) -> Table:
     return table_of(samples)
 
 
-def clips_table(count: int) -> Table:
+def clips_table(count: int, names: Sequence[str]) -> Table:
     """Drop, increase and win of the true motion's probability, and energy on the moving object."""
     cut = jaxcam.cut(jaxcam.pretrained.motions(), "conv3")
 
     @jax.jit
     def measured(cut, clip, label, key, masks):
-        maps = maps_of(cut, clip, label, jaxcam.scores.logit, key)
+        maps = maps_of(cut, clip, label, jaxcam.scores.logit, key, names)
         whole = metrics.masked_score(cut, clip, jnp.ones(masks.shape), label)
         shown = {name: metrics.masked_score(cut, clip, saliency, label) for name, saliency in maps.items()}
         drops = {name: metrics.average_drop(whole, score) for name, score in shown.items()}
@@ -185,7 +188,11 @@ def energies(saliency: jax.Array, masks: jax.Array) -> dict[str, jax.Array]:
     }
 
 
-TABLES: dict[str, Callable[[int], Table]] = {"Masks": masks_table, "Boxes": boxes_table, "Clips": clips_table}
+TABLES: dict[str, Callable[[int, Sequence[str]], Table]] = {
+    "Masks": masks_table,
+    "Boxes": boxes_table,
+    "Clips": clips_table,
+}
 
 
 def described(table: Table, count: int) -> dict[str, Any]:
@@ -225,6 +232,25 @@ def difference_text(estimate: Estimate) -> str:
     return f"**{text}**" if estimate.differs else text
 
 
+def is_same(kept: Mapping[str, Any], count: int, names: Sequence[str]) -> bool:
+    """Whether a table that was kept has the samples and the methods that are asked for."""
+    return kept["drawn"] == count and set(kept["rows"]) == {*names, *CONTROLS}
+
+
+def add_only(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that chooses methods."""
+    parser.add_argument(
+        "--only", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help="methods (default: all)"
+    )
+
+
+def checked_only(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
+    """The chosen methods. The program exits if the one that the others are compared with is not among them."""
+    if REFERENCE not in options.only:
+        parser.error(f"--only needs {REFERENCE}, which the others are compared with")
+    return options.only
+
+
 def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -233,15 +259,17 @@ def main():
     parser.add_argument(
         "--json", type=pathlib.Path, metavar="FILE", help="keep the figures; a table that the file has is not repeated"
     )
+    add_only(parser)
     options = parser.parse_args()
+    names = checked_only(parser, options)
     counts = {"Masks": options.scenes, "Boxes": options.scenes, "Clips": options.clips}
     found = json.loads(options.json.read_text()) if options.json is not None and options.json.exists() else {}
-    kept = {title: table for title, table in found.get("tables", {}).items() if table["drawn"] == counts[title]}
+    kept = {title: table for title, table in found.get("tables", {}).items() if is_same(table, counts[title], names)}
     for title, measure in TABLES.items():
         if not counts[title]:
             continue
         if title not in kept:
-            kept[title] = described(measure(counts[title]), counts[title])
+            kept[title] = described(measure(counts[title], names), counts[title])
             if options.json is not None:
                 replace(options.json, (json.dumps({"published": PUBLISHED, "tables": kept}) + "\n").encode())
         print(f"{markdown(title, kept[title])}\n", flush=True)

@@ -142,6 +142,7 @@ def test_benchmarks_are_listed():
 @pytest.mark.parametrize(
     "name",
     [
+        pytest.param("a_clip_over_its_forward_pass", marks=pytest.mark.long),
         pytest.param("a_dense_layer_needs_no_jacobian", marks=pytest.mark.long),
         pytest.param("a_map_in_the_loss_costs_three_steps", marks=pytest.mark.long),
         pytest.param("copies_found", marks=pytest.mark.long),
@@ -150,6 +151,7 @@ def test_benchmarks_are_listed():
         pytest.param("exact_on_smooth_heads", marks=pytest.mark.long),
         pytest.param("exact_where_affine_is_free", marks=pytest.mark.long),
         pytest.param("memory_does_not_grow_with_samples", marks=pytest.mark.long),
+        pytest.param("questions_and_words_share_their_image", marks=pytest.mark.long),
         pytest.param("smoothing_costs_its_forward_passes", marks=pytest.mark.long),
     ],
 )
@@ -206,3 +208,63 @@ def test_the_losses_of_weak_masks():
         expected += (smooth * np.log(smooth / p[row, column])).sum() / (14 * 15)
     found = weak_masks.constrain_loss(jnp.float32(np.log(p)), jnp.float32(image))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.long
+def test_places_tables(tmp_path):
+    words = ["--scenes", "3", "--clips", "2", "--only", "Grad-CAM", "HiResCAM", "--json", tmp_path / "kept.json"]
+    printed = run("examples.places.tables", *words)
+    kept = json.loads((tmp_path / "kept.json").read_text())["tables"]
+    assert list(kept) == ["Masks", "Boxes", "Clips"] and kept["Clips"]["samples"] == 2
+    energy = {name: row["energy"]["mean"] for name, row in kept["Masks"]["rows"].items()}
+    assert energy["HiResCAM"] > energy["all ones"] and energy["Grad-CAM"] > energy["random"]
+    clips = kept["Clips"]["rows"]
+    assert clips["Grad-CAM"]["win"]["mean"] == 0.5 and clips["all ones"]["drop"]["mean"] < 1e-4
+    # A table that is there is not measured again.
+    assert run("examples.places.tables", *words) == printed
+
+
+@pytest.mark.long
+def test_camvid(assets, tmp_path):
+    size = ["--steps", "2", "--batch", "2", "--train", "8", "--test", "4", "--side", "48", "--out", tmp_path]
+    words = [*size, "--only", "Grad-CAM", "--explain", "road", "--layer", "block3"]
+    printed = run("examples.places.camvid", *words)
+    ((_, *ious, mean, _),) = [row for row in (["", *row] for row in _all_rows(printed, 13)) if row[1][0].isdigit()]
+    assert float(mean) == pytest.approx(np.mean([float(iou) for iou in ious]), abs=0.1)
+    assert "road: no frame" in printed or "road at block3" in printed
+    assert "step" not in run("examples.places.camvid", *words).split("test frames")[0]  # nothing is trained again
+
+
+def _all_rows(printed, columns):
+    cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in printed.splitlines())
+    return [row for row in cells if len(row) == columns]
+
+
+@pytest.mark.long
+def test_similarity(assets, tmp_path):
+    words = ["--limit", "9", "--only", "Grad-CAM", "LayerCAM", "--json", tmp_path / "kept.json"]
+    printed = run("examples.similarity", *words, "--figure", tmp_path / "alike.png")
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert set(kept["table"]["rows"]) == {
+        *("Grad-CAM", "LayerCAM", "mean activation", "center Gaussian", "all ones", "random", "another breed")
+    }  # fmt: skip
+    assert 0 <= kept["nearest"] <= 1 and "the most similar photograph has the same breed" in printed
+    assert (tmp_path / "alike.png").stat().st_size > 10_000
+
+
+def test_references_of_similarity():
+    from examples import similarity
+
+    same, other = similarity.references(np.array([0, 0, 0, 1, 1, 2, 2]))
+    assert same.tolist() == [1, 2, 0, 4, 3, 6, 5] and other.tolist() == [3, 4, 3, 5, 6, 0, 1]
+    with pytest.raises(ValueError, match="at least two photographs of each of two breeds"):
+        similarity.references(np.array([0, 0, 1]))
+
+
+def test_scores_of_camvid():
+    from examples.places import camvid
+
+    found = camvid.ious(np.array([0, 0, 1, 1]), np.array([0, 1, 1, camvid.UNLABELED]))
+    assert (found["sky"], found["building"], found["car"]) == (0.5, 0.5, 0)
+    weights = camvid.class_weights(np.array([0, 0, 0, 0, 1, camvid.UNLABELED]))
+    np.testing.assert_allclose(weights[:3], [0.625**0.5, 2.5**0.5, 0])
