@@ -1,16 +1,18 @@
 """Smoothed maps of ten questions about one image cost at most 1.3 times one, and maps of 12 words 1.5 times one word's.
 
 The embedded answerer and captioner at 64 x 64, cut at `encoder`; and networks of the papers' size with random weights:
-the convolutions of VGG-16 at 224 x 224, cut at the last, with an LSTM of width 512. Questions: Smooth Grad-CAM++ of an
-answer with n = 5, by `jax.vmap` over questions and answers, with image and key unbatched. Words: Grad-CAM, and
-Grad-CAM++ with exact derivatives, of the log-probability of each word of a caption, by `jax.vmap` over
-`scores.one_token_each`. The features of the image do not depend on the question or the word, so they are computed once;
-what is computed for each is the head. The small networks have next to no features to share: 40 million products, where
-a word's pass through the LSTM and back has 5.
-`difference` is the largest between a map of many and the map alone, over the maximum.
+the convolutions of VGG-16 at 224 x 224, cut at the last, with an LSTM of width 512. Questions: Grad-CAM and Smooth
+Grad-CAM++ of an answer with n = 5, by `jax.vmap` over questions and answers, with image and key unbatched. Words:
+Grad-CAM and Grad-CAM++ of the log-probability of each word of a caption, by `jax.vmap` over `scores.one_token_each`.
+
+The features of the image do not depend on the question or the word, so they are computed once; what is computed for
+each is the head, with its derivatives. In the closed form these are one backward pass. Exact ones are the second and
+third derivatives of tanh and LSTM at each location, which nothing shares between questions: they have no bound, and are
+here to tell what they cost. `difference` is the largest between a map of many and the map alone, over the maximum.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,7 +25,24 @@ from jaxcam import scores
 from jaxcam.cutting import with_inputs
 
 QUESTIONS, WORDS, SAMPLES = 10, 12, 5
-BOUNDS = {f"{QUESTIONS} questions, smoothed / one": 1.3, f"{WORDS} words / one": 1.5}
+CLOSED, EXACT = {"derivatives": "closed_form"}, {"derivatives": "exact"}
+OF_QUESTIONS: dict[str, Callable[..., jax.Array]] = {
+    "Grad-CAM": functools.partial(jaxcam.grad_cam, n_samples=SAMPLES),
+    "Grad-CAM++, closed form": functools.partial(jaxcam.smooth_grad_cam_pp, n_samples=SAMPLES, **CLOSED),
+    "Grad-CAM++, exact": functools.partial(jaxcam.smooth_grad_cam_pp, n_samples=SAMPLES, **EXACT),
+}
+OF_WORDS: dict[str, Callable[..., jax.Array]] = {
+    "Grad-CAM": jaxcam.grad_cam,
+    "Grad-CAM++, closed form": functools.partial(jaxcam.grad_cam_pp, **CLOSED),
+    "Grad-CAM++, exact": functools.partial(jaxcam.grad_cam_pp, **EXACT),
+}
+TITLES = f"smoothed {{}}: {QUESTIONS} questions / one", f"{{}}: {WORDS} words / one"
+BOUNDS = {
+    title.format(name): bound
+    for title, bound in zip(TITLES, (1.3, 1.5), strict=True)
+    for name in OF_WORDS
+    if name != "Grad-CAM++, exact"
+}
 BLOCKS = (64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)  # of VGG-16
 WIDTH, VOCABULARY, LENGTH = 512, 1000, 8
 
@@ -82,17 +101,16 @@ class Asked(Reader):
         return self.predictions(jnp.tanh(features) * jnp.tanh(question))
 
 
-@jax.jit
-def of_question(cut, image, key, question, answer):
+@functools.partial(jax.jit, static_argnums=0)
+def of_question(method, cut, image, key, question, answer):
     """The smoothed map of an answer to a question."""
-    asked = with_inputs(cut, (question,))
-    return jaxcam.smooth_grad_cam_pp(asked, image, answer, key, n_samples=SAMPLES, score=scores.answer)
+    return method(with_inputs(cut, (question,)), image, answer, key, score=scores.answer)
 
 
-@jax.jit
-def of_questions(cut, image, key, questions, answers):
+@functools.partial(jax.jit, static_argnums=0)
+def of_questions(method, cut, image, key, questions, answers):
     """The maps of several questions."""
-    return jax.vmap(functools.partial(of_question, cut, image, key))(questions, answers)
+    return jax.vmap(functools.partial(of_question, method, cut, image, key))(questions, answers)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -107,16 +125,16 @@ def of_words(method, cut, image, targets):
     return jax.vmap(functools.partial(of_word, method, cut, image))(targets)
 
 
-def questions_of(model: Any, vocabulary: int, length: int) -> tuple[dict[str, Any], Any]:
+def questions_of(model: Any, vocabulary: int, length: int, method: Any) -> tuple[dict[str, Any], Any]:
     """Rivals: a map of one question, and of ten; and the arguments of both."""
     questions = jax.random.randint(jax.random.key(2), (QUESTIONS, length), 0, vocabulary)
     answers = jnp.arange(QUESTIONS)
     cut = jaxcam.cut(model, "encoder", inputs=(questions[0],))
     image, key = jax.random.uniform(jax.random.key(0), model.image_shape), jax.random.key(1)
     return {
-        "one question": functools.partial(of_question, cut, image, key, questions[0], answers[0]),
-        "many questions": functools.partial(of_questions, cut, image, key, questions, answers),
-    }, functools.partial(of_question, cut, image, key, questions[-1], answers[-1])
+        "one question": functools.partial(of_question, method, cut, image, key, questions[0], answers[0]),
+        "many questions": functools.partial(of_questions, method, cut, image, key, questions, answers),
+    }, functools.partial(of_question, method, cut, image, key, questions[-1], answers[-1])
 
 
 def words_of(model: Any, vocabulary: int, method: Any) -> tuple[dict[str, Any], Any]:
@@ -134,22 +152,21 @@ def words_of(model: Any, vocabulary: int, method: Any) -> tuple[dict[str, Any], 
 def measure(*, small: bool = False) -> dict:
     """Ratios of many maps over one; small runs the embedded networks alone."""
     answerer, captioner = jaxcam.pretrained.answerer(), jaxcam.pretrained.captioner()
-    cases: dict[str, tuple] = {
-        f"64 x 64: {QUESTIONS} questions, smoothed / one": questions_of(answerer, len(answerer.words), answerer.length),
-        f"64 x 64, Grad-CAM: {WORDS} words / one": words_of(captioner, len(captioner.words), jaxcam.grad_cam),
-        f"64 x 64, Grad-CAM++: {WORDS} words / one": words_of(captioner, len(captioner.words), jaxcam.grad_cam_pp),
+    networks: dict[str, Any] = {
+        "64 x 64": (answerer, len(answerer.words), answerer.length, captioner, len(captioner.words))
     }
     if not small:
-        asked, reader = Asked(rngs=nnx.Rngs(0)), Reader(rngs=nnx.Rngs(0))
-        cases |= {
-            f"224 x 224: {QUESTIONS} questions, smoothed / one": questions_of(asked, VOCABULARY, LENGTH),
-            f"224 x 224, Grad-CAM: {WORDS} words / one": words_of(reader, VOCABULARY, jaxcam.grad_cam),
-            f"224 x 224, Grad-CAM++: {WORDS} words / one": words_of(reader, VOCABULARY, jaxcam.grad_cam_pp),
-        }
+        networks["224 x 224"] = (Asked(rngs=nnx.Rngs(0)), VOCABULARY, LENGTH, Reader(rngs=nnx.Rngs(0)), VOCABULARY)
+    cases: dict[str, tuple] = {}
+    for size, (asked, words, length, reader, vocabulary) in networks.items():
+        for name, method in OF_QUESTIONS.items():
+            cases[f"{size}, {TITLES[0].format(name)}"] = questions_of(asked, words, length, method)
+        for name, method in OF_WORDS.items():
+            cases[f"{size}, {TITLES[1].format(name)}"] = words_of(reader, vocabulary, method)
     ratios, seconds, differences = {}, {}, {}
     for name, (rivals, alone) in cases.items():
         one, many = rivals
-        times = timing.in_turn(rivals, repeats=1 if small else 7)
+        times = timing.in_turn(rivals, repeats=1 if small else 5)
         ratios[name] = timing.median_ratio(times, many, one)
         last, expected = rivals[many]()[-1], alone()
         differences[name] = float(jnp.abs(last - expected).max() / jnp.maximum(expected.max(), 1e-30))

@@ -37,6 +37,8 @@ def closed_form(
     - `log_softmax`: u2 and u3 are minus the variance and minus the third central moment, under the softmax, of the
       logits' gradients J_c at each location. They are summed over classes, `batch_size` at a time, so the Jacobian
       `[classes N]` is never held. One backward pass for each class.
+    - `sequence_log_prob`: the same for each step. The moments do not depend on the tokens, so under `jax.vmap` over
+      targets they are computed once. One backward pass for each step and word.
     - Any other score: three derivatives of the score along each column of the Jacobian. With fewer outputs than
       locations, reverse mode builds the whole Jacobian, `[outputs N]`. Otherwise forward mode builds `batch_size`
       columns at a time.
@@ -71,6 +73,8 @@ def closed_form(
     if score is scores.log_softmax:
         moments = _softmax_moments(outputs[0], lambda cotangent: vjp_of_A([cotangent])[0], target, size)
         return Derivatives(score_of(outputs), *moments)
+    if score is scores.sequence_log_prob:
+        return Derivatives(score_of(outputs), *_sequence_moments(outputs[0], vjp_of_A, target, size))
     along_columns = _along_jacobian_columns(lambda A: float_outputs(A)[0], A, outputs, vjp_of_A, score_of, size)
     return Derivatives(score_of(outputs), *along_columns)
 
@@ -145,6 +149,28 @@ def _softmax_moments(logits, gradient_along, target, batch_size):
     zeros = jnp.zeros_like(u1)
     (variance, third_moment), _ = jax.lax.scan(for_loops(add_classes), (zeros, zeros), chunks)
     return u1, -variance, -third_moment
+
+
+def _sequence_moments(logits, vjp_of_A, target, batch_size):
+    """u1, u2, u3 of `sequence_log_prob`, sums over steps of those of `log_softmax`.
+
+    The moments of a step are taken around its most probable word, not around the target's, which other targets share.
+    """
+    target, references = jnp.asarray(target), logits.argmax(-1)
+
+    def moments_of_step(step):
+        def gradient_along(cotangent):
+            return vjp_of_A([jnp.zeros_like(logits).at[step].set(cotangent)])[0]
+
+        return _softmax_moments(logits[step], gradient_along, references[step], batch_size)
+
+    around_reference, u2, u3 = jax.lax.map(moments_of_step, jnp.arange(len(logits)))
+    counts = (target >= 0).astype(u2.dtype)
+    is_reference = jax.nn.one_hot(references, logits.shape[1], dtype=logits.dtype)
+    is_target = jax.nn.one_hot(target, logits.shape[1], dtype=logits.dtype)  # zeros for padding
+    to_target = vjp_of_A([(is_target - is_reference) * counts[:, None].astype(logits.dtype)])[0]
+    u1, u2, u3 = (jnp.tensordot(counts, moment, 1, precision="highest") for moment in (around_reference, u2, u3))
+    return at_least_float32(to_target) + u1, u2, u3
 
 
 def _along_jacobian_columns(float_outputs, A, outputs, vjp_of_A, score_of, batch_size):

@@ -55,6 +55,32 @@ def test_closed_form_is_exact_on_relu_heads(x64, score, classes, batch_size):
         np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1, 200])  # 200: the softmax is saturated
+def test_words_of_a_caption(x64, scale):
+    """Every set of words: the moments are shared, and the target of a word says which of them count."""
+    head = relu_head(jax.random.key(0), 4 * 6)
+    A = jax.random.normal(jax.random.key(1), SHAPE)
+    outputs = lambda A: scale * head(A).reshape(4, 6)
+    score = jaxcam.scores.sequence_log_prob
+    targets = jnp.array([[2, 0, 5, 1], [2, -1, -1, -1], [-1, -1, 3, -1], [0, 4, -1, -1]])
+    results = jax.vmap(lambda target: closed_form(outputs, A, score, target))(targets)
+    for i, target in enumerate(targets):
+        by_columns = closed_form(outputs, A, lambda z, target: score(z, target), target)
+        for value, expected in zip(results, by_columns, strict=True):
+            np.testing.assert_allclose(value[i], expected, rtol=1e-9, atol=1e-9 * max(jnp.abs(expected).max(), 1e-3))
+        if scale == 1:
+            expected = diagonals(lambda A, target=target: score(outputs(A), target), A)
+            for value, brute_force in zip(results, expected, strict=True):
+                np.testing.assert_allclose(value[i], brute_force, rtol=1e-10, atol=1e-12)
+
+
+def test_words_of_a_caption_out_of_range():
+    head = lambda A: relu_head(jax.random.key(0), 12)(A).reshape(2, 6)
+    A = jax.random.normal(jax.random.key(1), SHAPE)
+    u_of = jax.jit(lambda target: closed_form(head, A, jaxcam.scores.sequence_log_prob, target).u)
+    assert jnp.isnan(u_of(jnp.array([-1, -1]))) and jnp.isnan(u_of(jnp.array([0, 6])))
+
+
 def test_closed_form_is_not_exact_on_smooth_heads(x64):
     V = 0.1 * jax.random.normal(jax.random.key(0), (24, 3))
     head = lambda A: jax.nn.gelu(A.ravel() @ V)
