@@ -51,7 +51,7 @@ def measure(*, small: bool = False) -> dict:
         rivals = {"forward pass": functools.partial(forward, cut, clip)}
         for name in METHODS:
             rivals[name] = functools.partial(explain, name, cut, clip, jax.numpy.int32(1), jax.random.key(1))
-        times = timing.in_turn(rivals, repeats=1 if small else 5)
+        times = timing.in_turn(rivals, repeats=1 if small else 3)
         for name in METHODS:
             ratios[f"{size}: {name} / forward pass"] = timing.median_ratio(times, name, "forward pass")
         seconds[size] = timing.summary(times)

@@ -6,9 +6,10 @@ Grad-CAM++ of an answer with n = 5, by `jax.vmap` over questions and answers, wi
 Grad-CAM and Grad-CAM++ of the log-probability of each word of a caption, by `jax.vmap` over `scores.one_token_each`.
 
 The features of the image do not depend on the question or the word, so they are computed once; what is computed for
-each is the head, with its derivatives. In the closed form these are one backward pass. Exact ones are the second and
-third derivatives of tanh and LSTM at each location, which nothing shares between questions: they have no bound, and are
-here to tell what they cost. `difference` is the largest between a map of many and the map alone, over the maximum.
+each is the head's part. In the closed form that is a backward pass, and the moments of a caption's steps are shared by
+its words. Exact second and third derivatives are taken for each question and word: they have no bound, and are here to
+tell what they cost at the small size. `difference` is the largest between a map of many and the map alone, over the
+maximum.
 """
 
 import functools
@@ -152,21 +153,22 @@ def words_of(model: Any, vocabulary: int, method: Any) -> tuple[dict[str, Any], 
 def measure(*, small: bool = False) -> dict:
     """Ratios of many maps over one; small runs the embedded networks alone."""
     answerer, captioner = jaxcam.pretrained.answerer(), jaxcam.pretrained.captioner()
-    networks: dict[str, Any] = {
-        "64 x 64": (answerer, len(answerer.words), answerer.length, captioner, len(captioner.words))
-    }
-    if not small:
-        networks["224 x 224"] = (Asked(rngs=nnx.Rngs(0)), VOCABULARY, LENGTH, Reader(rngs=nnx.Rngs(0)), VOCABULARY)
     cases: dict[str, tuple] = {}
-    for size, (asked, words, length, reader, vocabulary) in networks.items():
-        for name, method in OF_QUESTIONS.items():
-            cases[f"{size}, {TITLES[0].format(name)}"] = questions_of(asked, words, length, method)
-        for name, method in OF_WORDS.items():
-            cases[f"{size}, {TITLES[1].format(name)}"] = words_of(reader, vocabulary, method)
+    for name, method in OF_QUESTIONS.items():
+        title = f"64 x 64, {TITLES[0].format(name)}"
+        cases[title] = questions_of(answerer, len(answerer.words), answerer.length, method)
+    for name, method in OF_WORDS.items():
+        cases[f"64 x 64, {TITLES[1].format(name)}"] = words_of(captioner, len(captioner.words), method)
+    if not small:
+        asked, reader = Asked(rngs=nnx.Rngs(0)), Reader(rngs=nnx.Rngs(0))
+        for name in ("Grad-CAM", "Grad-CAM++, closed form"):
+            title = f"224 x 224, {TITLES[0].format(name)}"
+            cases[title] = questions_of(asked, VOCABULARY, LENGTH, OF_QUESTIONS[name])
+        cases[f"224 x 224, {TITLES[1].format('Grad-CAM')}"] = words_of(reader, VOCABULARY, jaxcam.grad_cam)
     ratios, seconds, differences = {}, {}, {}
     for name, (rivals, alone) in cases.items():
         one, many = rivals
-        times = timing.in_turn(rivals, repeats=1 if small else 5)
+        times = timing.in_turn(rivals, repeats=1 if small else 3)
         ratios[name] = timing.median_ratio(times, many, one)
         last, expected = rivals[many]()[-1], alone()
         differences[name] = float(jnp.abs(last - expected).max() / jnp.maximum(expected.max(), 1e-30))

@@ -34,9 +34,9 @@ INTRODUCTIONS = {
     "questions": "A network answers a question about handwritten digits. Each answer has a map of what speaks for it.",
     "masks": "A U-Net finds the pixels of handwritten digits. A map shows what the class depends on over its mask.",
     "boxes": "A detector finds handwritten digits. A map shows what a box's score depends on, or each edge.",
-    "clips": "A 3-D network names the motion in a clip. The map goes over its frames.",
+    "clips": "A 3-D network names the motion of a digit or of a piece of a photograph. The map goes over the frames.",
 }
-SIZE_LINE = "The networks are small, were trained on digits alone, and see 64 x 64 pixels."
+SIZE_LINE = "The network is small, was trained on such pictures alone, and sees 64 x 64 pixels."
 
 
 class SceneTab:
