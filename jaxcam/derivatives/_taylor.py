@@ -34,7 +34,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jaxcam._base.numerics import Scaled, at_least_float32, exponent_of_unit
-from jaxcam.derivatives._live import any_in_batch
+from jaxcam.derivatives._live import any_in_batch, live_for_order
 from jaxcam.derivatives._pairs import inner_product
 from jaxcam.derivatives._plan import Plan
 from jaxcam.derivatives._push import UnitDirections, apply_stage, taylor_rule
@@ -91,7 +91,7 @@ def _push_in_chunks(plan, values, live, j, progress):
     (u,) = plan.program.outputs
     is_live, order = None, jnp.arange(plan.directions)
     if live is not None:
-        is_live = live.any(range(1, live.ndim))
+        is_live = live_for_order(live.any(range(1, live.ndim)), jax.lax.stop_gradient(values[plan.seed]))
         order = jnp.argsort(~is_live, stable=True)
     size, chunks = min(plan.chunk_size, plan.directions), plan.chunks
     independent_shape = [plan.program.avals[plan.seed].shape[axis] for axis in plan.independent_axes]
