@@ -8,7 +8,7 @@ Held-out scenes and clips of `examples.places`. Each number is a mean in percent
 table of each kind it is the paired difference from Grad-CAM. The maps of one scene are one sample: their mean.
 
 - Masks: the class's mask as the U-Net predicts it, by `scores.masked_mean`; pointing and energy on the digits' boxes.
-- Boxes: the score of each detected digit, by `scores.box`; pointing and energy on the box of that digit alone. Scenes
+- Boxes: the score of each detected digit; pointing and energy on the box of that digit alone. Scenes
   with one digit are left out: there every digit is the right one.
 - Clips: the true motion. Drop (lower is better) and increase of its probability on the clip times the map, in time and
   space; win, the share of clips in which the row's drop is lower than Grad-CAM's, equal drops counted half; energy on
@@ -127,7 +127,11 @@ def masks_table(count: int, names: Sequence[str]) -> Table:
 
 def boxes_table(count: int, names: Sequence[str]) -> Table:
     """Pointing and energy of the maps of detected boxes on the digit's box, in scenes of several digits."""
-    cut = jaxcam.cut(jaxcam.pretrained.detector(), "block3")
+    model = jaxcam.pretrained.detector()
+    cut = jaxcam.cut(model, "block3")
+    # The logit of `outputs["scores"]` is `scores.box` of the part "score". This head is proved affine, that of all
+    # outputs is not.
+    of_scores = jaxcam.cut(model, "block3", output="scores")
 
     @jax.jit
     def detected(cut, image):
@@ -136,7 +140,7 @@ def boxes_table(count: int, names: Sequence[str]) -> Table:
 
     @jax.jit
     def measured(cut, image, number, key, box):
-        maps = maps_of(cut, image, (number, jnp.array(0)), jaxcam.scores.box, key, names)
+        maps = maps_of(cut, image, number, jaxcam.scores.logit, key, names)
         return {name: placed(saliency, box) for name, saliency in maps.items()}
 
     samples = []
@@ -149,7 +153,7 @@ def boxes_table(count: int, names: Sequence[str]) -> Table:
             overlaps = np.asarray(overlap(boxes[number], scene.boxes))
             if overlaps.max() >= 0.5:
                 box = np.asarray(inside(scene.boxes[overlaps.argmax()][None], scene.image.shape[:2]))[0]
-                sample.append(measured(cut, scene.image, jnp.array(number), jax.random.key(i), box))
+                sample.append(measured(of_scores, scene.image, jnp.array(number), jax.random.key(i), box))
         samples += [sample] if sample else []
     return table_of(samples)
 
