@@ -82,8 +82,8 @@ def class_weights(classes: np.ndarray) -> np.ndarray:
     """The root of the median of the classes' frequencies over each frequency; 0 for a class without a pixel.
 
     Example:
-      >>> class_weights(np.array([[0, 0, 0, 0, 1, UNLABELED]])).round(2)[:3].tolist()
-      [0.79, 1.58, 0.0]
+      >>> class_weights(np.array([[0, 0, 0, 0, 1, UNLABELED]]))[:3].round(2).astype(str).tolist()
+      ['0.79', '1.58', '0.0']
     """
     counts = np.bincount(classes[classes < UNLABELED], minlength=len(CLASSES))
     ratios = np.where(counts > 0, np.median(counts[counts > 0]) / np.maximum(counts, 1), 0)

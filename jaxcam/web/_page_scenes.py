@@ -205,7 +205,7 @@ def add_scene_tabs(scenes: Scenes, files: WrittenFiles, *, quick: dict[str, Any]
     clips = ClipTab(
         files, "clips", lambda path, method, motion: scenes.clip(path, method=method, motion=motion or ""), **options
     )
-    clips.add(motion_field, method="grad_cam_pp", methods=METHODS)
+    clips.add(motion_field, method="grad_cam", methods=METHODS)  # the best one by `examples.places.tables`
 
 
 def _add_questions(scenes: Scenes, options: dict[str, Any]) -> None:
