@@ -11,7 +11,7 @@ similar to the second. The photographs are the test split of Oxford-IIIT Pet. Ea
 breed, and by Grad-CAM also with one of another breed.
 
 The two tables have pointing and energy on the animal's mask, the trimap without its border, with 95% intervals, and the
-paired differences from Grad-CAM. Two photographs of pets also share backgrounds: a map that is right may lie there. The
+paired differences from Grad-CAM. Two photographs may share a background: a map that is right may lie there. The
 last lines tell whether the embedding knows breeds at all, and whether a reference of the same breed moves Grad-CAM onto
 the animal more than one of another breed does.
 """
