@@ -42,12 +42,25 @@ def test_a_map_in_a_loss_goes_down():
 
 @pytest.mark.long
 def test_adversarial(tmp_path):
-    printed = run("examples.adversarial", "--canvases", "12", "--steps", "20", "--json", tmp_path / "kept.json")
+    printed = run("examples.adversarial", "--count", "12", "--steps", "20", "--json", tmp_path / "kept.json")
     kept = json.loads((tmp_path / "kept.json").read_text())
     assert kept["median probability of the absent class"] > 0.99 and kept["classified rightly"] >= 10
-    assert printed.count("\n| ") == 1 + len(kept["rows"]) and "| mean activation | " in printed
+    [rows] = kept["rows"].values()
+    assert printed.count("\n| ") == 1 + len(rows) and "| mean activation | " in printed
     # A control that does not look at the image does not change.
-    assert kept["rows"]["center Gaussian"]["energy"]["after"]["difference"] == 0
+    assert rows["center Gaussian"]["energy"]["after"]["difference"] == 0
+
+
+@pytest.mark.long
+def test_adversarial_photographs(assets, tmp_path):
+    call = ["--data", "pets", "--count", "2", "--steps", "4", "--json", tmp_path / "kept.json"]
+    printed = run("examples.adversarial", *call)
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert kept["images"] == 2 and set(kept["rows"]) == {"head", "blocks/11/expand"}
+    # At the last layer the head is a mean and a linear layer, where these two are equal.
+    rows = kept["rows"]["head"]
+    assert rows["Grad-CAM"]["energy"]["after"]["mean"] == pytest.approx(rows["HiResCAM"]["energy"]["after"]["mean"])
+    assert "on 0.0% of them" in printed
 
 
 @pytest.mark.long
