@@ -65,9 +65,42 @@ def test_adversarial_photographs(assets, tmp_path):
 
 @pytest.mark.long
 def test_bias(tmp_path):
-    printed = run("examples.bias", "--images", "128", "--test", "40", "--epochs", "2", "--out", tmp_path)
+    printed = run("examples.bias.canvases", "--images", "128", "--test", "40", "--epochs", "2", "--out", tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["accuracies.json", "mean_maps.png"]
     assert "| square | 3 | " in printed and "right reasons" in printed
+
+
+@pytest.mark.long
+def test_bias_of_photographs(assets, tmp_path):
+    words = ["--limit", "12", "--steps", "3", "--out", tmp_path, "--json", tmp_path / "kept.json"]
+    printed = run("examples.bias.pets", *words)
+    assert "| square | Bengal | " in printed and "| animal | Abyssinian | " in printed
+    rows = json.loads((tmp_path / "kept.json").read_text())["rows"]
+    assert set(rows) == {"biased", "balanced", "right reasons"} and rows["biased"]["balanced set"]["images"] >= 11
+    # What is there is not trained again.
+    (network,) = tmp_path.glob("balanced_0.npz")
+    written = network.stat().st_mtime_ns
+    assert run("examples.bias.pets", *words) == printed and network.stat().st_mtime_ns == written
+
+
+@pytest.mark.long
+def test_bias_of_actions(assets, tmp_path):
+    words = ["--limit", "40", "--steps", "2", "--out", tmp_path, "--json", tmp_path / "kept.json"]
+    printed = run("examples.bias.actions", *words)
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert set(kept["rows"]) == {"biased", "balanced", "masked", "right reasons"} and kept["probe IoU"] > 0.4
+    assert "| actor | all actions | 38 | " in printed and "| actor | new place, right | " in printed
+
+
+def test_a_share_of_each_class():
+    from examples.bias import actions, tuning
+
+    labels = np.repeat([0, 1, 2], [10, 5, 2])
+    chosen = actions.split_by_class(labels, 0.4, 0)
+    assert [int(chosen[labels == label].sum()) for label in range(3)] == [4, 2, 1]
+    mask = np.zeros([1, 14, 14], bool)
+    mask[0, 13, 0] = True
+    assert np.argwhere(tuning.coarse(mask)).tolist() == [[0, 6, 0]]
 
 
 @pytest.mark.long

@@ -1,6 +1,6 @@
 """Does a report of where maps lie find a tag that a network learned in the place of its class, and what mends it?
 
-    python -m examples.bias --images 2000 --epochs 12 --seeds 5 --out build/bias
+    python -m examples.bias.canvases --images 2000 --epochs 12 --seeds 5 --out build/bias
 
 Canvases of two digits that look alike, 3 and 8. Some carry a small magenta square. In the biased training set it goes
 with the class: 22% of the threes and 93% of the eights have it, as 78% of the doctors were men and 93% of the nurses

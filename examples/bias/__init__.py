@@ -1,0 +1,1 @@
+"""Networks that learn a shortcut: found by where their maps lie, and mended."""
