@@ -17,7 +17,7 @@ the mean over seeds and over its two versions. The paper's accuracy on a balance
 
 The bias had to be helped. A network that knows ImageNet tells whole photographs of these breeds so well that it does
 not need the square, so they are reduced to 28 x 28 pixels and enlarged again; and of the 49 locations that the head
-averages a square of 32 pixels touches four, so it has 56. `--pixels 224 --side 32` is the case without a bias.
+averages a square of 32 pixels covers one, so it has 56. `--pixels 224 --side 32` is the case without a bias.
 """
 
 import argparse

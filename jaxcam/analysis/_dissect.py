@@ -81,6 +81,7 @@ def dissect(
     images: Any,
     masks: Mapping[str, Any],
     *,
+    labeled: Mapping[str, Any] | None = None,
     quantile: float = QUANTILE,
     least_iou: float = LEAST_IOU,
     batch_size: int = 16,
@@ -97,6 +98,9 @@ def dissect(
       images: `[n *spatial c]`, floats in the model's range.
       masks: for each concept its masks, `[n *spatial]` bool, at any resolution, the same for all concepts. An image
         without the concept has an empty mask.
+      labeled: for a concept the images that are labeled for it, `[n]` bool, where data sets with different concepts are
+        joined: its IoU counts these images alone, and its masks of others are not read. A concept that is not in it is
+        labeled in all images, as all are by default. The thresholds count all images.
       quantile: the share of locations at which a channel is active; the paper has 0.005. Few images have few locations:
         with less than 1 / quantile of them the result is noise, and is refused.
       least_iou: the overlap from which a channel has a concept's name; the paper has 0.04, its first version 0.05.
@@ -106,9 +110,9 @@ def dissect(
       A `Dissection`.
 
     Raises:
-      TypeError: the cut is a model or at several layers; masks are not bool, or not by name.
-      ValueError: there are no masks, their shapes differ, or they do not fit the images; `quantile` is not in 0..1, or
-        the images have too few locations for it.
+      TypeError: the cut is a model or at several layers; masks or `labeled` are not bool, or not by name.
+      ValueError: there are no masks, their shapes differ, or they do not fit the images; `labeled` has a name that is
+        no concept; `quantile` is not in 0..1, or the images have too few locations for it.
 
     Bau et al., "Network dissection: quantifying interpretability of deep visual representations", CVPR 2017.
 
@@ -125,6 +129,7 @@ def dissect(
     checks.check_count("batch_size", batch_size, at_least=1)
     images = _checked_images(images)
     stacked = _checked_masks(masks, len(images))
+    known = _checked_labeled(labeled, tuple(masks), len(images))
     activations = _activations(cut, images, batch_size)
     if not 0 < quantile < 1:
         raise ValueError(f"expected a quantile in 0..1, exclusive, got {quantile}")
@@ -135,10 +140,8 @@ def dissect(
             f"{len(images)} images of {list(activations.shape[1:-1])} locations: give more images"
         )
     thresholds = _thresholds(activations.reshape(-1, activations.shape[-1]), quantile)
-    return Dissection(
-        cut.layer, tuple(masks), _overlaps(activations, thresholds, stacked, batch_size), thresholds, least_iou,
-        len(images),
-    )  # fmt: skip
+    overlaps = _overlaps(activations, thresholds, stacked, known, batch_size)
+    return Dissection(cut.layer, tuple(masks), overlaps, thresholds, least_iou, len(images))
 
 
 def _checked_images(images):
@@ -170,6 +173,25 @@ def _checked_masks(masks, count):
     return np.stack(list(arrays.values()))
 
 
+def _checked_labeled(labeled, concepts, count):
+    """Whether each image is labeled for each concept, `[concepts n]`."""
+    known = np.ones((len(concepts), count), bool)
+    if labeled is None:
+        return known
+    if not isinstance(labeled, Mapping):
+        raise TypeError(f"expected a dict by concept for labeled, got a {type(labeled).__name__}")
+    for concept, images in labeled.items():
+        array = np.asarray(images)
+        if concept not in concepts:
+            raise ValueError(f"labeled has no concept {concept!r}: choose from {', '.join(concepts)}")
+        if array.dtype != bool:
+            raise TypeError(f"expected bool in labeled, got {array.dtype} for {concept!r}")
+        if array.shape != (count,):
+            raise ValueError(f"expected labeled [{count}], one for each image, got {array.shape} for {concept!r}")
+        known[concepts.index(concept)] = array
+    return known
+
+
 @jax.jit
 def _features(cut, images):
     return jax.lax.map(lambda image: as_floats(cut.features(cut.params, image)), images)
@@ -195,34 +217,33 @@ def _thresholds(values: np.ndarray, quantile: float) -> np.ndarray:
     return np.where(thresholds > lowest, thresholds, above)
 
 
-def _overlaps(activations, thresholds, masks, batch_size):
-    """IoU `[channels concepts]`."""
-    intersections, active = np.zeros((len(thresholds), len(masks))), np.zeros(len(thresholds))
+def _overlaps(activations, thresholds, masks, known, batch_size):
+    """IoU `[channels concepts]`, over the images that are known to have a concept or not, `[concepts n]`."""
+    masks = masks & np.expand_dims(known, tuple(range(2, masks.ndim)))
+    intersections, active = np.zeros((len(thresholds), len(masks))), np.zeros((len(thresholds), len(masks)))
     bounds = jnp.asarray(thresholds - ROUNDING * np.abs(np.where(np.isfinite(thresholds), thresholds, 0)))
     for start in range(0, activations.shape[0], batch_size):
         chunk = slice(start, start + batch_size)
         both, alone = _counts(activations[chunk], bounds, masks[:, chunk])
         intersections += np.asarray(both, np.float64)
-        active += np.asarray(alone, np.float64)
+        active += np.asarray(alone, np.float64).T @ known[:, chunk].T
     covered = masks.reshape(len(masks), -1).sum(1)
-    unions = active[:, None] + covered[None] - intersections
+    unions = active + covered[None] - intersections
     return np.divide(intersections, unions, out=np.zeros_like(intersections), where=unions > 0)
 
 
 @jax.jit
 def _counts(activations, bounds, masks):
-    """The pixels of a chunk that are active and in the mask, `[k concepts]`, and those that are active, `[k]`."""
+    """The pixels of a chunk that are active and in the mask, `[k concepts]`, and each image's active ones, `[n k]`."""
 
-    def of_image(totals, image):
+    def of_image(total, image):
         A, masks = image
         channels = jnp.moveaxis(A, -1, 0)
         is_active = maps.resize(channels, masks.shape[1:]) >= jnp.expand_dims(bounds, range(1, channels.ndim))
         flat, flat_masks = is_active.reshape(len(channels), -1), masks.reshape(len(masks), -1)
         # Counts of one image are exact in float32, and sums over images in integers.
         both = jnp.dot(flat.astype(jnp.float32), flat_masks.astype(jnp.float32).T).astype(jnp.int32)
-        return (totals[0] + both, totals[1] + flat.sum(1).astype(jnp.int32)), None
+        return total + both, flat.sum(1).astype(jnp.int32)
 
-    channels = activations.shape[-1]
-    zeros = jnp.zeros((channels, len(masks)), jnp.int32), jnp.zeros(channels, jnp.int32)
-    totals, _ = jax.lax.scan(of_image, zeros, (activations, jnp.moveaxis(masks, 1, 0)))
-    return totals
+    zeros = jnp.zeros((activations.shape[-1], len(masks)), jnp.int32)
+    return jax.lax.scan(of_image, zeros, (activations, jnp.moveaxis(masks, 1, 0)))

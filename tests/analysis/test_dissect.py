@@ -83,6 +83,26 @@ def test_a_channel_that_is_rarely_on_is_active_where_it_is_on():
     assert found.iou[0, 0] == 1 and found.thresholds[0] == 5
 
 
+def test_images_that_are_not_labeled_for_a_concept_do_not_count():
+    """Two data sets of other concepts: the overlaps are those of loops, and unread masks change nothing."""
+    rng = np.random.default_rng(2)
+    images = rng.normal(size=(6, 8, 8, 3)).astype(np.float32)
+    masks = {name: rng.uniform(size=(6, 8, 8)) < 0.4 for name in "ab"}
+    labeled = {"a": np.arange(6) < 4}
+    cut = jaxcam.Cut((), lambda params, x: x, lambda params, A, x: A.mean((0, 1)), "pixels")
+    found = analysis.dissect(cut, images, masks, labeled=labeled, quantile=0.1, batch_size=4)
+    whole = analysis.dissect(cut, images, masks, quantile=0.1)
+    np.testing.assert_array_equal(found.thresholds, whole.thresholds)
+    np.testing.assert_array_equal(found.iou[:, 1], whole.iou[:, 1])
+    for k in range(3):
+        active = images[:4, ..., k] >= found.thresholds[k]
+        expected = (active & masks["a"][:4]).sum() / (active | masks["a"][:4]).sum()
+        np.testing.assert_allclose(found.iou[k, 0], expected, rtol=1e-6)
+    masks["a"][4:] = True
+    again = analysis.dissect(cut, images, masks, labeled=labeled, quantile=0.1)
+    np.testing.assert_array_equal(again.iou, found.iou)
+
+
 def test_words_are_those_of_the_weights_and_ablation_removes_them():
     images, masks = scenes()
     order = [0, 1, 2, 3, 4, 5]
@@ -122,6 +142,14 @@ def test_refusals():
         analysis.dissect(cut, images, masks, quantile=0.0005)
     with pytest.raises(ValueError, match="expected a quantile in 0..1, exclusive, got 1"):
         analysis.dissect(cut, images, masks, quantile=1)
+    with pytest.raises(TypeError, match="expected a dict by concept for labeled, got a list"):
+        analysis.dissect(cut, images, masks, labeled=[True] * 4)
+    with pytest.raises(ValueError, match="labeled has no concept 'pink': choose from red, green, blue, yellow"):
+        analysis.dissect(cut, images, masks, labeled={"pink": np.ones(4, bool)})
+    with pytest.raises(TypeError, match="expected bool in labeled, got int64 for 'red'"):
+        analysis.dissect(cut, images, masks, labeled={"red": np.ones(4, int)})
+    with pytest.raises(ValueError, match=r"expected labeled \[4\], one for each image, got \(3,\) for 'red'"):
+        analysis.dissect(cut, images, masks, labeled={"red": np.ones(3, bool)})
     found = analysis.dissect(cut, images, masks, quantile=0.05)
     with pytest.raises(ValueError, match="there is no concept 'purple': choose one of red, green, blue, yellow"):
         found.channels("purple")
