@@ -110,6 +110,19 @@ def test_neurons_in_words():
 
 
 @pytest.mark.long
+def test_neurons_of_photographs(assets, tmp_path):
+    words = ["--count", "15", "--test", "2", "--layers", "head", "--json", tmp_path / "kept.json"]
+    printed = run("examples.neurons_of_photographs", *words)
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert kept["photographs"] == 60 and {"cat", "dog", "road", "person"} <= set(kept["channels"]["head"])
+    # CAM's weights: the photographs of a class have the same words there.
+    first, second = (line for line in printed.splitlines() if line.startswith("for class"))
+    assert (first == second) == (first.split(":")[0] == second.split(":")[0])
+    random, named, _ = (estimate["mean"] for estimate in kept["checks"]["losses"])
+    assert named > random
+
+
+@pytest.mark.long
 def test_filters_and_neurons(tmp_path):
     run("examples.filters_and_neurons", "--out", tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["filters.png", "neurons.png"]
