@@ -143,11 +143,13 @@ def test_there_is_no_way_back_from_the_second_part(browser, study):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_screen(browser, study, width, scheme):
+    """And each answer has one line. `JAXCAM_SCREENSHOTS` names a folder for pictures of the page."""
     viewport = {"width": width, "height": 800}
     participant = Participant(browser, study[1], 1, viewport=viewport, color_scheme=scheme)
     folder = os.environ.get("JAXCAM_SCREENSHOTS")
     while participant.is_asked():
         assert participant.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert max(button.bounding_box()["height"] for button in participant.page.locator("#choices button").all()) < 60
         if folder:
             kind = "trust" if "trust" in participant.question() else "class"
             participant.page.screenshot(path=pathlib.Path(folder) / f"study_{kind}_{width}_{scheme}.png")
