@@ -79,6 +79,29 @@ def test_no_gradient_reaches_the_teacher(pair):
     assert all((leaf != 0).any() for leaf in jax.tree.leaves(of_student))
 
 
+def test_a_run_in_bfloat16_stays_finite_and_learns():
+    """Forty steps on four images, parameters, images and teacher in bfloat16."""
+    student, teacher = (toys.cut_of(toys.parameters(seed, dtype="bfloat16")) for seed in (2, 3))
+    images = jnp.stack([toys.image(i, dtype="bfloat16") for i in range(4)])
+    taught = jax.vmap(functools.partial(losses.teacher_targets, teacher))(images, jnp.arange(4))
+
+    @jax.jit
+    def step(params):
+        def loss(params):
+            own = dataclasses.replace(student, params=params)
+            return jax.vmap(functools.partial(losses.student_loss, own))(taught, images, jnp.arange(4)).mean()
+
+        value, gradient = jax.value_and_grad(loss)(params)
+        return jax.tree.map(lambda p, g: p - jnp.bfloat16(0.05) * g, params, gradient), value
+
+    params, values = student.params, []
+    for _ in range(40):
+        params, value = step(params)
+        values.append(float(value))
+    assert np.isfinite(values).all() and values[-1] < 0.7 * values[0]
+    assert all(leaf.dtype == jnp.bfloat16 and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
 @pytest.mark.long
 def test_a_network_that_ends_in_a_softmax_has_the_same_loss(pair):
     student, teacher, x = pair

@@ -1,6 +1,7 @@
 """The penalty on a map outside a mask, against the map itself and plain autodiff."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,16 @@ def test_a_mask_at_the_images_resolution_and_the_ends():
     silent = dataclasses.replace(student, params=jax.tree.map(jnp.zeros_like, student.params))
     value, gradient = jax.value_and_grad(losses.right_reasons)(silent, x, 2, ~MASK, normalize="max")
     assert value == 0 and all((leaf == 0).all() for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("normalize", [None, "max"])
+def test_half_precision_stays_finite(normalize):
+    penalty = functools.partial(losses.right_reasons, normalize=normalize)
+    for scale in (1.0, 1e3, 1e-12):
+        params = toys.parameters(2, dtype="bfloat16")
+        params["Z"] = (params["Z"].astype(jnp.float32) * scale).astype(jnp.bfloat16)
+        value, gradient = jax.value_and_grad(penalty)(toys.cut_of(params), toys.image(0, dtype="bfloat16"), 2, MASK)
+        assert jnp.isfinite(value) and all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient.params))
 
 
 def test_refusals():
