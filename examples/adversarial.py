@@ -1,6 +1,6 @@
 """Do the maps of a class survive an attack that makes the network sure of another? Canvases and photographs, PGD.
 
-    python -m examples.adversarial --count 200 --json benchmarks/results/adversarial_canvases.json
+    python -m examples.adversarial --count 200 --json benchmarks/results/audits/adversarial_canvases.json
     JAXCAM_ASSETS=../shared/assets python -m examples.adversarial --data pets --epsilon 8 --steps 30
 
 Figure 7 of the Grad-CAM paper shows VGG-16 pushed to a probability above 0.9999 for an absent class, and maps of the
