@@ -16,8 +16,8 @@ persons and vehicles (`examples.bias.actors`), and the place is the rest of the 
 
 It prints the accuracies; what the accuracy of the biased network is if actors or places are gray; and which share of
 the maps lies on the actors. Intervals are over photographs; the accuracy on a photograph is the mean over seeds. A
-killed run goes on with the seeds that are in `--out`. What differs from the paper: 1,289 of its 2,595 photographs,
-those with a known free license or host, and a network that knows ImageNet.
+killed run goes on with the activations and the seeds that are in `--out`. What differs from the paper: 1,289 of its
+2,595 photographs, those with a known free license or host, and a network that knows ImageNet.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import csv
 import functools
 import json
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +80,16 @@ def read(folder: pathlib.Path, split: str, limit: int | None, probe: actors.Prob
         kept = [tuning.activations_of(cut, version.astype(np.float32)).astype(np.float16) for version in versions]
         parts.append((*kept, np.array([label for _, label in chunk]), masks))
     return Photographs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def read_splits(folder: pathlib.Path, limit: int | None) -> dict[str, np.ndarray]:
+    """The photographs of both splits by "split/field", and the IoU of the probe that finds the actors."""
+    probe = actors.trained_probe(folder)
+    arrays = {"probe IoU": np.array(probe.iou)}
+    for split in ("train", "test"):
+        fields = read(folder, split, limit, probe)._asdict()
+        arrays |= {f"{split}/{name}": array for name, array in fields.items()}
+    return arrays
 
 
 def split_by_class(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -141,11 +152,11 @@ def measure(
     return result
 
 
-def measured(path: pathlib.Path, *arguments: Photographs, seed: int, steps: int) -> dict[str, np.ndarray]:
-    """What `measure` returns: from a file, or measured and written."""
+def read_or_make(path: pathlib.Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays by name: from a file, or made and written."""
     if not path.exists():
         partial = path.with_suffix(".partial.npz")
-        np.savez(partial, **measure(*arguments, seed=seed, steps=steps))  # type: ignore[arg-type]
+        np.savez(partial, **make())  # type: ignore[arg-type]
         partial.replace(path)
     with np.load(path) as file:
         return dict(file)
@@ -200,24 +211,26 @@ def main():
     options = parser.parse_args()
     folder = real_photographs.assets(parser)
     options.out.mkdir(parents=True, exist_ok=True)
-    probe = actors.trained_probe(folder)
-    known, new = (read(folder, split, options.limit, probe) for split in ("train", "test"))
+    arrays = read_or_make(options.out / "photographs.npz", functools.partial(read_splits, folder, options.limit))
+    known, new = (
+        Photographs(*(arrays[f"{split}/{field}"] for field in Photographs._fields)) for split in ("train", "test")
+    )
     held_out = split_by_class(known.labels, HELD_OUT, 0)
     train, usual = known.rows(~held_out), known.rows(held_out)
     seeds = []
     for seed in range(options.seeds):
-        path = options.out / f"seed_{seed}.npz"
-        seeds.append(measured(path, train, usual, new, seed=seed, steps=options.steps))
+        measured = functools.partial(measure, train, usual, new, seed=seed, steps=options.steps)
+        seeds.append(read_or_make(options.out / f"seed_{seed}.npz", measured))
         shown = ", ".join(f"{name} {seeds[-1][f'{name}/new'].mean():.3f}" for name in VARIANTS)
         print(f"seed {seed}: accuracy on new places: {shown}", flush=True)
-    rows = accuracies(seeds, new.labels)
+    rows, iou = accuracies(seeds, new.labels), float(arrays["probe IoU"])
     hidden = {
-        f"{shown}, {places} places": float(np.mean([seed[f"{name}/{places}"].mean() for seed in seeds]))
-        for shown, name in (("actor alone", "actor alone"), ("place alone", "place alone"))
+        f"{shown}, {places} places": float(np.mean([seed[f"{shown}/{places}"].mean() for seed in seeds]))
+        for shown in ("actor alone", "place alone")
         for places in ("usual", "new")
     }
     print(
-        f"\nthe probe's IoU on COCO: {probe.iou:.3f}; {len(train.labels)} photographs to train with, "
+        f"\nthe probe's IoU on COCO: {iou:.3f}; {len(train.labels)} photographs to train with, "
         f"{len(usual.labels)} of usual places and {len(new.labels)} of new ones to test; "
         f"{options.seeds} seeds\n\n{accuracy_table(rows)}\n"
     )
@@ -225,7 +238,7 @@ def main():
     for report in reports(seeds[0], usual, new):
         print(f"\n{report}")
     if options.json:
-        kept = {"steps": options.steps, "seeds": options.seeds, "probe IoU": probe.iou, "rows": rows, "hidden": hidden}
+        kept = {"steps": options.steps, "seeds": options.seeds, "probe IoU": iou, "rows": rows, "hidden": hidden}
         replace(options.json, (json.dumps(kept | {"machine": timing.machine()}, indent=2) + "\n").encode())
 
 
