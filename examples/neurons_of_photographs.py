@@ -3,10 +3,14 @@
     JAXCAM_ASSETS=../shared/assets python -m examples.neurons_of_photographs --json neurons.json
 
 Network Dissection (Bau et al., CVPR 2017) with concepts of three data sets: the classes of CamVid's street frames, the
-classes of COCO that at least 5 photographs show, by their polygons, and the cats, dogs and breeds of Oxford-IIIT Pet,
+classes of COCO that at least 10 photographs show, by their polygons, and the cats, dogs and breeds of Oxford-IIIT Pet,
 by their trimaps. A concept counts on the photographs that are labeled for it alone: frames of streets say nothing of
 cats. What differs from Broden, the paper's data: hundreds of photographs in the place of 63,305, objects alone, no
 parts, materials, textures or colors, and polygons that may miss pieces of an object.
+
+The sizes of the concepts matter. A channel is active at 0.5% of all locations, so that it cannot overlap much with a
+concept that fills a large part of the photographs, and overlaps easily with one of a few small objects. With 100 pets
+and classes of 5 photographs (`--pets 100 --least-photographs 5`) channels for cats are called birds and broccoli.
 
 The script prints what each layer detects, and explains test photographs of pets in words, as the Grad-CAM paper does:
 the named channels of the largest and the smallest alpha_k of the most probable class. It explains at the expansion of
@@ -38,7 +42,6 @@ from jaxcam.runtime import replace
 
 SHAPE, MASKS = (224, 224), (56, 56)
 LAYERS = ("blocks/11/expand", "head", "blocks/15/expand")
-LEAST_PHOTOGRAPHS = 5
 BREEDS = ("Abyssinian", "Bengal", "american_bulldog")
 # CamVid's names of what COCO knows by another name.
 RENAMED = {"pedestrian": "person"}
@@ -52,8 +55,8 @@ class Concepts(NamedTuple):
     labeled: dict[str, np.ndarray]
 
 
-def join(parts: list[tuple[np.ndarray, dict[str, np.ndarray]]]) -> Concepts:
-    """One set of photographs: each part is labeled for its own concepts."""
+def join(parts: list[tuple[np.ndarray, dict[str, np.ndarray]]], least: int) -> Concepts:
+    """One set of photographs, each part labeled for its own concepts; concepts of fewer photographs are left out."""
     counts = [len(images) for images, _ in parts]
     starts = np.cumsum([0, *counts])
     masks: dict[str, np.ndarray] = {}
@@ -62,7 +65,7 @@ def join(parts: list[tuple[np.ndarray, dict[str, np.ndarray]]]) -> Concepts:
         for name, own in by_name.items():
             masks.setdefault(name, np.zeros((starts[-1], *MASKS), bool))[start : start + count] = own
             labeled.setdefault(name, np.zeros(starts[-1], bool))[start : start + count] = True
-    shown = {name for name, own in masks.items() if own.any((1, 2)).sum() >= LEAST_PHOTOGRAPHS}
+    shown = {name for name, own in masks.items() if own.any((1, 2)).sum() >= least}
     return Concepts(
         np.concatenate([images for images, _ in parts]),
         {name: own for name, own in masks.items() if name in shown},
@@ -181,7 +184,9 @@ def summary(explained: list[Explained], dissection: Dissection) -> dict[str, flo
 def main():
     """Dissect the layers, explain photographs, and check the explanations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=100, help="photographs of each data set (default: 100)")
+    parser.add_argument("--count", type=int, default=100, help="of CamVid, and of COCO's two splits (default: 100)")
+    parser.add_argument("--pets", type=int, default=25, help="photographs of pets (default: 25)")
+    parser.add_argument("--least-photographs", type=int, default=10, help="that show a concept (default: 10)")
     parser.add_argument("--test", type=int, default=20, help="pets that are explained (default: 20)")
     parser.add_argument("--layers", nargs="+", default=list(LAYERS), help="the last one explains (default: three)")
     parser.add_argument("--least-iou", type=float, default=0.04)
@@ -192,8 +197,9 @@ def main():
         [
             read_camvid(folder, options.count),
             *(read_coco(folder, split, options.count) for split in ("train", "val")),
-            read_pets(folder, options.count),
-        ]
+            read_pets(folder, options.pets),
+        ],
+        options.least_photographs,
     )
     print(f"{len(concepts.images)} photographs, {len(concepts.masks)} concepts", flush=True)
     model = jaxcam.efficientnet_lite0()

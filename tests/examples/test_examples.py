@@ -111,7 +111,8 @@ def test_neurons_in_words():
 
 @pytest.mark.long
 def test_neurons_of_photographs(assets, tmp_path):
-    words = ["--count", "15", "--test", "2", "--layers", "head", "--json", tmp_path / "kept.json"]
+    sizes = ["--count", "15", "--pets", "15", "--least-photographs", "5", "--test", "2"]
+    words = [*sizes, "--layers", "head", "--json", tmp_path / "kept.json"]
     printed = run("examples.neurons_of_photographs", *words)
     kept = json.loads((tmp_path / "kept.json").read_text())
     assert kept["photographs"] == 60 and {"cat", "dog", "road", "person"} <= set(kept["channels"]["head"])
