@@ -3,10 +3,10 @@
     JAXCAM_ASSETS=../shared/assets python -m examples.neurons_of_photographs --json neurons.json
 
 Network Dissection (Bau et al., CVPR 2017) with concepts of three data sets: the classes of CamVid's street frames, the
-classes of COCO that at least 10 photographs show, by their polygons, and the cats, dogs and breeds of Oxford-IIIT Pet,
-by their trimaps. A concept counts on the photographs that are labeled for it alone: frames of streets say nothing of
-cats. What differs from Broden, the paper's data: hundreds of photographs in the place of 63,305, objects alone, no
-parts, materials, textures or colors, and polygons that may miss pieces of an object.
+classes of COCO, by their polygons, and the cats, dogs and breeds of Oxford-IIIT Pet, by their trimaps; of all those
+that at least 10 photographs show. A concept counts on the photographs that are labeled for it alone: frames of streets
+say nothing of cats. What differs from Broden, the paper's data: hundreds of photographs in the place of 63,305, objects
+alone, no parts, materials, textures or colors, and polygons that may miss pieces of an object.
 
 The sizes of the concepts matter. A channel is active at 0.5% of all locations, so that it cannot overlap much with a
 concept that fills a large part of the photographs, and overlaps easily with one of a few small objects. With 100 pets
