@@ -68,7 +68,7 @@ def read(folder: pathlib.Path, split: str, options: argparse.Namespace) -> Versi
             loaded.append(jaxcam.datasets.load(example, tuning.SHAPE))
         except ValueError as error:  # one trimap has no animal
             print(f"left out: {error}")
-    reduced = [images.fit(example.image, (options.pixels, options.pixels)) for example in loaded]
+    reduced = [images.fit(np.asarray(example.image), (options.pixels, options.pixels)) for example in loaded]
     pictures = np.stack([images.fit(picture, tuning.SHAPE) for picture in reduced])
     animals = np.stack([np.asarray(example.mask) for example in loaded]) == 1
     tags, rng, (height, width), side = np.zeros_like(animals), np.random.default_rng(0), tuning.SHAPE, options.side
