@@ -20,7 +20,7 @@ from examples.distillation.table import paired, seeds_to_tell, table
 from tests.examples.test_examples import run
 
 SHAPE = (16, 16, 3)
-SIZE = ["--train", "12", "--test", "10", "--batch", "4", "--steps", "2", "--teacher-steps", "2", "--seeds", "2"]
+SIZE = ["--train", "12", "--test", "10", "--batch", "4", "--steps", "2", "--teacher-steps", "1", "--seeds", "2"]
 
 
 def random_pool(count):
