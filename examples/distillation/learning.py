@@ -84,10 +84,10 @@ def softmax_loss(cut: jaxcam.Cut, example: dict[str, jax.Array], *, row: Row) ->
 
 
 def sigmoid_loss(cut: jaxcam.Cut, example: dict[str, jax.Array], *, row: Row) -> jax.Array:
-    """The same with sigmoids: means over the classes of the binary cross-entropy and of the binary distillation."""
+    """The same with sigmoids: sums over the classes of the binary cross-entropy and of the binary distillation."""
     image = as_floats(example["image"])
     logits = cut.head(cut.params, cut.features(cut.params, image), image)
-    loss = optax.sigmoid_binary_cross_entropy(logits, example["present"]).mean()
+    loss = optax.sigmoid_binary_cross_entropy(logits, example["present"]).sum()
     if row.maps:
         saliency = MAPS[row.maps](cut, image, example["target"])
         loss += 0.01 * jaxcam.losses.map_distance(saliency, example[row.maps])
@@ -97,7 +97,7 @@ def sigmoid_loss(cut: jaxcam.Cut, example: dict[str, jax.Array], *, row: Row) ->
 
 
 def binary_distillation(student_logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
-    """The distillation of each class's sigmoid at temperature 4, the mean over classes.
+    """The distillation of each class's sigmoid at temperature 4, the sum over classes.
 
     A sigmoid is a softmax over the logit and 0.
 
@@ -106,7 +106,7 @@ def binary_distillation(student_logits: jax.Array, teacher_logits: jax.Array) ->
       0.0
     """
     student_pairs, teacher_pairs = (jnp.stack([x, jnp.zeros_like(x)], -1) for x in (student_logits, teacher_logits))
-    return jax.vmap(jaxcam.losses.distillation)(student_pairs, teacher_pairs).mean()
+    return jax.vmap(jaxcam.losses.distillation)(student_pairs, teacher_pairs).sum()
 
 
 def trained(model: nnx.Module, row: Row, layer: str, pool: Pool, kept: dict[str, np.ndarray], options) -> nnx.Module:

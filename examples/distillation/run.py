@@ -62,7 +62,7 @@ CANVASES = {
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "canvases": {**CANVASES, "steps": 500, "teacher_steps": 0, "teacher_rate": 1e-3, "seeds": 5},
-    "several": {**CANVASES, "steps": 400, "teacher_steps": 200, "teacher_rate": 1e-3, "seeds": 5},
+    "several": {**CANVASES, "rate": 3e-3, "steps": 500, "teacher_steps": 150, "teacher_rate": 1e-3, "seeds": 5},
     "cifar10": {
         "teacher": "wrn-16-2", "student": "wrn-10-1", "train": 15_000, "test": 3000, "batch": 64, "copies": 1,
         "side": 16, "steps": 400, "teacher_steps": 1000, "seeds": 3, "rate": 3e-3, "teacher_rate": 3e-3,

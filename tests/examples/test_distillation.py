@@ -98,7 +98,7 @@ def test_the_loss_of_a_row(name, several):
     for i in range(3):
         own, theirs = (probabilities(x) for x in (logits[i], answers["logits"][i].astype(float)))
         if several:
-            loss = -np.where(pool.present[i] == 1, np.log(own[:, 0]), np.log(own[:, 1])).mean()
+            loss = -np.where(pool.present[i] == 1, np.log(own[:, 0]), np.log(own[:, 1])).sum()
         else:
             loss = -np.log(own[pool.targets[i]])
         if row.maps:
@@ -108,7 +108,7 @@ def test_the_loss_of_a_row(name, several):
         if row.distilled:
             own, theirs = (probabilities(x / 4) for x in (logits[i], answers["logits"][i].astype(float)))
             divergence = (theirs * np.log(theirs / own)).sum(-1)
-            loss += 16 * divergence.mean()
+            loss += 16 * divergence.sum()
         losses.append(loss)
     found = learning.loss_of(row, "last", several=several)(student, batch)
     np.testing.assert_allclose(found, np.mean(losses), rtol=1e-4)
