@@ -18,10 +18,17 @@ from jaxcam.losses import TeacherTargets
 
 
 class Row(NamedTuple):
-    """What a student learns from besides the labels: maps of a method, its name in `MAPS`, and the teacher's logits."""
+    """What a student learns from besides the labels.
+
+    Attributes:
+      maps: the method of the maps, its name in `MAPS`; None for no maps.
+      distilled: whether it learns from the teacher's logits.
+      as_heavy: whether the weight of the maps is not 0.01, but that at which they weigh as much as Grad-CAM++'s.
+    """
 
     maps: str | None
     distilled: bool
+    as_heavy: bool = False
 
     @property
     def without_maps(self) -> str:
@@ -37,7 +44,10 @@ ROWS = {
     "KD": Row(None, True),
     "KD, Grad-CAM++ loss": Row("Grad-CAM++", True),
     "KD, Grad-CAM loss": Row("Grad-CAM", True),
+    # Not in the poster: Grad-CAM++'s maps are far larger than Grad-CAM's, so 0.01 is another weight for them.
+    "Grad-CAM loss, as heavy": Row("Grad-CAM", False, as_heavy=True),
 }
+WEIGHT = 0.01
 
 
 def as_floats(images: Any) -> jax.Array:
@@ -63,34 +73,44 @@ def taught(teacher: nnx.Module, layer: str, pool: Pool, *, size: int = 50) -> di
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def loss_of(row: Row, layer: str, *, several: bool) -> Callable[[nnx.Module, dict[str, jax.Array]], jax.Array]:
+def weight_of(row: Row, answers: dict[str, np.ndarray]) -> float:
+    """The weight of the maps' loss; for maps as heavy as Grad-CAM++'s, 0.01 times the ratio of the maps' squares."""
+    if not row.maps:
+        return 0
+    ratio = np.square(answers["Grad-CAM++"]).mean() / np.square(answers[row.maps]).mean() if row.as_heavy else 1
+    return WEIGHT * float(ratio)
+
+
+def loss_of(
+    row: Row, layer: str, *, several: bool, weight: float
+) -> Callable[[nnx.Module, dict[str, jax.Array]], jax.Array]:
     """The loss of a row, `(model, batch) -> scalar`: with softmax, or, for several classes, with sigmoids."""
-    of_example = sigmoid_loss if several else softmax_loss
+    of_example = functools.partial(sigmoid_loss if several else softmax_loss, row=row, weight=weight)
 
     def loss(model, batch):
-        return jax.vmap(functools.partial(of_example, jaxcam.cut(model, layer), row=row))(batch).mean()
+        return jax.vmap(functools.partial(of_example, jaxcam.cut(model, layer)))(batch).mean()
 
     return loss
 
 
-def softmax_loss(cut: jaxcam.Cut, example: dict[str, jax.Array], *, row: Row) -> jax.Array:
-    """The loss of the poster for one example: cross-entropy + 0.01 * interpretation + distillation."""
+def softmax_loss(cut: jaxcam.Cut, example: dict[str, jax.Array], *, row: Row, weight: float) -> jax.Array:
+    """The loss of the poster for one example: cross-entropy + weight * interpretation + distillation."""
     method = MAPS[row.maps] if row.maps else jaxcam.grad_cam
     given = TeacherTargets(example.get(row.maps), example.get("logits"))  # type: ignore[arg-type]
     return jaxcam.losses.student_loss(
         cut, given, as_floats(example["image"]), example["target"], method=method,
-        interpretation_weight=0.01 if row.maps else 0, distillation_weight=1 if row.distilled else 0,
+        interpretation_weight=weight, distillation_weight=1 if row.distilled else 0,
     )  # fmt: skip
 
 
-def sigmoid_loss(cut: jaxcam.Cut, example: dict[str, jax.Array], *, row: Row) -> jax.Array:
+def sigmoid_loss(cut: jaxcam.Cut, example: dict[str, jax.Array], *, row: Row, weight: float) -> jax.Array:
     """The same with sigmoids: sums over the classes of the binary cross-entropy and of the binary distillation."""
     image = as_floats(example["image"])
     logits = cut.head(cut.params, cut.features(cut.params, image), image)
     loss = optax.sigmoid_binary_cross_entropy(logits, example["present"]).sum()
     if row.maps:
         saliency = MAPS[row.maps](cut, image, example["target"])
-        loss += 0.01 * jaxcam.losses.map_distance(saliency, example[row.maps])
+        loss += weight * jaxcam.losses.map_distance(saliency, example[row.maps])
     if row.distilled:
         loss += binary_distillation(logits, example["logits"])
     return loss
@@ -120,7 +140,8 @@ def trained(model: nnx.Module, row: Row, layer: str, pool: Pool, kept: dict[str,
         chosen = rng.integers(0, len(pool.images), size)
         return {name: column[chosen] for name, column in columns.items()}
 
-    return training.train(model, draw_batch, loss_of(row, layer, several=options.several), options)
+    loss = loss_of(row, layer, several=options.several, weight=weight_of(row, kept))
+    return training.train(model, draw_batch, loss, options)
 
 
 def figures_of(model: nnx.Module, pool: Pool, *, several: bool) -> dict[str, float]:

@@ -104,13 +104,15 @@ def test_the_loss_of_a_row(name, several):
         if row.maps:
             method = {"Grad-CAM": jaxcam.grad_cam, "Grad-CAM++": jaxcam.grad_cam_pp}[row.maps]
             saliency = method(cut, jnp.float32(pool.images[i]) / 255, int(pool.targets[i]))
-            loss += 0.01 * np.square(saliency - answers[row.maps][i]).sum()
+            heavier = np.sum(answers["Grad-CAM++"] ** 2) / np.sum(answers["Grad-CAM"] ** 2) if row.as_heavy else 1
+            loss += 0.01 * heavier * np.square(saliency - answers[row.maps][i]).sum()
         if row.distilled:
             own, theirs = (probabilities(x / 4) for x in (logits[i], answers["logits"][i].astype(float)))
             divergence = (theirs * np.log(theirs / own)).sum(-1)
             loss += 16 * divergence.sum()
         losses.append(loss)
-    found = learning.loss_of(row, "last", several=several)(student, batch)
+    weight = learning.weight_of(row, answers)
+    found = learning.loss_of(row, "last", several=several, weight=weight)(student, batch)
     np.testing.assert_allclose(found, np.mean(losses), rtol=1e-4)
 
 
