@@ -64,7 +64,7 @@ def draw(rng: np.random.Generator, split: str, digits: tuple[int, ...] | None = 
                 _paint_named(rng, image, ink, box, names[i])
     others = [digit for digit in range(10) if digit not in digits]
     for _ in range(rng.integers(2, 6)):
-        ink = canvases._fragment(rng, canvases._digit(rng, split, int(rng.choice(others))))
+        ink = canvases._fragment(rng, canvases._digit(rng, split, others[rng.integers(len(others))]))
         box = _random_box(rng, ink)
         if not any(canvases._overlap(box, taken) for taken in boxes):
             canvases._paint(rng, image, ink, box)
@@ -191,7 +191,7 @@ def questions_of(rng: np.random.Generator, scene: Scene) -> list[tuple[str, str]
     """A question of every kind that the scene has an answer to, with its answer."""
     kinds = sorted(set(scene.digits))
     absent = [digit for digit in range(10) if digit not in kinds]
-    chosen, missing = int(rng.choice(kinds)), int(rng.choice(absent))
+    chosen, missing = kinds[rng.integers(len(kinds))], absent[rng.integers(len(absent))]
     counted = missing if rng.random() < 0.15 else chosen
     asked, reply = (missing, "no") if rng.random() < 0.5 else (chosen, "yes")
     pairs = [
@@ -206,10 +206,10 @@ def questions_of(rng: np.random.Generator, scene: Scene) -> list[tuple[str, str]
         i = int(rng.integers(len(scene.digits)))
         pairs.append((f"which digit is {scene.colors[i]}", str(scene.digits[i])))
         if unique:
-            i = int(rng.choice(unique))
+            i = unique[rng.integers(len(unique))]
             pairs.append((f"what color is the {DIGITS[scene.digits[i]]}", scene.colors[i]))
     if len(kinds) > 1 and unique:
-        pairs += _question_of_direction(rng, scene, int(rng.choice(unique)))
+        pairs += _question_of_direction(rng, scene, unique[rng.integers(len(unique))])
     return pairs
 
 
@@ -228,5 +228,5 @@ def _question_of_direction(rng, scene: Scene, i: int) -> list[tuple[str, str]]:
     names = full if full and (not empty or rng.random() < 0.75) else empty
     if not names:
         return []
-    name = str(rng.choice(names))
+    name = names[rng.integers(len(names))]
     return [(f"which digit is {name} the {DIGITS[scene.digits[i]]}", str(lying[name][0]) if lying[name] else "nothing")]

@@ -27,11 +27,20 @@ from jaxcam.networks.captioner import DIGITS, PLURALS
 
 SEED = 4_000_000
 MOST = 3  # words, or questions, of a scene
+
+
+def smooth(cut, image, target, **options):
+    """Smooth Grad-CAM++ of ten samples, with the same noise for every image."""
+    key = jax.random.key(0)
+    return jaxcam.smooth_grad_cam_pp(cut, image, target, key, n_samples=10, derivatives="closed_form", **options)
+
+
 METHODS: dict[str, Callable[..., Any]] = {
     "Grad-CAM": jaxcam.grad_cam,
     "Grad-CAM+": jaxcam.grad_cam_plus,
     "Grad-CAM++, closed form": functools.partial(jaxcam.grad_cam_pp, derivatives="closed_form"),
     "Grad-CAM++, exact": jaxcam.grad_cam_pp,
+    "Smooth Grad-CAM++, closed form": smooth,
     "HiResCAM": jaxcam.hires_cam,
     "LayerCAM": jaxcam.layer_cam,
 }
@@ -87,18 +96,29 @@ def answers_of(model, scene: scenes.Scene, rng: np.random.Generator) -> list[Cas
     return cases
 
 
-def compared(model, cases_of, score, count: int) -> dict[str, np.ndarray]:
-    """By method the pointing and the ratio of every map, `[scenes most 2]`, NaN where there are fewer."""
+def drawn_cases(model, cases_of, count: int) -> list[tuple[np.ndarray, list[Case]]]:
+    """The images of test scenes, and at most three cases of each; a scene without one is left out."""
     rng = np.random.default_rng(0)
     drawn = [(scene.image, cases_of(model, scene, rng)[:MOST]) for scene in scenes.draw_many(SEED, "test", count)]
-    drawn = [(image, cases) for image, cases in drawn if cases]
-    cut = jaxcam.cut(model, "encoder", inputs=(jnp.asarray(drawn[0][1][0].inputs),))
+    return [(image, cases) for image, cases in drawn if cases]
+
+
+def compared(
+    model,
+    drawn: list[tuple[np.ndarray, list[Case]]],
+    score,
+    *,
+    layer: str = "encoder",
+    methods: dict[str, Callable[..., Any]] = METHODS,
+) -> dict[str, np.ndarray]:
+    """By method the pointing and the ratio of every map, `[images most 2]`, NaN where there are fewer."""
+    cut = jaxcam.cut(model, layer, inputs=(jnp.asarray(drawn[0][1][0].inputs),))
     results = {}
-    for name, method in {**METHODS, **CONTROLS}.items():
+    for name, method in {**methods, **CONTROLS}.items():
 
         def measure(cut, image, case, name=name, method=method):
             own_cut = with_inputs(cut, (case.inputs,))
-            options = {"score": score} if name in METHODS else {}
+            options = {"score": score} if name in methods else {}
             saliency = maps.resize(method(own_cut, image, case.target, **options), case.mask.shape)
             ratio = metrics.inside_over_outside(saliency, case.mask)
             return jnp.stack([metrics.pointing_game(saliency, case.mask), ratio])
@@ -150,7 +170,7 @@ def main():
         ("words", jaxcam.pretrained.captioner(), words_of, scores.sequence_log_prob),
         ("answers", jaxcam.pretrained.answerer(), answers_of, scores.answer),
     ):
-        results = compared(model, cases_of, score, options.scenes)
+        results = compared(model, drawn_cases(model, cases_of, options.scenes), score)
         maps = int(np.isfinite(results["center"][..., 0]).sum())
         print(f"\n{title}: {maps} maps of {len(results['center'])} scenes\n\n{table(results)}\n", flush=True)
         printed[title] = {name: summary(values) for name, values in results.items()}

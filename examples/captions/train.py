@@ -1,61 +1,111 @@
 """Train the embedded captioner and answerer on scenes of handwritten digits.
 
     python -m examples.captions.train --out jaxcam/pretrained/words
-    python -m examples.captions.train --out /tmp/words --work /tmp/words --scenes 512 --epochs 1 --test 64     (a test)
+    python -m examples.captions.train --out /tmp/words --work /tmp/words --scenes 512 --steps 8 --test 64     (a test)
 
-Both networks learn together and have one encoder. Its trunk has the weights of the embedded digits network and is not
-trained; its values are computed once. No box is used: beside captions and answers, the encoder's map learns how many
-digits of each kind a scene has. The script writes the weights in float16 and prints what share of the statements in the
-captions, and of the answers, is right for scenes with other digits and textures than those of the training. A run that
-is stopped goes on when it is called again: scenes and checkpoints are in the folder `--work`.
+Both networks learn together and have one encoder. Its first blocks have the weights of the embedded digits network; two
+of them are not trained, and their values are computed once. Beside captions and answers, the encoder's map learns which
+digit has its center at each location, and in which color: without that, colors and digits hardly find together. The
+script writes the weights in float16 and prints what share of the statements in the captions, and of the answers, is
+right for scenes with other digits and textures than those of the training. A run that is stopped goes on when it is
+called again: scenes and checkpoints are in the folder `--work`.
 """
 
-import argparse
 import json
 import pathlib
 import tempfile
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 
+import jaxcam
 from examples.captions import learning, scenes
+from examples.places import training
+from jaxcam.networks._canvas_encoder import MAP_CHANNELS
 from jaxcam.networks.answerer import Answerer
 from jaxcam.networks.captioner import Captioner
 
 TEST_SEED = 3_000_000
-BATCH = 64
-QUESTIONS = 3  # of a scene in a batch
+QUESTIONS = 4  # of a scene in a batch
+LOCATIONS = 8  # of the encoder's map, along each side
+NO_DIGIT, NO_COLOR = 10, -1
 SCORED = 100  # scenes, or questions, at once
 
 
 class Learner(nnx.Module):
-    """Both networks with one encoder, and what counts digits during the training."""
+    """Both networks with one encoder, and what names digits and colors at each location during the training."""
 
     def __init__(self, *, rngs: nnx.Rngs):
-        self.captioner = learning.with_trunk_of_digits(Captioner(rngs=rngs))
+        self.captioner = Captioner(rngs=rngs)
+        training.with_blocks_of_digits(self.captioner.encoder)
         self.answerer = Answerer(rngs=rngs)
         self.answerer.encoder = self.captioner.encoder
-        self.counts = nnx.Linear(48, 10, rngs=rngs)
+        self.digits = nnx.Linear(MAP_CHANNELS, 11, rngs=rngs)
+        self.colors = nnx.Linear(MAP_CHANNELS, len(scenes.COLORS), rngs=rngs)
 
 
-def loss(model, trunk, images, tokens, questions, answers, counts):
-    """The mean loss of a caption's token, of an answer, and of the counts."""
-    A = model.captioner.encoder.behind_trunk(trunk.astype(jnp.float32), images.astype(jnp.float32) / 255)
-    of_tokens = optax.softmax_cross_entropy_with_integer_labels(
-        model.captioner.decode(A, tokens), jnp.maximum(tokens, 0)
-    )
+def read(file: pathlib.Path, network: type) -> Any:
+    """The network whose weights a run wrote."""
+    with np.load(file) as kept:
+        arrays = {name: kept[name].astype(np.float32) for name in kept.files}
+    return jaxcam.pretrained.from_arrays(lambda: network(rngs=nnx.Rngs(0)), arrays)
+
+
+def loss(model, batch):
+    """Minus the log-likelihood of a scene: of its caption, its answers, its digits and colors at their locations."""
+    block2, images, tokens, questions, answers, digits, colors = batch
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+    A = model.captioner.encoder.behind_block2(block2.astype(jnp.float32), images.astype(jnp.float32) / 255)
+    of_tokens = cross_entropy(model.captioner.decode(A, tokens), jnp.maximum(tokens, 0))
     logits = model.answerer.classify(jnp.repeat(A, QUESTIONS, axis=0), questions.reshape(-1, questions.shape[-1]))
-    of_answers = optax.softmax_cross_entropy_with_integer_labels(logits, answers.reshape(-1))
-    counted = jax.nn.relu(model.counts(A)).sum((1, 2))
-    parts = {
-        "caption": jnp.where(tokens >= 0, of_tokens, 0).sum() / (tokens >= 0).sum(),
-        "answer": of_answers.mean(),
-        "counts": ((counted - counts) ** 2).mean(),
-    }
-    return sum(parts.values()), parts
+    of_colors = cross_entropy(model.colors(A), jnp.maximum(colors, 0))
+    total = (
+        jnp.where(tokens >= 0, of_tokens, 0).sum()
+        + cross_entropy(logits, answers.reshape(-1)).sum()
+        + cross_entropy(model.digits(A), digits).sum()
+        + jnp.where(colors == NO_COLOR, 0, of_colors).sum()
+    )
+    return total / len(A)
+
+
+def loss_of_captions(captioner, batch):
+    """Minus the log-likelihood of a caption, from the encoder's map."""
+    A, tokens = batch
+    logits = captioner.decode(A.astype(jnp.float32), tokens)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(tokens, 0))
+    return jnp.where(tokens >= 0, losses, 0).sum() / len(A)
+
+
+def with_trained_captions(captioner, data: learning.Data, options) -> Any:
+    """The captioner after a training of its decoder alone, on maps that are computed once."""
+    run = nnx.jit(lambda encoder, *values: encoder.behind_block2(*values).astype(jnp.float16))
+    parts = [slice(i, i + learning.PIECE) for i in range(0, len(data.images), learning.PIECE)]
+    maps = np.concatenate(
+        [
+            run(captioner.encoder, data.block2[part].astype(np.float32), data.images[part].astype(np.float32) / 255)
+            for part in parts
+        ]
+    )
+    tokens = np.array([captioner.tokens(scenes.caption_of(scene)) for scene in data.scenes])
+
+    def draw_batch(rng, size):
+        rows = rng.integers(0, len(tokens), size)
+        return maps[rows], tokens[rows]
+
+    return training.train(captioner, draw_batch, loss_of_captions, options, frozen=("encoder",))
+
+
+def centers_of(scene: scenes.Scene) -> tuple[np.ndarray, np.ndarray]:
+    """The digit, 0 to 9 or 10 for none, and the color, or -1, whose center lies at each location: `[8 8]` each."""
+    digits, colors = np.full((LOCATIONS, LOCATIONS), NO_DIGIT), np.full((LOCATIONS, LOCATIONS), NO_COLOR)
+    for i, (row, column) in enumerate((scene.centers * LOCATIONS / scenes.SIDE).astype(int)):
+        digits[row, column] = scene.digits[i]
+        if scene.colors is not None:
+            colors[row, column] = scenes.COLORS.index(scene.colors[i])
+    return digits, colors
 
 
 def scores_of_captions(model, drawn) -> dict[str, float]:
@@ -96,61 +146,65 @@ def scores_of_answers(model, drawn) -> dict[str, float]:
 
 
 def batches_of(model, data: learning.Data):
-    """The batches of an epoch; every epoch asks other questions."""
+    """What draws a batch of scenes, with some of the questions about each."""
     tokens = np.array([model.captioner.tokens(scenes.caption_of(scene)) for scene in data.scenes])
-    counts = np.array([[scene.digits.count(digit) for digit in range(10)] for scene in data.scenes], np.float32)
+    digits, colors = (np.array(several) for several in zip(*map(centers_of, data.scenes), strict=True))
     vocabulary = {word: number for number, word in enumerate(model.answerer.words)}
 
-    def batches(epoch):
-        rng = np.random.default_rng(epoch)
-        order = rng.permutation(len(tokens))
-        for i in range(0, len(order) - BATCH + 1, BATCH):
-            rows = order[i : i + BATCH]
-            questions = np.full((BATCH, QUESTIONS, model.answerer.length), -1)
-            answers = np.zeros((BATCH, QUESTIONS), int)
-            for j, row in enumerate(rows):
-                pairs = scenes.questions_of(rng, data.scenes[row])
-                # The last ones, on directions and colors, are the harder ones.
-                chosen = [*pairs[-2:], pairs[rng.integers(len(pairs))]]
-                for k, (question, answer) in enumerate(chosen):
-                    words = [vocabulary["a" if word == "an" else word] for word in question.split()]
-                    questions[j, k, : len(words)] = words
-                    answers[j, k] = model.answerer.answers.index(answer)
-            yield data.trunk[rows], data.images[rows], tokens[rows], questions, answers, counts[rows]
+    def draw_batch(rng, size):
+        rows = rng.integers(0, len(tokens), size)
+        questions = np.full((size, QUESTIONS, model.answerer.length), -1)
+        answers = np.zeros((size, QUESTIONS), int)
+        for j, row in enumerate(rows):
+            pairs = scenes.questions_of(rng, data.scenes[row])
+            # The last ones, on directions and colors, are the harder ones.
+            chosen = [*pairs[1 - QUESTIONS :], pairs[rng.integers(len(pairs))]]
+            for k, (question, answer) in enumerate(chosen):
+                words = [vocabulary["a" if word == "an" else word] for word in question.split()]
+                questions[j, k, : len(words)] = words
+                answers[j, k] = model.answerer.answers.index(answer)
+        return data.block2[rows], data.images[rows], tokens[rows], questions, answers, digits[rows], colors[rows]
 
-    return batches
+    return draw_batch
 
 
 def main():
     """Draw scenes, train, score and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, type=pathlib.Path)
+    parser = training.parser_of(__doc__, steps=4000, batch=64, test=1000)
+    parser.add_argument("--scenes", type=int, default=25_600, help="training scenes (default: 25,600)")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("build/words"))
-    parser.add_argument("--scenes", type=int, default=10_240)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--test", type=int, default=1000)
-    arguments = parser.parse_args()
+    parser.add_argument("--start", type=pathlib.Path, help="go on from the weights that a run wrote to this folder")
+    parser.add_argument("--captions-only", action="store_true", help="train the decoder of captions alone")
+    parser.set_defaults(rate=1e-3)
+    options = parser.parse_args()
+    options.checkpoints = options.checkpoints or options.work / f"checkpoints{options.seed}"
 
-    model = Learner(rngs=nnx.Rngs(0))
-    data = learning.training_data(model.captioner.encoder.trunk, arguments.scenes, arguments.work)
-    model = learning.fit(
-        model, loss, batches_of(model, data), epochs=arguments.epochs, steps=len(data.scenes) // BATCH,
-        checkpoint=arguments.work / f"learned{arguments.scenes}x{arguments.epochs}.pickle",
-    )  # fmt: skip
-    of_captioner, captioner = learning.rounded(model.captioner)
-    of_answerer, answerer = learning.rounded(model.answerer)
-    drawn = scenes.draw_many(TEST_SEED, "test", arguments.test)
-    scores = {"training_scenes": len(data.scenes), "epochs": arguments.epochs, "test_scenes": len(drawn)}
+    model: Any = Learner(rngs=nnx.Rngs(options.seed))
+    if options.start:
+        model.captioner = read(options.start / "captioner.npz", Captioner)
+        model.answerer = read(options.start / "answerer.npz", Answerer)
+        model.answerer.encoder = model.captioner.encoder
+    data = learning.training_data(model.captioner.encoder, options.scenes, options.work)
+    if options.captions_only:
+        model.captioner = with_trained_captions(model.captioner, data, options)
+    else:
+        model = training.train(model, batches_of(model, data), loss, options, frozen=("block1", "block2"))
+    captioner: Any
+    answerer: Any
+    captioner, of_captioner = training.rounded(model.captioner, lambda: Captioner(rngs=nnx.Rngs(0)))
+    answerer, of_answerer = training.rounded(model.answerer, lambda: Answerer(rngs=nnx.Rngs(0)))
+    drawn = scenes.draw_many(TEST_SEED, "test", options.test)
+    scores = {"training_scenes": len(data.scenes), "steps": options.steps, "test_scenes": len(drawn)}
     scores |= scores_of_captions(captioner, drawn) | scores_of_answers(answerer, drawn)
 
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=arguments.out) as folder:
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.out) as folder:
         complete_files = pathlib.Path(folder)
         np.savez_compressed(complete_files / "captioner.npz", **of_captioner)  # type: ignore[arg-type]
         np.savez_compressed(complete_files / "answerer.npz", **of_answerer)  # type: ignore[arg-type]
         (complete_files / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
         for file in complete_files.iterdir():
-            file.replace(arguments.out / file.name)
+            file.replace(options.out / file.name)
     print(json.dumps(scores, indent=2))
     for scene in drawn[:10]:
         print(f"{captioner.caption(scene.image).text!r:50} {scenes.caption_of(scene)!r}")

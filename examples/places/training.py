@@ -54,11 +54,11 @@ def train(
       draw_batch: `(generator, size) -> batch`, a pytree of arrays.
       loss: `(model, batch) -> scalar`.
       options: of `parser_of`.
-      frozen: names of the model's parts whose parameters stay as they are.
+      frozen: names of the model's parts, at any depth, whose parameters stay as they are.
     """
 
     def is_trained(path, value):
-        return isinstance(value, nnx.Param) and path[0] not in frozen
+        return isinstance(value, nnx.Param) and not {*path} & {*frozen}
 
     schedule = optax.warmup_cosine_decay_schedule(0.0, options.rate, options.steps // 20 + 1, options.steps + 1)
     transform = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=1e-3))

@@ -4,60 +4,50 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-TRUNK_CHANNELS = 64
-LEVEL_CHANNELS = (16, 32, TRUNK_CHANNELS)  # of the blocks of `jaxcam.vgg_digits`, two convolutions each
+from jaxcam.networks.masks import Convolutions, add_blocks
+
+BLOCK_CHANNELS = (16, 32, 64)  # of the blocks of `jaxcam.vgg_digits`, two convolutions each
 COLOR_CHANNELS = 16
 MAP_CHANNELS = 48
-
-
-def _convolution(channels_in: int, channels_out: int, stride: int = 1, *, rngs: nnx.Rngs) -> nnx.Conv:
-    he = nnx.initializers.he_normal()
-    return nnx.Conv(channels_in, channels_out, (3, 3), strides=stride, kernel_init=he, rngs=rngs)
-
-
-class Trunk(nnx.Module):
-    """The convolutions of `jaxcam.vgg_digits` up to `block3_pool`, with its names: `[n 64 64 3]` to `[n 8 8 64]`."""
-
-    def __init__(self, *, rngs: nnx.Rngs):
-        channels = 3
-        for number, width in enumerate(LEVEL_CHANNELS, start=1):
-            setattr(self, f"block{number}_conv1", _convolution(channels, width, rngs=rngs))
-            setattr(self, f"block{number}_conv2", _convolution(width, width, rngs=rngs))
-            channels = width
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """The output of `block3_pool`."""
-        x = images
-        for number in range(1, len(LEVEL_CHANNELS) + 1):
-            x = jax.nn.relu(getattr(self, f"block{number}_conv1")(x))
-            x = jax.nn.relu(getattr(self, f"block{number}_conv2")(x))
-            x = nnx.max_pool(x, (2, 2), strides=(2, 2))
-        return x
+BLOCKS_SCALE = 0.2  # the values of the blocks are several times as large as those of the colors before training
 
 
 class CanvasEncoder(nnx.Module):
-    """Two convolutions behind the trunk, and a short path from the image's colors, which the trunk hardly tells apart.
+    """The first blocks of `jaxcam.vgg_digits`, a path for colors, which they hardly tell apart, and what joins them.
 
     Args:
       rngs: where the initial parameters come from.
     """
 
+    block1: Convolutions
+    block2: Convolutions
+    block3: Convolutions
+
     def __init__(self, *, rngs: nnx.Rngs):
-        self.trunk = Trunk(rngs=rngs)
-        self.color1 = _convolution(3, COLOR_CHANNELS, 2, rngs=rngs)
-        self.color2 = _convolution(COLOR_CHANNELS, 2 * COLOR_CHANNELS, 2, rngs=rngs)
-        self.conv1 = _convolution(TRUNK_CHANNELS + 2 * COLOR_CHANNELS, 64, rngs=rngs)
-        self.conv2 = _convolution(64, MAP_CHANNELS, rngs=rngs)
+        he = nnx.initializers.he_normal()
+        add_blocks(self, BLOCK_CHANNELS, plain=len(BLOCK_CHANNELS), rngs=rngs)
+        self.color1 = nnx.Conv(3, COLOR_CHANNELS, (3, 3), strides=2, kernel_init=he, rngs=rngs)
+        self.color2 = nnx.Conv(COLOR_CHANNELS, 2 * COLOR_CHANNELS, (3, 3), strides=2, kernel_init=he, rngs=rngs)
+        self.joined = Convolutions(BLOCK_CHANNELS[-1] + 2 * COLOR_CHANNELS, 96, norm=True, rngs=rngs)
+        self.map = Convolutions(96, MAP_CHANNELS, length=1, norm=True, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """The map `[n 8 8 48]` of the images `[n 64 64 3]`, after its relu."""
-        return self.behind_trunk(self.trunk(images), images)
+        """The map `[n 8 8 48]` of the images `[n 64 64 3]`, after its ReLU."""
+        return self.behind_block2(self.up_to_block2(images), images)
 
-    def behind_trunk(self, x: jax.Array, images: jax.Array) -> jax.Array:
-        """The map from the trunk's output `[n 8 8 64]`, which training computes once."""
+    def up_to_block2(self, images: jax.Array) -> jax.Array:
+        """The value `[n 16 16 32]` behind the second block, which training computes once."""
+        return _halved(self.block2(_halved(self.block1(images))))
+
+    def behind_block2(self, x: jax.Array, images: jax.Array) -> jax.Array:
+        """The map from the value behind the second block."""
         colors = jax.nn.relu(self.color2(jax.nn.relu(self.color1(images))))
-        x = jnp.concatenate([x, nnx.max_pool(colors, (2, 2), strides=(2, 2))], -1)
-        return jax.nn.relu(self.conv2(jax.nn.relu(self.conv1(x))))
+        x = jnp.concatenate([BLOCKS_SCALE * _halved(self.block3(x)), _halved(colors)], -1)
+        return self.map(self.joined(x))
+
+
+def _halved(x: jax.Array) -> jax.Array:
+    return nnx.max_pool(x, (2, 2), strides=(2, 2))
 
 
 def row_and_column_means(A: jax.Array) -> jax.Array:

@@ -8,7 +8,8 @@
 
 The features of the image are normalized, an LSTM reads the question, and a classifier reads the product of the two:
 Lu et al., "Deeper LSTM and normalized CNN visual question answering model", 2015; Selvaraju et al., "Grad-CAM: visual
-explanations from deep networks via gradient-based localization", IJCV 2019, section 8.2.
+explanations from deep networks via gradient-based localization", IJCV 2019, section 8.2. What it reads of the image are
+glimpses, a second one after a first: Yang et al., "Stacked attention networks for image question answering", CVPR 2016.
 """
 
 import re
@@ -20,7 +21,8 @@ import numpy as np
 from flax import nnx
 
 from jaxcam.cutting import ImageNetwork
-from jaxcam.networks._canvas_encoder import CanvasEncoder, row_and_column_means
+from jaxcam.networks._canvas_encoder import MAP_CHANNELS, CanvasEncoder
+from jaxcam.networks._glimpses import WIDTH, Locations, glimpses
 from jaxcam.networks._lstm import first_carry, lstm_cell, run_lstm
 from jaxcam.networks._words import PADDING, tokens_of, words_of
 from jaxcam.networks.captioner import DIGITS, PLURALS
@@ -32,6 +34,8 @@ QUESTION_WORDS = (
     *("left", "right", "of", "above", "below", *DIGITS, *PLURALS, *COLORS),
 )
 QUESTION_LENGTH = 8  # words
+GLIMPSES = 2  # at once
+READ = GLIMPSES * (WIDTH + 1)
 SPELLINGS = {"an": "a"}
 SPELLINGS |= {str(i): word for i, word in enumerate(DIGITS)} | {f"{i}s": word for i, word in enumerate(PLURALS)}
 
@@ -58,18 +62,21 @@ class Answerer(nnx.Module, ImageNetwork):
     """
 
     image_shape = (64, 64, 3)
-    words = QUESTION_WORDS
-    answers = ANSWERS
+    words: tuple[str, ...] = QUESTION_WORDS
+    answers: tuple[str, ...] = ANSWERS
     length = QUESTION_LENGTH
 
     def __init__(self, *, rngs: nnx.Rngs):
         he = nnx.initializers.he_normal()
         self.encoder = CanvasEncoder(rngs=rngs)
-        self.hidden = nnx.Linear(2 * 8 * 48, 256, kernel_init=he, rngs=rngs)
-        self.image = nnx.Linear(256, 256, rngs=rngs)
+        self.locations = Locations(MAP_CHANNELS, 64, rngs=rngs)
         self.word = nnx.Embed(len(self.words), 48, rngs=rngs)
-        self.lstm = lstm_cell(48, 96, rngs=rngs)
-        self.question = nnx.Linear(96, 256, rngs=rngs)
+        self.lstm = lstm_cell(48, 128, rngs=rngs)
+        self.first = nnx.Linear(128, GLIMPSES * WIDTH, rngs=rngs)
+        self.between = nnx.Linear(128 + READ, 128, kernel_init=he, rngs=rngs)
+        self.second = nnx.Linear(128, GLIMPSES * WIDTH, rngs=rngs)
+        self.image = nnx.Linear(2 * READ, 256, rngs=rngs)
+        self.question = nnx.Linear(128, 256, rngs=rngs)
         self.fc = nnx.Linear(256, 128, kernel_init=he, rngs=rngs)
         self.predictions = nnx.Linear(128, len(self.answers), rngs=rngs)
 
@@ -84,10 +91,13 @@ class Answerer(nnx.Module, ImageNetwork):
 
     def classify(self, A: jax.Array, questions: jax.Array) -> jax.Array:
         """Logits `[n answers]` from the encoder's map `[n 8 8 48]`."""
-        features = row_and_column_means(A)
-        features = features * jax.lax.rsqrt((features**2).sum(-1, keepdims=True) + 1e-6) * features.shape[-1] ** 0.5
-        image = jnp.tanh(self.image(jax.nn.relu(self.hidden(features))))
-        product = image * jnp.tanh(self.question(self._read(questions)))
+        locations = self.locations(A)
+        question = self._read(questions)
+        first = glimpses(locations, self.first(question))
+        between = jax.nn.relu(self.between(jnp.concatenate([question, first], -1)))
+        second = glimpses(locations, self.second(between))
+        image = jnp.tanh(self.image(jnp.concatenate([first, second], -1)))
+        product = image * jnp.tanh(self.question(question))
         return self.predictions(jax.nn.relu(self.fc(product)))
 
     def answer(self, image: jax.Array | np.ndarray, question: str) -> Answer:
@@ -133,7 +143,7 @@ class Answerer(nnx.Module, ImageNetwork):
         return " ".join(words_of(tokens, self.words))
 
     def _read(self, questions: jax.Array) -> jax.Array:
-        """The LSTM's hidden value at the end of each question, `[n 96]`; padding leaves it as it is."""
+        """The LSTM's hidden value at the end of each question, `[n 128]`; padding leaves it as it is."""
         words = self.word(jnp.maximum(questions, 0))
         (_, hidden), _ = run_lstm(self.lstm, first_carry(self.lstm, len(questions)), words, questions != PADDING)
         return hidden

@@ -7,8 +7,9 @@
     >>> caption.tokens.shape, model.text(caption.tokens) == caption.text
     ((10,), True)
 
-Vinyals, Toshev, Bengio and Erhan, "Show and tell: a neural image caption generator", CVPR 2015: the image is the LSTM's
-first input, and each word is an input when the next is chosen.
+Vinyals, Toshev, Bengio and Erhan, "Show and tell: a neural image caption generator", CVPR 2015: an LSTM reads each word
+when it chooses the next. As in Xu et al., "Show, attend and tell: neural image caption generation with visual
+attention", ICML 2015, the image is its memory before the first word, and it chooses a word by glimpses of the image.
 """
 
 from typing import NamedTuple
@@ -19,8 +20,9 @@ import numpy as np
 from flax import nnx
 
 from jaxcam.cutting import ImageNetwork
-from jaxcam.networks._canvas_encoder import CanvasEncoder, row_and_column_means
-from jaxcam.networks._lstm import Carry, first_carry, lstm_cell, run_lstm
+from jaxcam.networks._canvas_encoder import MAP_CHANNELS, CanvasEncoder, row_and_column_means
+from jaxcam.networks._glimpses import WIDTH, Locations, glimpses
+from jaxcam.networks._lstm import Carry, lstm_cell, run_lstm
 from jaxcam.networks._words import tokens_of, words_of
 from jaxcam.networks.beam_search import beam_search
 
@@ -32,6 +34,7 @@ CAPTION_WORDS = (
     *("at", "in", "top", "bottom", "right", "middle"),
 )
 CAPTION_LENGTH = 10  # words, with the end
+GLIMPSES = 2  # for each word
 
 
 class Caption(NamedTuple):
@@ -62,11 +65,15 @@ class Captioner(nnx.Module, ImageNetwork):
     length = CAPTION_LENGTH
 
     def __init__(self, *, rngs: nnx.Rngs):
+        he = nnx.initializers.he_normal()
         self.encoder = CanvasEncoder(rngs=rngs)
-        self.hidden = nnx.Linear(2 * 8 * 48, 256, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
-        self.image = nnx.Linear(256, 128, rngs=rngs)
+        self.locations = Locations(MAP_CHANNELS, 64, rngs=rngs)
+        self.hidden = nnx.Linear(2 * 8 * WIDTH, 128, kernel_init=he, rngs=rngs)
+        self.image = nnx.Linear(128, 128, rngs=rngs)
         self.word = nnx.Embed(len(self.words) + 1, 128, rngs=rngs)  # the last one starts a caption
         self.lstm = lstm_cell(128, 128, rngs=rngs)
+        self.query = nnx.Linear(128, GLIMPSES * WIDTH, rngs=rngs)
+        self.fc = nnx.Linear(128 + GLIMPSES * (WIDTH + 1), 128, kernel_init=he, rngs=rngs)
         self.predictions = nnx.Linear(128, len(self.words), rngs=rngs)
 
     def __call__(self, images: jax.Array, tokens: jax.Array) -> jax.Array:
@@ -83,11 +90,11 @@ class Captioner(nnx.Module, ImageNetwork):
 
     def decode(self, A: jax.Array, tokens: jax.Array) -> jax.Array:
         """The logits `[n t words]` from the encoder's map `[n 8 8 48]`."""
-        carry = self._read_image(A)
+        locations = self.locations(A)
         start = jnp.full_like(tokens[:, :1], len(self.words))
         read = self.word(jnp.maximum(jnp.concatenate([start, tokens[:, :-1]], 1), 0))
-        _, hidden = run_lstm(self.lstm, carry, read)
-        return self.predictions(hidden)
+        _, hidden = run_lstm(self.lstm, self._memory(locations), read)
+        return self._choose(locations, hidden)
 
     def caption(self, image: jax.Array | np.ndarray, *, beams: int = 3) -> Caption:
         """The most probable caption of one image `[64 64 3]`, by beam search.
@@ -134,21 +141,28 @@ class Captioner(nnx.Module, ImageNetwork):
         """The caption that tokens say, without its end."""
         return _text(words_of(tokens, self.words))
 
-    def _read_image(self, A: jax.Array) -> Carry:
-        """The LSTM's carry after the first input, which is the image."""
-        hidden = jax.nn.relu(self.hidden(row_and_column_means(A)))
-        carry, _ = self.lstm(first_carry(self.lstm, len(A)), self.image(hidden))
-        return carry
+    def _memory(self, locations: jax.Array) -> Carry:
+        """The LSTM's carry before the first word: what it knows of the image."""
+        rows_and_columns = locations.reshape(len(locations), 8, 8, WIDTH)
+        hidden = jax.nn.relu(self.hidden(row_and_column_means(jax.nn.relu(rows_and_columns))))
+        memory = jnp.tanh(self.image(hidden))
+        return memory, jnp.tanh(memory)
+
+    def _choose(self, locations: jax.Array, hidden: jax.Array) -> jax.Array:
+        """The logits `[n t words]` from the locations and the LSTM's values `[n t width]`."""
+        queries = self.query(hidden)
+        read = glimpses(locations, queries.reshape(len(queries), -1)).reshape(*hidden.shape[:2], -1)
+        return self.predictions(jax.nn.relu(self.fc(jnp.concatenate([hidden, read], -1))))
 
     def _write(self, A: jax.Array, beams: int) -> tuple[jax.Array, jax.Array]:
         """The captions of one map `[8 8 48]`."""
+        locations = self.locations(A[None])
 
         def step(carry, token):
             carry, hidden = self.lstm(carry, self.word(token[None]))
-            return carry, jax.nn.log_softmax(self.predictions(hidden))[0]
+            return carry, jax.nn.log_softmax(self._choose(locations, hidden[None])[0, 0])
 
-        carry = self._read_image(A[None])
-        return beam_search(step, carry, start=len(self.words), end=0, beams=beams, length=self.length)
+        return beam_search(step, self._memory(locations), start=len(self.words), end=0, beams=beams, length=self.length)
 
 
 @nnx.jit(static_argnames="beams")

@@ -9,6 +9,7 @@ from flax import nnx
 import jaxcam
 from jaxcam import networks, scores
 from jaxcam.cutting import with_inputs
+from jaxcam.networks._glimpses import glimpses
 from jaxcam.networks._lstm import first_carry, run_lstm
 from jaxcam.tracing import inner_jaxprs
 
@@ -82,6 +83,33 @@ def test_padding_behind_a_question_changes_nothing(answerer):
     tokens, A = answerer.tokens("is there a seven"), jnp.ones([1, 8, 8, 48])
     short = answerer.classify(A, tokens[None, :4])
     np.testing.assert_allclose(answerer.classify(A, tokens[None]), short, rtol=1e-5, atol=1e-6)
+
+
+def test_glimpses_are_means_and_counts_of_the_locations_that_match():
+    rng = np.random.default_rng(3)
+    locations, queries = rng.normal(size=(2, 6, 4)), rng.normal(size=(2, 3, 4))
+    read = np.asarray(glimpses(jnp.asarray(locations, jnp.float32), jnp.asarray(queries.reshape(2, 12), jnp.float32)))
+    for example in range(2):
+        for number, query in enumerate(queries[example]):
+            matches = np.array(
+                [sum(a * b for a, b in zip(query, location, strict=True)) for location in locations[example]]
+            )
+            weights = np.exp(matches) / np.exp(matches).sum()
+            mean = sum(weight * location for weight, location in zip(weights, locations[example], strict=True))
+            count = sum(1 / (1 + np.exp(-match)) for match in matches)
+            expected = [*mean, count]
+            np.testing.assert_allclose(read[example].reshape(3, 5)[number], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_encoder_is_its_blocks_and_its_colors(captioner):
+    encoder = captioner.encoder
+    block2 = encoder.up_to_block2(IMAGE[None])
+    assert block2.shape == (1, 16, 16, 32)
+    A = encoder.behind_block2(block2, IMAGE[None])
+    np.testing.assert_array_equal(A, encoder(IMAGE[None]))
+    assert A.shape == (1, 8, 8, 48) and float(A.min()) == 0
+    gray = jnp.broadcast_to(IMAGE[None].mean(-1, keepdims=True), (1, 64, 64, 3))
+    assert float(jnp.abs(encoder.behind_block2(block2, gray) - A).max()) > 1e-3  # colors reach it by their own path
 
 
 def test_the_lstm_is_the_formula_and_skips_padding(captioner):

@@ -1,0 +1,153 @@
+"""Words of people's captions against the boxes of what they name, on photographs of COCO, and a figure.
+
+    JAXCAM_ASSETS=../shared/assets python -m examples.captions.photographs_table --model build/photographs --out .
+
+The captioner is that of `examples.captions.photographs`. A word that names one of COCO's classes ("dogs", "man") is
+mapped in the caption of a person, if the photograph has boxes of the class. The measures, controls and intervals are
+those of `examples.captions.table`. The figure shows a photograph whose license lets it be shown, with the caption that
+the network writes and a map under each word.
+"""
+
+import argparse
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxcam
+from examples import real_photographs
+from examples.captions import photographs, table
+from jaxcam import plots, scores
+from jaxcam.networks._words import words_of
+from jaxcam.runtime import replace
+
+LAYER = "encoder/head"
+# Other words for COCO's classes, in the captions of people.
+NAMES = {
+    **dict.fromkeys(("man", "woman", "boy", "girl", "child", "men", "women", "people", "lady", "guy"), "person"),
+    **{"player": "person", "children": "person", "kid": "person", "bike": "bicycle", "plane": "airplane"},
+    **{"phone": "cell phone", "television": "tv", "sofa": "couch", "table": "dining table", "puppy": "dog"},
+    **{"kitten": "cat", "sandwiches": "sandwich", "motorbike": "motorcycle", "buses": "bus"},
+}
+# Not the exact Grad-CAM++: of 62,720 directions in 20 steps of an LSTM, minutes for a word.
+METHODS = {name: method for name, method in table.METHODS.items() if "exact" not in name}
+# CC BY and CC BY-SA.
+SHOWN = tuple(f"http://creativecommons.org/licenses/{name}/2.0/" for name in ("by", "by-sa"))
+
+
+def read(folder: pathlib.Path) -> tuple[list[str], list[dict[str, Any]], list[np.ndarray]]:
+    """The classes, and the photographs that have captions: their rows and their images `[224 224 3]`."""
+    file = json.loads((folder / "coco" / "annotations.json").read_text())
+    with np.load(folder / "coco" / "images.npz") as arrays:
+        data, offsets = arrays["data"], arrays["offsets"]
+    rows, images = [], []
+    for i, row in enumerate(file["images"]):
+        if row["captions"]:
+            rows.append(row)
+            images.append(photographs.decoded(data[offsets[i] : offsets[i + 1]]))
+    return file["classes"], rows, images
+
+
+def class_of(word: str, classes: list[str]) -> str | None:
+    """The class that a word names, or None.
+
+    Example:
+      >>> [class_of(word, ["person", "dog"]) for word in ("dogs", "woman", "runs")]
+      ['dog', 'person', None]
+    """
+    for name in (word, NAMES.get(word), word.removesuffix("s"), word.removesuffix("es")):
+        if name in classes:
+            return name
+    return None
+
+
+def mask_of(row: dict[str, Any], number: int) -> np.ndarray:
+    """The boxes of a class `[224 224]`, bool."""
+    mask = np.zeros((photographs.SIDE, photographs.SIDE), bool)
+    for label, x, y, width, height in row["boxes"]:
+        if int(label) == number:
+            left, right = ((x + sign * width / 2) * photographs.SIDE for sign in (-1, 1))
+            top, bottom = ((y + sign * height / 2) * photographs.SIDE for sign in (-1, 1))
+            mask[max(int(top), 0) : int(np.ceil(bottom)), max(int(left), 0) : int(np.ceil(right))] = True
+    return mask
+
+
+def cases_of(model, row: dict[str, Any], classes: list[str]) -> list[table.Case]:
+    """For each class that a caption names and the photograph has boxes of, the first word that names it."""
+    numbers = {word: number for number, word in enumerate(model.decoder.words)}
+    cases, seen = [], set()
+    for caption in row["captions"]:
+        words = photographs.words_in(caption)[: photographs.LENGTH - 1]
+        tokens = photographs.tokens_of(words, numbers)
+        for place, word in enumerate(words):
+            name = class_of(word, classes)
+            if name is None or name in seen or word not in numbers:
+                continue
+            mask = mask_of(row, classes.index(name))
+            if mask.any() and not mask.all():
+                seen.add(name)
+                cases.append(table.Case(tokens, np.where(np.arange(len(tokens)) == place, tokens, -1), mask))
+    return cases[: table.MOST]
+
+
+def agreement(caption: str, row: dict[str, Any]) -> float:
+    """The share of a caption's longer words that people's captions have, less half a word, so that more words win."""
+    words = [word for word in caption.split() if len(word) > 3]
+    known = {word for text in row["captions"] for word in photographs.words_in(text)}
+    return (sum(word in known for word in words) - 0.5) / max(len(words), 1)
+
+
+def draw_figure(model, rows, images, out: pathlib.Path) -> str:
+    """Draws the photograph whose caption agrees best with people's, of those that may be shown; returns its credit."""
+    shown = [i for i, row in enumerate(rows) if row["licence"] in SHOWN]
+    captions = photographs.captions_of(model.decoder, mean_features([images[i] for i in shown]))
+    numbers = {word: number for number, word in enumerate(model.decoder.words)}
+    sentences = [jnp.asarray(photographs.tokens_of(caption.split(), numbers)) for caption in captions]
+    best = int(np.argmax([agreement(caption, rows[i]) for i, caption in zip(shown, captions, strict=True)]))
+    row, image, caption, tokens = rows[shown[best]], images[shown[best]], captions[best], sentences[best]
+    cut = jaxcam.cut(model, LAYER, inputs=(tokens,))
+    words = words_of(tokens, model.decoder.words)[:-1]
+
+    def map_of(cut, image, target):
+        return jaxcam.grad_cam_pp(cut, image, target, score=scores.sequence_log_prob, derivatives="closed_form")
+
+    targets = jnp.concatenate([tokens[None], scores.one_token_each(tokens)[: len(words)]])
+    maps = jax.jit(jax.vmap(map_of, (None, None, 0)))(cut, image, targets)
+    titles = ["the whole caption", *(word + " " * i for i, word in enumerate(words))]
+    figure = plots.family(image, dict(zip(titles, np.asarray(maps), strict=True)), title=caption, columns=5)
+    plots.save(figure, out, force=True)
+    return f"{caption!r}: photograph {row['id']}, {row['licence']}, {row['flickr']}"
+
+
+def mean_features(images: list[np.ndarray]) -> np.ndarray:
+    """What the decoder reads of images, `[n 1280]`."""
+    cut = jaxcam.cut(jaxcam.efficientnet_lite0(), "head")
+    run = jax.jit(lambda cut, image: cut.features(cut.params, image).mean((0, 1)))
+    return np.stack([np.asarray(run(cut, image)) for image in images])
+
+
+def main():
+    """Print the table, and draw the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="a folder of examples.captions.photographs")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("."))
+    parser.add_argument("--photographs", type=int, help="how many are explained (default: all with captions)")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the table's figures to this file")
+    options = parser.parse_args()
+    classes, rows, images = read(real_photographs.assets(parser))
+    model = photographs.load(options.model)
+    print(draw_figure(model, rows, images, options.out / "photograph_caption.png"), flush=True)
+    drawn = [(image, cases_of(model, row, classes)) for image, row in zip(images, rows, strict=True)]
+    drawn = [pair for pair in drawn if pair[1]][: options.photographs]
+    results = table.compared(model, drawn, scores.sequence_log_prob, layer=LAYER, methods=METHODS)
+    print(f"\n{sum(len(cases) for _, cases in drawn)} words of {len(drawn)} photographs\n\n{table.table(results)}")
+    if options.json:
+        kept = {name: values.tolist() for name, values in results.items()}
+        replace(options.json, (json.dumps(kept) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
