@@ -12,6 +12,7 @@ import functools
 import re
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -56,11 +57,15 @@ def network() -> type[Answerer]:
     known = tuple(sorted({word for question in set(questions) for word in words_in(question)}))
 
     class EasyAnswerer(Answerer):
-        """The network for easy-VQA."""
+        """The network for easy-VQA, whose images are light: it reads 1 - image, as its first blocks know dark ones."""
 
         words = known
         answers = tuple(easy_vqa.get_answers())
         length = LENGTH
+
+        def __call__(self, images: jax.Array, questions: jax.Array) -> jax.Array:
+            """Logits `[n answers]`."""
+            return self.classify(self.encoder(1 - images), questions)
 
     return EasyAnswerer
 
@@ -114,13 +119,14 @@ def loss(model: Answerer, batch: tuple) -> Any:
 def trained(model: Answerer, data: Questions, options: Any) -> Answerer:
     """The network after the training."""
     run = nnx.jit(lambda encoder, images: encoder.up_to_block2(images.astype(jnp.float32) / 255).astype(jnp.float16))
-    parts = [data.images[i : i + 200] for i in range(0, len(data.images), 200)]
+    inverted = 255 - data.images
+    parts = [inverted[i : i + 200] for i in range(0, len(inverted), 200)]
     block2 = np.concatenate([np.asarray(run(model.encoder, part)) for part in parts])
 
     def draw_batch(rng, size):
         rows = rng.integers(0, len(data.tokens), size)
         of_rows = data.image_of[rows]
-        return block2[of_rows], data.images[of_rows], data.tokens[rows], data.answers[rows]
+        return block2[of_rows], inverted[of_rows], data.tokens[rows], data.answers[rows]
 
     return training.train(model, draw_batch, loss, options, frozen=("block1", "block2"))  # type: ignore[return-value]
 
