@@ -26,10 +26,11 @@ def read(path: pathlib.Path, shape: tuple[int, int], *, of: Sequence[int] | None
       shape: the height and the width.
       of: the numbers of the pictures that are read; None for all.
     """
-    return np.stack([images.fit(images.read(io.BytesIO(part)), shape) for part in _parts(path, "", of)])
+    return np.stack([images.fit(images.read(io.BytesIO(part)), shape) for part in parts(path, of=of)])
 
 
-def _parts(path: pathlib.Path, prefix: str, of: Sequence[int] | None) -> Iterator[bytes]:
+def parts(path: pathlib.Path, prefix: str = "", of: Sequence[int] | None = None) -> Iterator[bytes]:
+    """The content of each picture's file, of `data` and `offsets` with a prefix."""
     with np.load(path) as file:
         data, offsets = file[f"{prefix}data"], file[f"{prefix}offsets"]
     for i in range(len(offsets) - 1) if of is None else of:
@@ -66,7 +67,7 @@ def coco_masks(
 def camvid_masks(folder: pathlib.Path, of: Sequence[int], shape: tuple[int, int]) -> dict[str, np.ndarray]:
     """For each class of CamVid its pixels in the frames of the training split, by nearest neighbor, `[n h w]`."""
     labels = []
-    for part in _parts(folder / "camvid" / "train.npz", "mask_", of):
+    for part in parts(folder / "camvid" / "train.npz", "mask_", of):
         with Image.open(io.BytesIO(part)) as opened:
             labels.append(np.asarray(opened.resize(shape[::-1], Image.Resampling.NEAREST)))
     return {name: np.stack(labels) == label for label, name in enumerate(CAMVID)}

@@ -26,7 +26,6 @@ import csv
 import functools
 import json
 import pathlib
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +36,7 @@ import jaxcam
 from benchmarks import timing
 from examples import real_photographs, stored_pictures
 from examples.bias import actors, tuning
+from examples.kept_arrays import kept_arrays
 from jaxcam.analysis.bias import Evidence, evidence_by_group
 from jaxcam.evaluation import paired_estimates
 from jaxcam.runtime import replace
@@ -153,16 +153,6 @@ def measure(
     return result
 
 
-def read_or_make(path: pathlib.Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays by name: from a file, or made and written."""
-    if not path.exists():
-        partial = path.with_suffix(".partial.npz")
-        np.savez(partial, **make())  # type: ignore[arg-type]
-        partial.replace(path)
-    with np.load(path) as file:
-        return dict(file)
-
-
 def least_alike(new: Photographs, share: float = 0.25) -> np.ndarray:
     """The share of photographs whose most alike photograph in the other half of the new places is least alike.
 
@@ -226,7 +216,7 @@ def main():
     options = parser.parse_args()
     folder = real_photographs.assets(parser)
     options.out.mkdir(parents=True, exist_ok=True)
-    arrays = read_or_make(options.out / "photographs.npz", functools.partial(read_splits, folder, options.limit))
+    arrays = kept_arrays(options.out / "photographs.npz", functools.partial(read_splits, folder, options.limit))
     known, new = (
         Photographs(*(arrays[f"{split}/{field}"] for field in Photographs._fields)) for split in ("train", "test")
     )
@@ -235,7 +225,7 @@ def main():
     seeds = []
     for seed in range(options.seeds):
         measured = functools.partial(measure, train, usual, new, seed=seed, steps=options.steps)
-        seeds.append(read_or_make(options.out / f"seed_{seed}.npz", measured))
+        seeds.append(kept_arrays(options.out / f"seed_{seed}.npz", measured))
         shown = ", ".join(f"{name} {seeds[-1][f'{name}/new'].mean():.3f}" for name in VARIANTS)
         print(f"seed {seed}: accuracy on new places: {shown}", flush=True)
     rows, iou = accuracies(seeds, new.labels), float(arrays["probe IoU"])

@@ -28,7 +28,7 @@ import optax
 from flax import nnx
 
 import jaxcam
-import jaxcam.losses
+from examples.bias.penalized import mean_loss
 from examples.digits import canvases
 
 CLASSES = (3, 8)
@@ -84,18 +84,7 @@ def train_step(cut, state, images, labels, digits, *, penalized, steps):
     optimizer = optax.adam(optax.cosine_decay_schedule(RATE, steps))
 
     def loss(params):
-        own = dataclasses.replace(cut, params=params)
-
-        def of_example(image, label, digit):
-            logits = own.head(params, own.features(params, image), image)
-            entropy = -jaxcam.scores.log_softmax(logits, label)
-            if not penalized:
-                return entropy
-            # LayerCAM, because a network can escape from Grad-CAM by maps that the relu makes zero everywhere.
-            penalty = jaxcam.losses.right_reasons(own, image, label, digit, method=jaxcam.layer_cam, normalize="max")
-            return entropy + PENALTY * penalty
-
-        return jax.vmap(of_example)(images, labels, digits).mean()
+        return mean_loss(cut, params, images, labels, digits, penalty=PENALTY if penalized else 0)
 
     value, gradient = jax.value_and_grad(loss)(cut.params)
     updates, state = optimizer.update(gradient, state)

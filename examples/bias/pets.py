@@ -21,6 +21,7 @@ averages a square of 32 pixels covers one, so it has 56. `--pixels 224 --side 32
 """
 
 import argparse
+import functools
 import json
 import pathlib
 from typing import NamedTuple
@@ -31,6 +32,7 @@ import jaxcam
 from benchmarks import timing
 from examples import real_photographs
 from examples.bias import tuning
+from examples.kept_arrays import kept_arrays
 from jaxcam.analysis.bias import evidence_by_group
 from jaxcam.datasets import images
 from jaxcam.evaluation import paired_estimates
@@ -101,6 +103,12 @@ def right_of(cut: jaxcam.Cut, test: Versions) -> np.ndarray:
     return np.stack([tuning.predictions(cut, x) == test.labels for x in (test.plain, test.tagged)], -1)
 
 
+def measure(known: Versions, test: Versions, name: str, *, seed: int, steps: int) -> dict[str, np.ndarray]:
+    """Whether the network of a row is right, and its maps of the photographs with the square."""
+    cut = train(known, name, seed=seed, steps=steps)
+    return {"right": right_of(cut, test), "maps": tuning.maps_of(cut, test.tagged, test.labels)}
+
+
 def accuracies(right: dict[str, list[np.ndarray]], labels: np.ndarray) -> dict[str, dict[str, dict[str, float]]]:
     """For each network its accuracy on all versions, and on those whose square speaks for the other breed."""
     means = {name: np.mean(by_seed, 0) for name, by_seed in right.items()}
@@ -150,14 +158,9 @@ def main():
     for seed in range(options.seeds):
         for name in VARIANTS:
             path = options.out / f"{name.replace(' ', '_')}_{seed}.npz"
-            if not path.exists():
-                cut = train(known, name, seed=seed, steps=options.steps)
-                partial = path.with_suffix(".partial.npz")
-                np.savez(partial, right=right_of(cut, test), maps=tuning.maps_of(cut, test.tagged, test.labels))
-                partial.replace(path)
-            with np.load(path) as file:
-                right[name].append(file["right"])
-                maps[name] = file["maps"]
+            kept = kept_arrays(path, functools.partial(measure, known, test, name, seed=seed, steps=options.steps))
+            right[name].append(kept["right"])
+            maps[name] = kept["maps"]
             print(f"seed {seed}, {name}: {right[name][-1].mean():.3f}", flush=True)
     rows = accuracies(right, test.labels)
     print(
@@ -167,8 +170,8 @@ def main():
     groups = [BREEDS[label] for label in test.labels]
     print(f"with the square, {evidence_by_group(maps, {'square': test.tags, 'animal': test.animals}, groups)}")
     if options.json:
-        kept = {"published": PUBLISHED, "steps": options.steps, "seeds": options.seeds, "rows": rows}
-        replace(options.json, (json.dumps(kept | {"machine": timing.machine()}, indent=2) + "\n").encode())
+        figures = {"published": PUBLISHED, "steps": options.steps, "seeds": options.seeds, "rows": rows}
+        replace(options.json, (json.dumps(figures | {"machine": timing.machine()}, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import optax
 from flax import nnx
 
 import jaxcam
-import jaxcam.losses
+from examples.bias.penalized import mean_loss
 from jaxcam.networks.efficientnet import EfficientNetLite
 
 KEPT, LAYER = "blocks/15/depthwise", "head"
@@ -54,17 +54,7 @@ def _step(cut, state, x, labels, masks, *, penalized, steps):
     """One step of Adam on the cross-entropy of a batch, with the penalty on maps outside the masks if asked."""
 
     def loss(params):
-        own = dataclasses.replace(cut, params=params)
-
-        def of_example(x, label, mask):
-            entropy = -jaxcam.scores.log_softmax(own.head(params, own.features(params, x), x), label)
-            if not penalized:
-                return entropy
-            # LayerCAM, because a network can escape from Grad-CAM by maps that the relu makes zero everywhere.
-            penalty = jaxcam.losses.right_reasons(own, x, label, mask, method=jaxcam.layer_cam, normalize="max")
-            return entropy + PENALTY * penalty
-
-        return jax.vmap(of_example)(x, labels, masks).mean()
+        return mean_loss(cut, params, x, labels, masks, penalty=PENALTY if penalized else 0)
 
     value, gradient = jax.value_and_grad(loss)(cut.params)
     trained = jax.tree_util.tree_map_with_path(

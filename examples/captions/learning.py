@@ -10,7 +10,6 @@ from flax import nnx
 from rich.progress import track
 
 from examples.captions import scenes
-from jaxcam.networks._canvas_encoder import CanvasEncoder
 
 PIECE = 256  # scenes that are drawn at once
 
@@ -31,7 +30,7 @@ def replace(path: pathlib.Path, content: Any) -> None:
     part.replace(path)
 
 
-def training_data(encoder: CanvasEncoder, count: int, folder: pathlib.Path) -> Data:
+def training_data(encoder: Any, count: int, folder: pathlib.Path) -> Data:
     """`count` scenes of the training split. The pieces that are in the folder are not drawn again."""
     run = nnx.jit(lambda encoder, images: encoder.up_to_block2(images.astype(jnp.float32) / 255).astype(jnp.float16))
     drawn, images, values = [], [], []

@@ -9,8 +9,6 @@ photographs are for research alone: none is shown or kept. `examples.captions.ph
 """
 
 import functools
-import io
-import itertools
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -20,14 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from PIL import Image
 from rich.progress import track
 
 import jaxcam
-from examples import real_photographs
+from examples import real_photographs, similarity, stored_pictures
+from examples.kept_arrays import kept_arrays
 from examples.places import training
-from jaxcam.networks._lstm import first_carry, lstm_cell, run_lstm
-from jaxcam.networks._words import words_of
 from jaxcam.networks.beam_search import beam_search
 
 END, UNKNOWN = ".", "<unknown>"
@@ -35,7 +31,9 @@ LEAST_COUNT = 5  # how often a word must occur in the training captions
 LENGTH = 20  # tokens of a caption, its end included
 WIDTH = 256
 KEPT = 0.5  # of the hidden values in training
-SIDE = 224
+SHAPE = (224, 224)
+LAYER = "head"  # of the encoder: the last convolution, 7 x 7
+CHUNK = 100  # photographs at once
 
 
 class Decoder(nnx.Module):
@@ -50,18 +48,20 @@ class Decoder(nnx.Module):
         self.words = words
         self.image = nnx.Linear(1280, WIDTH, rngs=rngs)
         self.word = nnx.Embed(len(words) + 1, WIDTH, rngs=rngs)  # the last one starts a caption
-        self.lstm = lstm_cell(WIDTH, WIDTH, rngs=rngs)
+        self.lstm = nnx.OptimizedLSTMCell(WIDTH, WIDTH, rngs=rngs)
         self.predictions = nnx.Linear(WIDTH, len(words), rngs=rngs)
 
     def hidden(self, features: jax.Array, tokens: jax.Array) -> jax.Array:
         """The LSTM's values `[n t width]` when each token is chosen, from mean features `[n 1280]`."""
         start = jnp.full_like(tokens[:, :1], len(self.words))
         read = self.word(jnp.maximum(jnp.concatenate([start, tokens[:, :-1]], 1), 0))
-        return run_lstm(self.lstm, self.read_image(features), read)[1]
+        carry = self.read_image(features)
+        return jax.lax.scan(self.lstm, carry, read.swapaxes(0, 1))[1].swapaxes(0, 1)
 
     def read_image(self, features: jax.Array):
         """The LSTM's carry behind the image."""
-        return self.lstm(first_carry(self.lstm, len(features)), self.image(features))[0]
+        zeros = jnp.zeros((len(features), WIDTH))
+        return self.lstm((zeros, zeros), self.image(features))[0]
 
     def __call__(self, features: jax.Array, tokens: jax.Array) -> jax.Array:
         """The logits `[n t words]` of each token, given the image and the tokens before it."""
@@ -85,25 +85,15 @@ class PhotographCaptioner(nnx.Module):
     Captions are explained at the layer `encoder/head`, `[7 7 1280]`.
     """
 
-    image_shape = (SIDE, SIDE, 3)
+    image_shape = (*SHAPE, 3)
 
     def __init__(self, decoder: Decoder):
-        encoder: Any = jaxcam.efficientnet_lite0()
-        encoder.classifier = Pooled()
-        self.encoder = encoder
+        self.encoder = similarity.embedder()
         self.decoder = decoder
 
     def __call__(self, images: jax.Array, tokens: jax.Array) -> jax.Array:
         """The logits of each token."""
         return self.decoder(self.encoder(images), tokens)
-
-
-class Pooled(nnx.Module):
-    """What stands in the place of the classifier: the mean features as they are."""
-
-    def __call__(self, features: jax.Array) -> jax.Array:
-        """The features."""
-        return features
 
 
 class Photographs(NamedTuple):
@@ -126,19 +116,14 @@ def words_in(caption: str) -> list[str]:
 def photographs(folder: pathlib.Path, work: pathlib.Path) -> dict[str, Photographs]:
     """Flickr8k by split. The features are kept in the folder `work`."""
     rows = json.loads((folder / "flickr8k" / "captions.json").read_text())
-    kept = work / "features.npy"
-    if not kept.exists():
-        with np.load(folder / "flickr8k" / "images.npz") as file:
-            data, offsets = file["data"], file["offsets"]
-        cut = jaxcam.cut(jaxcam.efficientnet_lite0(), "head")
-        run = jax.jit(lambda cut, image: cut.features(cut.params, image).mean((0, 1)))
-        images = (decoded(data[start:end]) for start, end in itertools.pairwise(offsets))
-        features = [np.asarray(run(cut, image)) for image in track(images, "features", total=len(rows))]
-        work.mkdir(parents=True, exist_ok=True)
-        part = work / "features.part.npy"
-        np.save(part, np.stack(features))
-        part.replace(kept)
-    features = np.load(kept)
+
+    def computed():
+        chunks = [range(i, min(i + CHUNK, len(rows))) for i in range(0, len(rows), CHUNK)]
+        file = folder / "flickr8k" / "images.npz"
+        parts = [mean_features(stored_pictures.read(file, SHAPE, of=of)) for of in track(chunks, "features")]
+        return {"features": np.concatenate(parts)}
+
+    features = kept_arrays(work / "features.npz", computed)["features"]
     by_split = {}
     for split in ("train", "val", "test"):
         chosen = [i for i, row in enumerate(rows) if row["split"] == split]
@@ -147,10 +132,15 @@ def photographs(folder: pathlib.Path, work: pathlib.Path) -> dict[str, Photograp
     return by_split
 
 
-def decoded(data: np.ndarray) -> np.ndarray:
-    """A JPEG file as an image `[224 224 3]` in 0..1."""
-    image = Image.open(io.BytesIO(data.tobytes())).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    return np.asarray(image, np.float32) / 255
+def mean_features(images: np.ndarray) -> np.ndarray:
+    """What the decoder reads of images, `[n 1280]`."""
+    cut = jaxcam.cut(similarity.embedder(), LAYER)
+    return np.asarray(_mean_features(cut, images))
+
+
+@jax.jit
+def _mean_features(cut, images):
+    return jax.lax.map(lambda image: cut.head(cut.params, cut.features(cut.params, image), image), images)
 
 
 def vocabulary_of(captions: list[list[list[str]]]) -> tuple[str, ...]:
@@ -196,7 +186,7 @@ def captions_of(decoder: Decoder, features: np.ndarray) -> list[str]:
     """The most probable caption for each row of features."""
     write = nnx.jit(lambda decoder, features: jax.vmap(functools.partial(_write, nnx.split(decoder)))(features))
     tokens = np.concatenate([write(decoder, features[i : i + 50]) for i in range(0, len(features), 50)])
-    return [" ".join(word for word in words_of(row, decoder.words) if word != END) for row in tokens]
+    return [" ".join(decoder.words[token] for token in row if token > 0) for row in tokens]  # 0 is the end
 
 
 def _write(split, features):

@@ -18,13 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxcam
-from examples import real_photographs
+from examples import real_photographs, stored_pictures
 from examples.captions import photographs, table
 from jaxcam import plots, scores
-from jaxcam.networks._words import words_of
 from jaxcam.runtime import replace
 
-LAYER = "encoder/head"
+LAYER = f"encoder/{photographs.LAYER}"
 # Other words for COCO's classes, in the captions of people.
 NAMES = {
     **dict.fromkeys(("man", "woman", "boy", "girl", "child", "men", "women", "people", "lady", "guy"), "person"),
@@ -41,14 +40,9 @@ SHOWN = tuple(f"http://creativecommons.org/licenses/{name}/2.0/" for name in ("b
 def read(folder: pathlib.Path) -> tuple[list[str], list[dict[str, Any]], list[np.ndarray]]:
     """The classes, and the photographs that have captions: their rows and their images `[224 224 3]`."""
     file = json.loads((folder / "coco" / "annotations.json").read_text())
-    with np.load(folder / "coco" / "images.npz") as arrays:
-        data, offsets = arrays["data"], arrays["offsets"]
-    rows, images = [], []
-    for i, row in enumerate(file["images"]):
-        if row["captions"]:
-            rows.append(row)
-            images.append(photographs.decoded(data[offsets[i] : offsets[i + 1]]))
-    return file["classes"], rows, images
+    chosen = [i for i, row in enumerate(file["images"]) if row["captions"]]
+    images = stored_pictures.read(folder / "coco" / "images.npz", photographs.SHAPE, of=chosen)
+    return file["classes"], [file["images"][i] for i in chosen], list(images)
 
 
 def class_of(word: str, classes: list[str]) -> str | None:
@@ -66,11 +60,11 @@ def class_of(word: str, classes: list[str]) -> str | None:
 
 def mask_of(row: dict[str, Any], number: int) -> np.ndarray:
     """The boxes of a class `[224 224]`, bool."""
-    mask = np.zeros((photographs.SIDE, photographs.SIDE), bool)
+    mask, side = np.zeros(photographs.SHAPE, bool), photographs.SHAPE[0]
     for label, x, y, width, height in row["boxes"]:
         if int(label) == number:
-            left, right = ((x + sign * width / 2) * photographs.SIDE for sign in (-1, 1))
-            top, bottom = ((y + sign * height / 2) * photographs.SIDE for sign in (-1, 1))
+            left, right = ((x + sign * width / 2) * side for sign in (-1, 1))
+            top, bottom = ((y + sign * height / 2) * side for sign in (-1, 1))
             mask[max(int(top), 0) : int(np.ceil(bottom)), max(int(left), 0) : int(np.ceil(right))] = True
     return mask
 
@@ -103,13 +97,13 @@ def agreement(caption: str, row: dict[str, Any]) -> float:
 def draw_figure(model, rows, images, out: pathlib.Path) -> str:
     """Draws the photograph whose caption agrees best with people's, of those that may be shown; returns its credit."""
     shown = [i for i, row in enumerate(rows) if row["licence"] in SHOWN]
-    captions = photographs.captions_of(model.decoder, mean_features([images[i] for i in shown]))
+    captions = photographs.captions_of(model.decoder, photographs.mean_features(np.stack([images[i] for i in shown])))
     numbers = {word: number for number, word in enumerate(model.decoder.words)}
     sentences = [jnp.asarray(photographs.tokens_of(caption.split(), numbers)) for caption in captions]
     best = int(np.argmax([agreement(caption, rows[i]) for i, caption in zip(shown, captions, strict=True)]))
     row, image, caption, tokens = rows[shown[best]], images[shown[best]], captions[best], sentences[best]
     cut = jaxcam.cut(model, LAYER, inputs=(tokens,))
-    words = words_of(tokens, model.decoder.words)[:-1]
+    words = caption.split()
 
     def map_of(cut, image, target):
         return jaxcam.grad_cam_pp(cut, image, target, score=scores.sequence_log_prob, derivatives="closed_form")
@@ -120,13 +114,6 @@ def draw_figure(model, rows, images, out: pathlib.Path) -> str:
     figure = plots.family(image, dict(zip(titles, np.asarray(maps), strict=True)), title=caption, columns=5)
     plots.save(figure, out, force=True)
     return f"{caption!r}: photograph {row['id']}, {row['licence']}, {row['flickr']}"
-
-
-def mean_features(images: list[np.ndarray]) -> np.ndarray:
-    """What the decoder reads of images, `[n 1280]`."""
-    cut = jaxcam.cut(jaxcam.efficientnet_lite0(), "head")
-    run = jax.jit(lambda cut, image: cut.features(cut.params, image).mean((0, 1)))
-    return np.stack([np.asarray(run(cut, image)) for image in images])
 
 
 def main():

@@ -24,7 +24,6 @@ from flax import nnx
 import jaxcam
 from examples.captions import learning, scenes
 from examples.places import training
-from jaxcam.networks._canvas_encoder import MAP_CHANNELS
 from jaxcam.networks.answerer import Answerer
 from jaxcam.networks.captioner import Captioner
 
@@ -43,8 +42,9 @@ class Learner(nnx.Module):
         training.with_blocks_of_digits(self.captioner.encoder)
         self.answerer = Answerer(rngs=rngs)
         self.answerer.encoder = self.captioner.encoder
-        self.digits = nnx.Linear(MAP_CHANNELS, 11, rngs=rngs)
-        self.colors = nnx.Linear(MAP_CHANNELS, len(scenes.COLORS), rngs=rngs)
+        channels = self.captioner.locations.features.in_features
+        self.digits = nnx.Linear(channels, 11, rngs=rngs)
+        self.colors = nnx.Linear(channels, len(scenes.COLORS), rngs=rngs)
 
 
 def read(file: pathlib.Path, network: type) -> Any:

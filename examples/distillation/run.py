@@ -39,11 +39,9 @@ import functools
 import json
 import pathlib
 import shutil
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 
 import jaxcam
@@ -51,6 +49,7 @@ from examples import real_photographs
 from examples.distillation import learning, networks, pools
 from examples.distillation.learning import ROWS
 from examples.distillation.table import PUBLISHED, table
+from examples.kept_arrays import kept_arrays
 from jaxcam.runtime import replace
 
 COMPARED = 300  # test images whose maps are compared with the teacher's
@@ -127,16 +126,6 @@ def check_settings(options: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def once(file: pathlib.Path, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of a file, which is written if it does not exist."""
-    if not file.exists():
-        partial = file.with_suffix(".partial.npz")
-        np.savez(partial, **compute())  # type: ignore[arg-type]
-        partial.replace(file)
-    with np.load(file) as arrays:
-        return dict(arrays)
-
-
 def pool_of(split: str, options: argparse.Namespace) -> pools.Pool:
     """The images of a split, drawn once."""
 
@@ -146,7 +135,7 @@ def pool_of(split: str, options: argparse.Namespace) -> pools.Pool:
             options.data, split, count, copies=options.copies, side=options.side, folder=options.folder
         )._asdict()
 
-    return pools.Pool(**once(options.out / f"{split}.npz", drawn))
+    return pools.Pool(**kept_arrays(options.out / f"{split}.npz", drawn))
 
 
 def options_of_training(options: argparse.Namespace, name: str, **changed: Any) -> argparse.Namespace:
@@ -169,7 +158,7 @@ def teacher_of(train: pools.Pool, options: argparse.Namespace) -> nnx.Module:
             model = learning.trained(model, ROWS["cross-entropy"], layer, train, {}, training_options)
         return jaxcam.pretrained.to_arrays(model)
 
-    return jaxcam.pretrained.from_arrays(build, once(options.out / "teacher.npz", trained))
+    return jaxcam.pretrained.from_arrays(build, kept_arrays(options.out / "teacher.npz", trained))
 
 
 def measured(name: str, seed: int, train, test, answers, options: argparse.Namespace) -> dict[str, float]:
@@ -202,7 +191,9 @@ def teacher_and_answers(train: pools.Pool, test: pools.Pool, options: argparse.N
     layer = networks.layer_of(options.teacher)
     compared = pools.Pool(*(column[:COMPARED] for column in test))
     answers = {
-        split: once(options.out / f"answers_{split}.npz", functools.partial(learning.taught, teacher, layer, pool))
+        split: kept_arrays(
+            options.out / f"answers_{split}.npz", functools.partial(learning.taught, teacher, layer, pool)
+        )
         for split, pool in (("train", train), ("test", compared))
     }
     student = networks.build(options.student, image_shape=train.images.shape[1:], seed=0)

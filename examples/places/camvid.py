@@ -34,12 +34,13 @@ from flax import nnx
 from PIL import Image
 
 import jaxcam
-from examples import real_photographs
+from examples import real_photographs, stored_pictures
+from examples.kept_arrays import kept_arrays
 from examples.places import tables, training
 from jaxcam.networks import UNet
 from jaxcam.runtime import replace
 
-CLASSES = "sky building pole road pavement tree sign fence car pedestrian bicyclist".split()
+CLASSES = stored_pictures.CAMVID
 UNLABELED = len(CLASSES)
 WIDTHS = (16, 32, 48, 64, 96)
 LEAST = 40  # pixels of a class that is explained
@@ -54,28 +55,23 @@ class Frames(NamedTuple):
 
 def read(folder: pathlib.Path, split: str, side: int, count: int | None) -> Frames:
     """The frames of a split, spread evenly, with `side` rows."""
-    with np.load(folder / "camvid" / f"{split}.npz") as file:
-        arrays = {name: file[name] for name in ("data", "offsets", "mask_data", "mask_offsets")}
-    size = (side * 4 // 3, side)
-    chosen = real_photographs.spread(list(range(len(arrays["offsets"]) - 1)), count)
-    images = [picture(arrays["data"], arrays["offsets"], i).resize(size, Image.Resampling.BOX) for i in chosen]
-    labels = [picture(arrays["mask_data"], arrays["mask_offsets"], i) for i in chosen]
+    path, size = folder / "camvid" / f"{split}.npz", (side * 4 // 3, side)
+    with np.load(path) as file:
+        chosen = real_photographs.spread(list(range(len(file["names"]))), count)
+    opened, labels = (
+        [Image.open(io.BytesIO(part)) for part in stored_pictures.parts(path, prefix, chosen)]
+        for prefix in ("", "mask_")
+    )
+    images = [image.resize(size, Image.Resampling.BOX) for image in opened]
     masks = [label.resize(size, Image.Resampling.NEAREST) for label in labels]
     pixels = np.stack([np.asarray(image.convert("RGB"), np.float32) / 255 for image in images])
     return Frames(pixels, np.stack([np.asarray(mask, np.int32) for mask in masks]))
 
 
-def picture(data: np.ndarray, offsets: np.ndarray, number: int) -> Image.Image:
-    """One of many pictures whose bytes lie end to end."""
-    return Image.open(io.BytesIO(data[offsets[number] : offsets[number + 1]].tobytes()))
-
-
 def build(side: int) -> UNet:
     """The network that is trained."""
     shape = (side, side * 4 // 3, 3)
-    return UNet(
-        widths=WIDTHS, plain=0, classes=len(CLASSES), image_shape=shape, class_names=tuple(CLASSES), rngs=nnx.Rngs(0)
-    )
+    return UNet(widths=WIDTHS, plain=0, classes=len(CLASSES), image_shape=shape, class_names=CLASSES, rngs=nnx.Rngs(0))
 
 
 def class_weights(classes: np.ndarray) -> np.ndarray:
@@ -144,14 +140,13 @@ def maps_table(
 
 def network(folder: pathlib.Path, options: argparse.Namespace) -> nnx.Module:
     """The network, from its file or trained."""
-    file = options.out / "weights.npz"
-    if not file.exists():
+
+    def arrays_of_trained():
         frames = read(folder, "train", options.side, options.train)
-        model = trained(frames, options)
-        np.savez_compressed(options.out / ".weights.npz", **jaxcam.pretrained.to_arrays(model))  # type: ignore[arg-type]
-        (options.out / ".weights.npz").replace(file)
-    with np.load(file) as arrays:
-        return jaxcam.pretrained.from_arrays(functools.partial(build, options.side), dict(arrays))
+        return jaxcam.pretrained.to_arrays(trained(frames, options))
+
+    arrays = kept_arrays(options.out / "weights.npz", arrays_of_trained)
+    return jaxcam.pretrained.from_arrays(functools.partial(build, options.side), arrays)
 
 
 def scores_table(scores: dict[str, Any]) -> str:

@@ -4,24 +4,20 @@ A tab computes nothing until it is opened; then it explains a sample. Each chang
 """
 
 import functools
-import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from jaxcam import pretrained
-from jaxcam.datasets import images
 from jaxcam.methods import METHOD_TITLES
-from jaxcam.web._drawing import in_bytes
 from jaxcam.web._files import WrittenFiles
 from jaxcam.web._page_endpoint import Upload
 from jaxcam.web._page_events import EMPTY, MISTAKES
 from jaxcam.web._panels import Result, as_html, error_line
-from jaxcam.web._pictures import SAMPLES
+from jaxcam.web._pictures import SAMPLES, write_sample_clip
 from jaxcam.web._scenes import METHODS, WORD_METHODS, Scenes
 
-CANVASES = [name for name in SAMPLES if name.startswith("digits")]
 QUESTIONS = (
     "how many digits are there?",
     "which digit is shown?",
@@ -39,17 +35,54 @@ INTRODUCTIONS = {
 SIZE_LINE = "The network is small, was trained on such pictures alone, and sees 64 x 64 pixels."
 
 
+class SampleButton(NamedTuple):
+    """A button that puts a sample into a tab.
+
+    Attributes:
+      name: the end of the button's id.
+      label: what stands on the button.
+      path: returns the path of the sample's file, which need not exist before.
+    """
+
+    name: str
+    label: str
+    path: Callable[[], str]
+
+
+CANVASES = tuple(
+    SampleButton(name.replace(" ", "-"), name, functools.partial(str, sample.path))
+    for name, sample in SAMPLES.items()
+    if name.startswith("digits")
+)
+
+
 class SceneTab:
     """One tab: a picture or a clip with samples, the fields of its network, and the result as HTML.
 
     Args:
       name: in lower case; also the beginning of the components' ids.
       explain: `(picture, *values of fields) -> Result`.
+      samples: buttons; the first sample is shown when the tab is opened.
+      label: of the picture.
+      sources: where a picture may come from.
+      empty: the line without a picture.
       quick, slow: options of events that compute nothing, and of those that do.
     """
 
-    def __init__(self, name: str, explain: Callable[..., Result], *, quick: dict[str, Any], slow: dict[str, Any]):
-        self.name, self._explain, self._quick, self._slow = name, explain, quick, slow
+    def __init__(
+        self,
+        name: str,
+        explain: Callable[..., Result],
+        *,
+        samples: Sequence[SampleButton] = CANVASES,
+        label: str = "Picture",
+        sources: Sequence[Any] = ("upload", "webcam", "clipboard"),
+        empty: str = EMPTY,
+        quick: dict[str, Any],
+        slow: dict[str, Any],
+    ):
+        self.name, self._explain, self._samples, self._label = name, explain, samples, label
+        self._sources, self._empty, self._quick, self._slow = sources, empty, quick, slow
 
     def add(self, fields: Callable[[], Sequence[Any]], *, method: str, methods: Sequence[str]) -> None:
         """Adds the tab to the page that is being made.
@@ -62,32 +95,30 @@ class SceneTab:
         with gr.Tab(self.name.capitalize(), elem_id=f"tab-{self.name}") as tab, gr.Row():
             with gr.Column(scale=2, min_width=320):
                 gr.Markdown(f"{INTRODUCTIONS[self.name]} {SIZE_LINE}")
-                samples = self._add_picture()
+                buttons = self._add_picture()
                 given = list(fields())
                 choices = [(METHOD_TITLES[choice], choice) for choice in methods]
                 chosen = gr.Dropdown(choices, value=method, label="Method", elem_id=f"{self.name}-method")
             with gr.Column(scale=3, min_width=320):
                 self.result = gr.HTML(elem_id=f"{self.name}-result", min_height=120)
         self.fields = [self.picture, chosen, *given]
-        self._connect(tab, samples)
+        self._connect(tab, buttons)
 
-    def _add_picture(self) -> dict[Any, Any]:
-        """Adds the picture and buttons of samples, and returns the sample of each."""
-        sources = ["upload", "webcam", "clipboard"]
+    def _add_picture(self) -> list[Any]:
+        """Adds the picture and the buttons of the samples, and returns the buttons."""
         self.picture = Upload(
-            type="filepath", label="Picture", sources=sources, height=240, elem_id=f"{self.name}-picture"
+            type="filepath", label=self._label, sources=list(self._sources), height=240, elem_id=f"{self.name}-picture"
         )
         with gr.Row():
-            buttons = {
-                gr.Button(name, size="sm", min_width=40, elem_id=f"{self.name}-{name.replace(' ', '-')}"): name
-                for name in CANVASES
-            }
-        return {button: str(SAMPLES[name].path) for button, name in buttons.items()}
+            return [
+                gr.Button(sample.label, size="sm", min_width=60, elem_id=f"{self.name}-{sample.name}")
+                for sample in self._samples
+            ]
 
-    def _connect(self, tab: Any, samples: dict[Any, Any]) -> None:
+    def _connect(self, tab: Any, buttons: list[Any]) -> None:
         tab.select(self._first, self.fields, [self.picture, self.result], **self._slow)
-        for button, sample in samples.items():
-            self.then_explain(button.click(functools.partial(_same, sample), None, self.picture, **self._quick))
+        for button, sample in zip(buttons, self._samples, strict=True):
+            self.then_explain(button.click(sample.path, None, self.picture, **self._quick))
         changed = [self.picture.input]
         for field in self.fields[1:]:
             changed.append(field.submit if isinstance(field, gr.Textbox) else field.input)
@@ -100,7 +131,7 @@ class SceneTab:
     def html(self, *values: Any) -> str:
         """The result of the fields' values, or the line that says what is wrong."""
         if values[0] is None:
-            return error_line(EMPTY, kind="jaxcam-hint")
+            return error_line(self._empty, kind="jaxcam-hint")
         try:
             return as_html(self._explain(*values))
         except MISTAKES as error:
@@ -110,64 +141,8 @@ class SceneTab:
         """A sample with its result when the tab is opened; nothing changes if there is a picture."""
         if values[0] is not None:
             return [gr.skip(), gr.skip()]
-        sample = str(SAMPLES[CANVASES[0]].path)
+        sample = self._samples[0].path()
         return [sample, self.html(sample, *values[1:])]
-
-
-class ClipTab(SceneTab):
-    """The tab of clips. Its samples are not the GIF files that the page shows, which have fewer colors.
-
-    Args:
-      files: where the samples are written as GIF files.
-      name, explain, quick, slow: as in `SceneTab`.
-    """
-
-    def __init__(self, files: WrittenFiles, name: str, explain: Callable[..., Result], **options: Any):
-        super().__init__(name, explain, **options)
-        self._files = files
-
-    def _add_picture(self) -> dict[Any, Any]:
-        self.number = gr.State(None)  # of a sample
-        self.picture = Upload(
-            type="filepath", label="Clip, an animated GIF", sources=["upload"], height=240, elem_id="clips-picture"
-        )
-        with gr.Row():
-            motions = [pretrained.MOTIONS[pretrained.motion_clip(i)[2]] for i in range(len(pretrained.MOTIONS))]
-            return {
-                gr.Button(motion, size="sm", min_width=70, elem_id=f"clips-sample-{i}"): i
-                for i, motion in enumerate(motions)
-            }
-
-    def _connect(self, tab: Any, samples: dict[Any, Any]) -> None:
-        shown = [self.picture, self.number]
-        self.fields = [*self.fields, self.number]
-        tab.select(self._first, self.fields, [*shown, self.result], **self._slow)
-        for button, number in samples.items():
-            chosen = button.click(functools.partial(self._sample, number), None, shown, **self._quick)
-            self.then_explain(chosen)
-        self.then_explain(self.picture.input(lambda: None, None, self.number, **self._quick))
-        changed = [field.input for field in self.fields[1:-1]]
-        self.then_explain(gr.on(changed, _nothing, None, None, **self._quick))
-
-    def html(self, *values: Any) -> str:
-        """As `SceneTab.html`; a sample's number counts more than its picture."""
-        *fields, number = values
-        if fields[0] is None:
-            return error_line(EMPTY_CLIP, kind="jaxcam-hint")
-        return super().html(fields[0] if number is None else number, *fields[1:])
-
-    def _first(self, *values: Any) -> list[Any]:
-        if values[0] is not None:
-            return [gr.skip(), gr.skip(), gr.skip()]
-        path, number = self._sample(0)
-        return [path, number, self.html(path, *values[1:-1], number)]
-
-    def _sample(self, number: int) -> tuple[str, int]:
-        """A sample as a GIF file, and its number."""
-        frames, _, motion = pretrained.motion_clip(number)
-        path: pathlib.Path = self._files.folder() / f"{pretrained.MOTIONS[motion]}.gif"
-        path.write_bytes(images.animated([in_bytes(frame).repeat(3, 0).repeat(3, 1) for frame in frames], seconds=0.15))
-        return str(path), number
 
 
 def add_scene_tabs(scenes: Scenes, files: WrittenFiles, *, quick: dict[str, Any], slow: dict[str, Any]) -> None:
@@ -202,10 +177,23 @@ def add_scene_tabs(scenes: Scenes, files: WrittenFiles, *, quick: dict[str, Any]
         "boxes", lambda path, method, sides: scenes.boxes(path, method=method, sides=bool(sides)), **options
     )
     boxes.add(sides_field, method="hires_cam", methods=METHODS)
-    clips = ClipTab(
-        files, "clips", lambda path, method, motion: scenes.clip(path, method=method, motion=motion or ""), **options
-    )
+    clips = SceneTab(
+        "clips", lambda path, method, motion: scenes.clip(path, method=method, motion=motion or ""),
+        samples=_sample_clips(files), label="Clip, an animated GIF", sources=["upload"], empty=EMPTY_CLIP, **options,
+    )  # fmt: skip
     clips.add(motion_field, method="grad_cam", methods=METHODS)  # the best one by `examples.places.tables`
+
+
+def _sample_clips(files: WrittenFiles) -> list[SampleButton]:
+    """A button for each sample clip, whose file is written when it is chosen."""
+
+    def path_of(number: int) -> str:
+        return str(write_sample_clip(number, files.folder()))
+
+    return [
+        SampleButton(f"sample-{number}", motion, functools.partial(path_of, number))
+        for number, motion in enumerate(pretrained.MOTIONS)
+    ]
 
 
 def _add_questions(scenes: Scenes, options: dict[str, Any]) -> None:

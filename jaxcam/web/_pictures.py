@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxcam import datasets
+from jaxcam import datasets, pretrained
 
 MOST_BYTES = 32 * 2**20
 MOST_PIXELS = 64 * 10**6
@@ -130,6 +130,39 @@ def read_clip(path: str | os.PathLike, count: int, size: tuple[int, int]) -> np.
         raise ValueError(f"{path.name} is no longer on the server: upload it again") from error
     except (OSError, ValueError) as error:
         raise ValueError(" ".join(str(error).replace(str(path), path.name).split())) from error
+
+
+def write_sample_clip(number: int, folder: pathlib.Path) -> pathlib.Path:
+    """Writes a sample clip as a GIF file, which has fewer colors than the clip, and returns its path."""
+    path = folder / f"{pretrained.MOTIONS[pretrained.motion_clip(number)[2]]}.gif"
+    path.write_bytes(_sample_clip(number))
+    return path
+
+
+def sample_clip_of(path: str | os.PathLike) -> int | None:
+    """The number of the sample clip whose GIF file has the content of a file; None if there is none.
+
+    Example:
+      >>> import tempfile
+      >>> sample_clip_of(write_sample_clip(3, pathlib.Path(tempfile.mkdtemp())))
+      3
+    """
+    return _sample_clips_by_digest().get(_digest(path))
+
+
+@functools.cache
+def _sample_clip(number: int) -> bytes:
+    from jaxcam.datasets import images  # loads Pillow
+
+    frames, _, _ = pretrained.motion_clip(number)
+    return images.animated(
+        [np.round(255 * frame).astype(np.uint8).repeat(3, 0).repeat(3, 1) for frame in frames], seconds=0.15
+    )
+
+
+@functools.cache
+def _sample_clips_by_digest() -> dict[bytes, int]:
+    return {hashlib.sha256(_sample_clip(number)).digest(): number for number in range(len(pretrained.MOTIONS))}
 
 
 def _check_content(path: pathlib.Path) -> None:

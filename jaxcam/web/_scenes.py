@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 import jaxcam
 from jaxcam import datasets, pretrained, scores
@@ -29,7 +30,7 @@ from jaxcam.methods import METHOD_TITLES
 from jaxcam.web import _drawing
 from jaxcam.web._kept import Kept, Programs
 from jaxcam.web._panels import Panel, Result
-from jaxcam.web._pictures import SAMPLES, read_clip, read_picture, sample_of
+from jaxcam.web._pictures import SAMPLES, read_clip, read_picture, sample_clip_of, sample_of
 
 # Methods that take any score.
 METHODS = (
@@ -163,7 +164,7 @@ class Scenes:
         run = self._method("detector", method, _box_maps)
         seen = _seen(path, "stretch")
         outputs = self._outputs("detector", seen.image)
-        probabilities = 1 / (1 + np.exp(-outputs["scores"]))
+        probabilities = special.expit(outputs["scores"])
         numbers = [int(i) for i in np.argsort(-probabilities) if outputs["kept"][i]][:MOST_BOXES]
         if not numbers:
             raise ValueError(f"no box has a probability of 0.5: the largest is {probabilities.max():.3f}")
@@ -171,8 +172,8 @@ class Scenes:
         panels, names = [], []
         for number in numbers:
             names.append(pretrained.DIGITS_CLASSES[int(outputs["classes"][number].argmax())])
-            maps = run(seen.image, jnp.int32(number), jnp.arange(len(scores.BOX_PARTS)))
-            for part, saliency in zip(parts, maps, strict=False):
+            maps = run(seen.image, jnp.int32(number), jnp.arange(len(parts)))
+            for part, saliency in zip(parts, maps, strict=True):
                 detail = f"{probabilities[number]:.1%}" if part == "score" else EDGES[part]
                 panel = _over(seen, names[-1], detail, saliency)
                 row0, column0, row1, column1 = (float(side) * scale for side in outputs["boxes"][number])
@@ -186,11 +187,11 @@ class Scenes:
         command = f"jaxcam detect {seen.words} --method {method}{' --parts' if sides else ''}"
         return Result(f"boxes: {', '.join(names)}", panels, note, command)
 
-    def clip(self, path: str | os.PathLike | int, *, method: str, motion: str = "") -> Result:
+    def clip(self, path: str | os.PathLike, *, method: str, motion: str = "") -> Result:
         """An animation of a clip beside its map, and frames with the map, all on one scale.
 
         Args:
-          path: an animated GIF file, or the number of a sample.
+          path: an animated GIF file. A sample's file stands for the sample's own frames.
           method: a name of `METHODS`.
           motion: the motion to explain; by default the most probable one.
 
@@ -198,14 +199,13 @@ class Scenes:
           ValueError: the file is no clip, or has too few frames; an unknown method or motion.
         """
         run = self._method("motions", method, _clip_map)
-        if isinstance(path, int):
-            frames, words = pretrained.motion_clip(path)[0], f"--sample {path}"
-        else:
-            frames, words = read_clip(path, FRAMES, SIDE), _shell_name(path)
+        frames, words = read_clip(path, FRAMES, SIDE), _shell_name(path)
+        if (number := sample_clip_of(path)) is not None:
+            frames, words = pretrained.motion_clip(number)[0], f"--sample {number}"
         names = pretrained.MOTIONS
         logits = self._outputs("motions", frames)
         target = pretrained.find_class(motion, names) if motion else int(logits.argmax())
-        probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        probabilities = special.softmax(logits)
         saliency = run(frames, jnp.int32(target))
         scaled = saliency / max(float(saliency.max()), np.finfo(np.float32).tiny)
         drawn = [_drawing.small_picture(frame, longest=FRAME_SIDE) for frame in frames]
@@ -238,7 +238,8 @@ class Scenes:
 
         def run(*arguments: Any) -> Any:
             arrays = (cut, *map(jnp.asarray, arguments), jax.random.key(0))
-            values = jax.tree.map(np.asarray, self._programs.run((name, method), computed, *arrays))
+            shapes = tuple(map(np.shape, arguments))
+            values = jax.tree.map(np.asarray, self._programs.run((name, method, shapes), computed, *arrays))
             maps = values[0] if isinstance(values, tuple) else values
             if not np.isfinite(maps).all():
                 raise ValueError(f"{METHOD_TITLES[method]} is not defined here: its map is not finite")
