@@ -5,10 +5,10 @@
 
 Both networks learn together and have one encoder. Its first blocks have the weights of the embedded digits network; two
 of them are not trained, and their values are computed once. Beside captions and answers, the encoder's map learns which
-digit has its center at each location, and in which color: without that, colors and digits hardly find together. The
-script writes the weights in float16 and prints what share of the statements in the captions, and of the answers, is
-right for scenes with other digits and textures than those of the training. A run that is stopped goes on when it is
-called again: scenes and checkpoints are in the folder `--work`.
+digit has its center at each location, and in which color. With `--captions-only` the decoder of captions alone learns,
+from maps that are computed once. The script writes the weights in float16 and prints what share of the statements in
+the captions, and of the answers, is right for scenes with other digits and textures than those of the training. A run
+that is stopped goes on when it is called again: scenes and checkpoints are in the folder `--work`.
 """
 
 import json

@@ -13,7 +13,7 @@ BLOCKS_SCALE = 0.2  # the values of the blocks are several times as large as tho
 
 
 class CanvasEncoder(nnx.Module):
-    """The first blocks of `jaxcam.vgg_digits`, a path for colors, which they hardly tell apart, and what joins them.
+    """The first blocks of `jaxcam.vgg_digits` and a path for colors, which the blocks hardly tell apart, joined.
 
     Args:
       rngs: where the initial parameters come from.

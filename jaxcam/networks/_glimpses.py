@@ -1,17 +1,17 @@
-"""What a decoder reads of an encoder's map: glimpses of its locations."""
+"""Attention over the locations of an encoder's map."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-WIDTH = 64  # of what is known of a location
+WIDTH = 64  # channels of a location
 
 
 class Locations(nnx.Module):
-    """A linear layer of the normalized features at each location, and where the location is.
+    """A linear layer of the normalized features at each location, plus a learned embedding of the location.
 
     Args:
-      channels: of the map.
+      channels: number of channels of the map.
       locations: rows times columns of the map.
       rngs: where the initial parameters come from.
     """
@@ -28,9 +28,10 @@ class Locations(nnx.Module):
 
 
 def glimpses(locations: jax.Array, queries: jax.Array) -> jax.Array:
-    """What several queries read of the locations: their mean, weighted by a softmax over locations, and how many match.
+    """Attention of several queries: the mean of the locations by softmax weights, and the number of matches.
 
-    The mean forgets how many locations match; the sum of a logistic function of the same products counts them.
+    A softmax does not count: two equal matches have the mean of one. The number of matches is the sum over locations of
+    the logistic function of the same products.
 
     Args:
       locations: `[n locations width]`.

@@ -8,8 +8,9 @@
 
 The features of the image are normalized, an LSTM reads the question, and a classifier reads the product of the two:
 Lu et al., "Deeper LSTM and normalized CNN visual question answering model", 2015; Selvaraju et al., "Grad-CAM: visual
-explanations from deep networks via gradient-based localization", IJCV 2019, section 8.2. What it reads of the image are
-glimpses, a second one after a first: Yang et al., "Stacked attention networks for image question answering", CVPR 2016.
+explanations from deep networks via gradient-based localization", IJCV 2019, section 8.2. The classifier
+reads the image by attention, and the query of the second glimpse depends on the first: Yang et al., "Stacked attention
+networks for image question answering", CVPR 2016.
 """
 
 import re

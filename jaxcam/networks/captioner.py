@@ -8,8 +8,8 @@
     ((10,), True)
 
 Vinyals, Toshev, Bengio and Erhan, "Show and tell: a neural image caption generator", CVPR 2015: an LSTM reads each word
-when it chooses the next. As in Xu et al., "Show, attend and tell: neural image caption generation with visual
-attention", ICML 2015, the image is its memory before the first word, and it chooses a word by glimpses of the image.
+before it chooses the next. Xu et al., "Show, attend and tell: neural image caption generation with visual attention",
+ICML 2015: the image sets the LSTM's first memory, and each word is chosen by attention to the image.
 """
 
 from typing import NamedTuple
