@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxcam._base.checks import checked_image
 from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._canvas_encoder import MAP_CHANNELS, CanvasEncoder
 from jaxcam.networks._glimpses import WIDTH, Locations, glimpses
@@ -105,7 +106,9 @@ class Answerer(nnx.Module, ImageNetwork):
         """The most probable answer to a question about one image `[64 64 3]`.
 
         Raises:
-          ValueError: an image of another shape, an empty question, an unknown word, or more than 8 words.
+          TypeError: an image of integers.
+          ValueError: an image of another shape, or with NaN or infinite values; an empty question, an unknown word, or
+            more than 8 words.
         """
         return self.ranked_answers(image, question)[0]
 
@@ -119,7 +122,7 @@ class Answerer(nnx.Module, ImageNetwork):
         """
         if np.shape(image) != self.image_shape:
             raise ValueError(f"expected an image of shape {self.image_shape}, got {np.shape(image)}")
-        probabilities = _probabilities(self, jnp.asarray(image)[None], self.tokens(question)[None])[0]
+        probabilities = _probabilities(self, checked_image(image)[None], self.tokens(question)[None])[0]
         order = np.argsort(-np.asarray(probabilities), kind="stable")
         return [Answer(self.answers[i], int(i), float(probabilities[i])) for i in order]
 

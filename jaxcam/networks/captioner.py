@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxcam._base.checks import checked_image
 from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._canvas_encoder import MAP_CHANNELS, CanvasEncoder, row_and_column_means
 from jaxcam.networks._glimpses import WIDTH, Locations, glimpses
@@ -100,21 +101,23 @@ class Captioner(nnx.Module, ImageNetwork):
         """The most probable caption of one image `[64 64 3]`, by beam search.
 
         Raises:
-          ValueError: an image of another shape, or `beams` below 1.
+          TypeError: an image of integers.
+          ValueError: an image of another shape or with NaN or infinite values, or `beams` below 1.
         """
         if np.shape(image) != self.image_shape:
             raise ValueError(f"expected an image of shape {self.image_shape}, got {np.shape(image)}")
-        return self.captions(jnp.asarray(image)[None], beams=beams)[0]
+        return self.captions(checked_image(image)[None], beams=beams)[0]
 
     def captions(self, images: jax.Array | np.ndarray, *, beams: int = 3) -> list[Caption]:
         """The most probable caption of each of the images `[n 64 64 3]`, by beam search.
 
         Raises:
-          ValueError: images of another shape, or `beams` below 1.
+          TypeError: images of integers.
+          ValueError: images of another shape or with NaN or infinite values, or `beams` below 1.
         """
         if np.shape(images)[1:] != self.image_shape:
             raise ValueError(f"expected images [n {' '.join(map(str, self.image_shape))}], got {np.shape(images)}")
-        tokens, log_probs = _captions(self, jnp.asarray(images), beams=beams)
+        tokens, log_probs = _captions(self, checked_image(images), beams=beams)
         sentences = [words_of(row, self.words) for row in np.asarray(tokens[:, 0])]
         return [
             Caption(_text(words), tuple(words), tokens[i, 0], float(log_probs[i, 0]))

@@ -157,6 +157,14 @@ def test_what_cannot_be_read_gets_one_line(captioner, answerer, act, message):
     assert "\n" not in str(caught.value)
 
 
+def test_images_that_would_get_a_wrong_caption_are_refused(captioner, answerer):
+    for ask in (captioner.caption, lambda image: answerer.answer(image, "is there a one")):
+        with pytest.raises(TypeError, match="expected an image of floats in the model's range, got uint8"):
+            ask((255 * IMAGE).astype(np.uint8))
+        with pytest.raises(ValueError, match="image has 12288 values that are NaN or infinite"):
+            ask(np.full_like(IMAGE, np.nan))
+
+
 def test_inputs_have_the_type_of_those_that_cut_got(answerer):
     question = answerer.tokens("is there a seven")
     cut = jaxcam.cut(answerer, "encoder", inputs=(question,))
