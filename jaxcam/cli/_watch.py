@@ -24,7 +24,7 @@ def add_parser(subparsers: _options.Subparsers) -> None:
     )
     parser.set_defaults(command="watch", run=run)
     _places.add_options(
-        parser, what="CLIP", kind="GIF, a video file or a folder of frames", method="grad_cam_pp", layer="conv3"
+        parser, what="CLIP", kind="GIF, a video file or a folder of frames", method="grad_cam", layer="conv3"
     )
     parser.add_argument("--target", help="the motion to explain, a name or a number (default: the most probable)")
     parser.add_argument(
