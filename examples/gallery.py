@@ -238,6 +238,37 @@ def chosen_region(cut, last, image):
     return plots.neurons(image, saliency, [(3, 4), (8, 9)], region=True)
 
 
+def words_of_a_caption(cut, last, image):
+    """The words of a caption: one vmap over them, which computes the image's features once."""
+    captioner = jaxcam.pretrained.captioner()
+    canvas, _ = jaxcam.pretrained.digits_canvas(1)
+    caption = captioner.caption(canvas)
+    of_caption = jaxcam.cut(captioner, "encoder", inputs=(caption.tokens,))
+    score = jaxcam.scores.sequence_log_prob
+    of_word = jax.vmap(
+        lambda word: jaxcam.grad_cam_pp(of_caption, canvas, word, score=score, derivatives="closed_form")
+    )
+    maps = of_word(jaxcam.scores.one_token_each(caption.tokens)[: len(caption.words)])
+    titles = [f"{number} {word}" for number, word in enumerate(caption.words, 1)]
+    return plots.family(canvas, dict(zip(titles, maps, strict=True)), title=caption.text, columns=4)
+
+
+def answers_to_questions(cut, last, image):
+    """Answers to questions: what speaks for an answer, and below it what speaks against it."""
+    answerer = jaxcam.pretrained.answerer()
+    canvas, _ = jaxcam.pretrained.digits_canvas(1)
+    questions = ["how many threes are there?", "which digit is shown?", "is there a five?"]
+    answers = [answerer.answer(canvas, question) for question in questions]
+    drawn: dict[str, list[jax.Array]] = {"for the answer": [], "against it": []}
+    for question, answer in zip(questions, answers, strict=True):
+        asked = jaxcam.cut(answerer, "encoder", inputs=(answerer.tokens(question),))
+        score = jaxcam.scores.answer
+        drawn["for the answer"].append(jaxcam.grad_cam(asked, canvas, answer.number, score=score))
+        drawn["against it"].append(jaxcam.counterfactual_grad_cam(asked, canvas, answer.number, score=score))
+    titles = [f"{question}\n{answer.text}" for question, answer in zip(questions, answers, strict=True)]
+    return plots.compare([canvas] * len(questions), drawn, titles=titles)
+
+
 def mask_of_a_class(cut, last, image):
     """A mask: what the mean of a class's logits over its mask depends on; HiResCAM keeps each place's own gradient."""
     segmenter = jaxcam.cut(jaxcam.pretrained.segmenter(), "block3")
@@ -266,15 +297,15 @@ def clip_of_a_motion(cut, last, image):
     """A clip: frames of an object that moves to the left, and the map over time and space of this motion."""
     motions = jaxcam.cut(jaxcam.pretrained.motions(), "conv3")
     clip, _, motion = jaxcam.pretrained.motion_clip(0)
-    saliency = jaxcam.resize(jaxcam.grad_cam_pp(motions, clip, motion), clip.shape[:3])
-    return plots.strip(clip, {"Grad-CAM++": saliency})
+    maps = {"Grad-CAM": jaxcam.grad_cam(motions, clip, motion), "Grad-CAM++": jaxcam.grad_cam_pp(motions, clip, motion)}
+    return plots.strip(clip, {name: jaxcam.resize(saliency, clip.shape[:3]) for name, saliency in maps.items()})
 
 
 FIGURES: tuple[Callable[..., Any], ...] = (
     cam, grad_cam, grad_cam_plus, grad_cam_pp, smooth_grad_cam_pp, counterfactual_grad_cam, xgrad_cam, hires_cam,
     layer_cam, score_cam, occlusion, input_gradient, smooth_grad, var_grad, guided_backprop, integrated_gradients,
     guided_grad_cam, several_layers, averaged_maps, why_not, probability, two_classes, chosen_region,
-    mask_of_a_class, attributes_of_a_box, clip_of_a_motion,
+    words_of_a_caption, answers_to_questions, mask_of_a_class, attributes_of_a_box, clip_of_a_motion,
 )  # fmt: skip
 
 

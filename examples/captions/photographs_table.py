@@ -132,8 +132,7 @@ def main():
     results = table.compared(model, drawn, scores.sequence_log_prob, layer=LAYER, methods=METHODS)
     print(f"\n{sum(len(cases) for _, cases in drawn)} words of {len(drawn)} photographs\n\n{table.table(results)}")
     if options.json:
-        kept = {name: values.tolist() for name, values in results.items()}
-        replace(options.json, (json.dumps(kept) + "\n").encode())
+        replace(options.json, (json.dumps(table.figures_of(results), indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Words against the boxes of what they name, and answers against the digit that the question asks for.
 
-    python -m examples.captions.table --scenes 200
+    python -m examples.captions.table --scenes 500 --json benchmarks/results/evaluation/words.json
 
 Each digit word of a test scene's true caption is mapped, and the true answer to each question about a digit of the
 scene: to "which digit" that digit is the answer, and other questions name it. A map is compared with the boxes of that
@@ -12,6 +12,7 @@ the difference from Grad-CAM, from scenes drawn anew.
 import argparse
 import functools
 import json
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from examples.captions import scenes
 from jaxcam import controls, maps, metrics, scores
 from jaxcam.cutting import with_inputs
 from jaxcam.networks.captioner import DIGITS, PLURALS
+from jaxcam.runtime import replace
 
 SEED = 4_000_000
 MOST = 3  # words, or questions, of a scene
@@ -148,12 +150,19 @@ def half_widths(values: np.ndarray, reference: np.ndarray) -> list[float]:
     return ((high - low) / 2).tolist()
 
 
+def figures_of(results: dict[str, np.ndarray]) -> dict[str, dict[str, list[float]]]:
+    """By method the pointing and the ratio, and half the widths of the intervals of their differences from Grad-CAM."""
+    return {
+        name: {"pointing and ratio": summary(values), "half widths": half_widths(values, results["Grad-CAM"])}
+        for name, values in results.items()
+    }
+
+
 def table(results: dict[str, np.ndarray]) -> str:
     """The results in Markdown."""
     lines = ["| method | pointing, % | inside over outside |", "|---|---|---|"]
-    for name, values in results.items():
-        pointing, ratio = summary(values)
-        widths = half_widths(values, results["Grad-CAM"])
+    for name, figures in figures_of(results).items():
+        (pointing, ratio), widths = figures["pointing and ratio"], figures["half widths"]
         intervals = [""] * 2 if name == "Grad-CAM" else [f" ± {widths[0]:.1f}", f" ± {widths[1]:.2f}"]
         lines.append(f"| {name} | {pointing:.1f}{intervals[0]} | {ratio:.2f}{intervals[1]} |")
     return "\n".join(lines)
@@ -162,10 +171,10 @@ def table(results: dict[str, np.ndarray]) -> str:
 def main():
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=200)
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON as well")
+    parser.add_argument("--scenes", type=int, default=500)
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the tables' figures to this file")
     options = parser.parse_args()
-    printed = {}
+    figures: dict[str, Any] = {}
     for title, model, cases_of, score in (
         ("words", jaxcam.pretrained.captioner(), words_of, scores.sequence_log_prob),
         ("answers", jaxcam.pretrained.answerer(), answers_of, scores.answer),
@@ -173,9 +182,9 @@ def main():
         results = compared(model, drawn_cases(model, cases_of, options.scenes), score)
         maps = int(np.isfinite(results["center"][..., 0]).sum())
         print(f"\n{title}: {maps} maps of {len(results['center'])} scenes\n\n{table(results)}\n", flush=True)
-        printed[title] = {name: summary(values) for name, values in results.items()}
-    if options.json:
-        print(json.dumps(printed))
+        figures[title] = figures_of(results)
+        if options.json is not None:
+            replace(options.json, (json.dumps(figures, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
