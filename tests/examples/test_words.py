@@ -46,6 +46,21 @@ def test_easy_vqa(tmp_path):
     assert '"accuracy, teal"' in printed and "| Grad-CAM++, exact | " in printed
 
 
+def test_attributes_are_those_of_the_questions_about_an_image():
+    pytest.importorskip("easy_vqa")
+    from examples.questions import easy_vqa
+
+    answers = easy_vqa.network().answers
+    numbers = np.array([answers.index(name) for name in ("circle", "yes", "teal", "no")])
+    data = easy_vqa.Questions(np.zeros([3, 1, 1, 3]), np.zeros([4, 1]), numbers, np.array([0, 0, 1, 2]), [""] * 4)
+    circle, teal, neither = easy_vqa.attributes_of(data)
+    assert [answers[i] for i in np.flatnonzero(circle == 1)] == ["circle"]
+    assert {answers[i] for i in np.flatnonzero(circle == 0)} == {"rectangle", "triangle"}
+    assert [answers[i] for i in np.flatnonzero(teal == 1)] == ["teal"]
+    assert not np.isfinite(teal[[answers.index(name) for name in (*easy_vqa.SHAPES, "yes", "no")]]).any()
+    assert np.isnan(neither).all()
+
+
 def test_captions_of_photographs_are_scored():
     pytest.importorskip("pycocoevalcap")
     from examples.captions import photographs
