@@ -111,8 +111,11 @@ def check_regression(outputs: Any, index: Any) -> None:
 
 
 def _values(array: Any) -> np.ndarray | None:
-    """The values of an array; None if it is traced."""
-    return None if isinstance(array, jax.core.Tracer) else np.asarray(array)
+    """The values of an array, integers in their widest type; None if it is traced."""
+    if isinstance(array, jax.core.Tracer):
+        return None
+    values = np.asarray(array)
+    return values.astype(np.int64) if np.issubdtype(values.dtype, np.integer) else values
 
 
 def _pair(what: str, target: Any) -> tuple[Any, Any]:
@@ -128,6 +131,21 @@ def _check_rank(what: str, outputs: Any, rank: int) -> None:
         raise ValueError(f"expected {what}, got {got}")
 
 
+def checked_weights(weights: Any, shape: tuple[int, ...]) -> jax.Array:
+    """The weights of tokens as an array, one for each."""
+    if np.shape(weights) != shape:
+        raise ValueError(f"expected weights of shape {shape}, one for each token, got {np.shape(weights)}")
+    return jnp.asarray(weights)
+
+
+def checked_integers(what: str, values: Any, rank: int) -> jax.Array:
+    """The values as an array of integers of so many axes."""
+    if not hasattr(values, "shape") or len(values.shape) != rank or not jnp.issubdtype(values.dtype, jnp.integer):
+        got = f"{values.dtype} {list(values.shape)}" if hasattr(values, "shape") else type(values).__name__
+        raise ValueError(f"expected integers for {what}, got {got}")
+    return jnp.asarray(values)
+
+
 def _check_integers(what: str, values: Any, shape: tuple[int, ...]) -> None:
     if not hasattr(values, "shape") or tuple(values.shape) != tuple(shape):
         got = tuple(values.shape) if hasattr(values, "shape") else repr(values)
@@ -137,7 +155,8 @@ def _check_integers(what: str, values: Any, shape: tuple[int, ...]) -> None:
 
 
 def _check_index(what: str, index: Any, count: int) -> None:
-    if jnp.shape(index) != () or not jnp.issubdtype(jnp.result_type(index), jnp.integer):
+    is_number = not isinstance(index, str) and jnp.shape(index) == ()
+    if not is_number or not jnp.issubdtype(jnp.result_type(index), jnp.integer):
         raise ValueError(f"expected one integer for the {what}, got {index!r}")
     value = _values(index)
     if value is not None and not 0 <= value < count:

@@ -24,7 +24,7 @@ integer in range: the three of this module with `answer`, and those that `of_cla
 
 Networks of other kinds have scores here as well: `sequence_log_prob` for captions, `answer` for questions,
 `masked_mean` for segmentation, `box` for detection, `similarity` for embeddings, `regression` for numbers, and
-`contrast` for a class among similar ones. They check their targets; a traced one out of range gives NaN.
+`contrast` for a class among similar ones. All but `answer` check their targets; a traced one out of range gives NaN.
 """
 
 import functools
@@ -34,6 +34,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxcam._base.numerics import at_least_float32
 from jaxcam.formulas import _score_checks as checks
 from jaxcam.formulas._score_checks import BOX_PARTS, checked, scores_and_boxes
 
@@ -156,16 +157,18 @@ def sequence_log_prob(
       weights: of the tokens, `[t]`; defaults to ones.
 
     Raises:
-      ValueError: tokens out of range, or nothing but padding, or another number of tokens than steps.
+      ValueError: tokens out of range, or nothing but padding, or another number of tokens or of weights than steps.
 
     Example:
       >>> logits = jnp.log(jnp.array([[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]]))
       >>> round(float(sequence_log_prob(logits, jnp.array([0, 1, -1]))), 4)  # log(0.5) + log(0.75)
       -0.9808
     """
-    counts, in_range = target >= 0, (target >= -1) & (target < outputs.shape[1])
-    log_probs = jax.vmap(log_softmax)(jnp.where(counts[:, None], outputs, 0), jnp.where(counts & in_range, target, 0))
-    u = (jnp.where(counts, log_probs, 0) * (1 if weights is None else jnp.asarray(weights))).sum()
+    tokens = jnp.asarray(target).astype(jnp.int32)  # -1 is none of the values of unsigned integers
+    weights = jnp.ones(tokens.shape) if weights is None else checks.checked_weights(weights, tokens.shape)
+    counts, in_range = tokens >= 0, (tokens >= -1) & (tokens < outputs.shape[1])
+    log_probs = jax.vmap(log_softmax)(jnp.where(counts[:, None], outputs, 0), jnp.where(counts & in_range, tokens, 0))
+    u = (jnp.where(counts, log_probs, 0) * weights.astype(log_probs.dtype)).sum()
     return jnp.where(in_range.all() & counts.any(), u, jnp.nan)
 
 
@@ -176,19 +179,24 @@ def one_token_each(tokens: jax.Array) -> jax.Array:
     score NaN: take the rows of the words.
 
     Args:
-      tokens: `[t]`, -1 for padding.
+      tokens: integers `[t]`, -1 for padding.
+
+    Raises:
+      ValueError: not integers, or of another shape.
 
     Example:
       >>> one_token_each(jnp.array([3, 0, -1])).tolist()
       [[3, -1, -1], [-1, 0, -1], [-1, -1, -1]]
     """
-    return jnp.where(jnp.eye(len(tokens), dtype=bool), jnp.asarray(tokens)[None], -1)
+    tokens = checks.checked_integers("tokens [t]", tokens, 1).astype(jnp.int32)
+    return jnp.where(jnp.eye(len(tokens), dtype=bool), tokens[None], -1)
 
 
 def answer(outputs: jax.Array, target: jax.Array | int, *, log_prob: bool = False) -> jax.Array:
     """The logit of an answer to a question, from logits `[answers]`; with `log_prob` its log-probability.
 
-    Selvaraju et al., IJCV 2019, section 8.2, which takes the logit.
+    Selvaraju et al., IJCV 2019, section 8.2, which takes the logit. As for `logit` it is the method that checks the
+    target.
 
     Example:
       >>> float(answer(jnp.array([0.0, 2.0]), 1)), round(float(answer(jnp.zeros(4), 1, log_prob=True)), 4)
@@ -218,7 +226,8 @@ def masked_mean(outputs: jax.Array, target: tuple[Any, jax.Array]) -> jax.Array:
     """
     number, mask = target
     of_class, in_range = _element(jnp.moveaxis(outputs, -1, 0), number)
-    mask = jnp.asarray(mask).astype(outputs.dtype)
+    of_class = at_least_float32(of_class)  # the sum over an image is beyond half precision
+    mask = jnp.asarray(mask).astype(of_class.dtype)
     return jnp.where(in_range, (mask * of_class).sum() / mask.sum(), jnp.nan)
 
 
@@ -258,6 +267,8 @@ def similarity(outputs: jax.Array, target: jax.Array) -> jax.Array:
       >>> round(float(similarity(jnp.array([3.0, 4.0]), jnp.array([1.0, 0.0]))), 4)
       0.6
     """
+    outputs = at_least_float32(outputs)  # squares are beyond half precision
+    target = jnp.asarray(target).astype(outputs.dtype)
     return jnp.vdot(outputs, target) / (jnp.linalg.norm(outputs) * jnp.linalg.norm(target))
 
 
@@ -294,12 +305,12 @@ def regression(outputs: jax.Array, target: jax.Array | int, *, near: float | Non
       >>> float(regression(jnp.array([1.0, 4.0]), 1)), float(regression(jnp.array([1.0, 4.0]), 1, near=6.0))
       (4.0, -4.0)
     """
-    value, in_range = _element(outputs, target)
+    value, in_range = _element(at_least_float32(outputs), target)
     return jnp.where(in_range, value if near is None else -((value - near) ** 2), jnp.nan)
 
 
 def _element(values: jax.Array, index: Any) -> tuple[jax.Array, jax.Array]:
     """The element at an index of the first axis, and whether there is one; JAX clamps an index out of range."""
-    index = jnp.asarray(index)
+    index = jnp.asarray(index).astype(jnp.int32)  # small types do not hold the number of elements
     in_range = (index >= 0) & (index < values.shape[0])
     return values[jnp.where(in_range, index, 0)], in_range

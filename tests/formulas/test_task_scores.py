@@ -145,6 +145,7 @@ def test_objects_with_scores_and_boxes_and_a_map_of_each_part():
         (scores.contrast, LOGITS[0], (0, np.array([6])), "no class 6: there are 6, from 0"),
         (scores.contrast, LOGITS[0], (0, np.array([], int)), "at least one"),
         (scores.regression, EMBEDDING, 7, "no output 7: there are 7, from 0"),
+        (scores.masked_mean, SPATIAL, ("3", MASK), "expected one integer for the class, got '3'"),
     ],
 )
 def test_a_wrong_target_gets_one_line(score, outputs, target, message):
@@ -178,3 +179,36 @@ def of_outputs(outputs):
 )
 def test_a_traced_target_out_of_range_is_nan(score, outputs, target):
     assert jnp.isnan(jax.jit(score)(*as_arrays((outputs, target))))
+
+
+@pytest.mark.parametrize("weights", [np.ones([4, 1]), (1.0,), np.ones(2)])
+def test_weights_are_one_for_each_token(weights):
+    with pytest.raises(ValueError, match=r"expected weights of shape \(4,\), one for each token, got"):
+        scores.sequence_log_prob(jnp.asarray(LOGITS), jnp.array([3, 0, 1, 2]), weights=weights)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.uint32])
+def test_integers_of_any_type_are_targets(dtype):
+    """-1 is no value of an unsigned type, and 300 words are more than 8 bits hold."""
+    many = jnp.asarray(np.random.default_rng(0).normal(size=(3, 300)))
+    tokens, expected = jnp.array([2, 0, 100]), jnp.array([[2, -1, -1], [-1, 0, -1], [-1, -1, 100]])
+    for function in (scores.sequence_log_prob, jax.jit(scores.sequence_log_prob)):
+        np.testing.assert_array_equal(function(many, tokens.astype(dtype)), function(many, tokens))
+    np.testing.assert_array_equal(scores.one_token_each(tokens.astype(dtype)), expected)
+    sure, boxes = jnp.arange(256.0), jnp.zeros([256, 4])
+    assert float(scores.box((sure, boxes), (dtype(75), dtype(0)))) == 75
+
+
+def test_one_token_each_takes_one_sentence():
+    for tokens in (jnp.array([[1, 2]]), jnp.array([1.0]), [1, 2]):
+        with pytest.raises(ValueError, match=r"expected integers for tokens \[t\], got"):
+            scores.one_token_each(tokens)
+
+
+def test_sums_are_not_half_precision():
+    outputs = jnp.full([256, 256, 3], 0.5, jnp.float16)
+    for mask in (jnp.ones([256, 256], bool), jnp.full([256, 256], 255, jnp.uint8)):
+        assert float(scores.masked_mean(outputs, (1, mask))) == 0.5
+    long = jnp.full(512, 100, jnp.float16)
+    assert float(scores.similarity(long, long)) == pytest.approx(1)
+    assert float(scores.regression(jnp.array([1.0], jnp.float16), 0, near=1001.0)) == -1e6
