@@ -122,7 +122,7 @@ def _model_function(spec):
     def run(params, random_streams, x):
         model, arrays = (params["model"], params["inputs"]) if inputs.array_places else (params, ())
         leaves = list(inputs.leaves)
-        for i, array in zip(inputs.array_places, arrays, strict=True):
+        for i, array in zip(inputs.array_places, jax.tree.leaves(arrays), strict=True):
             leaves[i] = spec.with_batch_axis(array)
         further = jax.tree.unflatten(inputs.structure, leaves)
         args, kwargs = place_image(spec.with_batch_axis(x), further, spec.image, spec.call.arguments)

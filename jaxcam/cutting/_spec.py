@@ -127,7 +127,7 @@ def spec_of(
     if said is not None and image_channel_axis == -1:
         image_channel_axis = said.of_image
     arrays, further_inputs = _split_inputs(inputs)
-    params = {"model": functional.params, "inputs": arrays} if arrays else functional.params
+    params = {"model": functional.params, "inputs": arrays} if further_inputs.array_places else functional.params
     spec = CutSpec(
         functional.call,
         functional.random_streams,
@@ -155,13 +155,14 @@ def _checked_inputs(inputs: Any) -> Sequence[Any] | Mapping[str, Any]:
     return inputs
 
 
-def _split_inputs(inputs) -> tuple[tuple[jax.Array, ...], FurtherInputs]:
-    """The arrays among a model's further inputs, and the rest."""
+def _split_inputs(inputs) -> tuple[Any, FurtherInputs]:
+    """The arrays among a model's further inputs, in the inputs' form with None for the rest, and the rest."""
     leaves, structure = jax.tree.flatten(dict(inputs) if isinstance(inputs, Mapping) else tuple(inputs))
     places = tuple(i for i, leaf in enumerate(leaves) if hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
     static = tuple(None if i in places else leaf for i, leaf in enumerate(leaves))
-    arrays = tuple(jnp.asarray(leaves[i]) for i in places)
-    return arrays, FurtherInputs(structure, static, places, tuple(map(type, static)))
+    arrays = [jnp.asarray(leaf) if i in places else None for i, leaf in enumerate(leaves)]
+    rest = FurtherInputs(structure, static, places, tuple(map(type, static)))
+    return jax.tree.unflatten(structure, arrays), rest
 
 
 def image_struct(shape: Any) -> jax.ShapeDtypeStruct:

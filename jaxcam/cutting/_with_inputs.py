@@ -27,7 +27,7 @@ def with_inputs(cut: CutT, inputs: Sequence[Any] | Mapping[str, Any]) -> CutT:
 
     Raises:
       TypeError: neither a tuple nor a dict, or floats in the place of integers, such as tokens.
-      ValueError: the cut has no arrays among its inputs, or another number of them, or of other shapes.
+      ValueError: the cut has no arrays among its inputs, or another number of them, or of other names or shapes.
 
     Example:
       >>> import jax, jax.numpy as jnp, jaxcam
@@ -52,13 +52,32 @@ def with_inputs(cut: CutT, inputs: Sequence[Any] | Mapping[str, Any]) -> CutT:
         raise ValueError(
             "the cut has no arrays among its inputs: give jaxcam.cut(model, layer, inputs=...) those of one example"
         )
-    given = tuple(map(jnp.asarray, jax.tree.leaves(dict(inputs) if isinstance(inputs, Mapping) else tuple(inputs))))
-    expected = [jnp.shape(array) for array in cut.params["inputs"]]
-    if [array.shape for array in given] != expected:
-        shapes = ", ".join(str(array.shape) for array in given)
-        raise ValueError(f"expected inputs of shapes {', '.join(map(str, expected))}, got {shapes or 'none'}")
-    for array, old in zip(given, cut.params["inputs"], strict=True):
-        if jnp.issubdtype(array.dtype, jnp.inexact) and not jnp.issubdtype(old.dtype, jnp.inexact):
-            raise TypeError(f"expected inputs {list(array.shape)} of {old.dtype}, got {array.dtype}")
-    arrays = tuple(array.astype(old.dtype) for array, old in zip(given, cut.params["inputs"], strict=True))
+    old = cut.params["inputs"]
+    given = jax.tree.map(jnp.asarray, dict(inputs) if isinstance(inputs, Mapping) else tuple(inputs))
+    if _names_and_shapes(given) != _names_and_shapes(old):
+        expected, got = (", ".join(_names_and_shapes(tree)) or "none" for tree in (old, given))
+        raise ValueError(f"expected inputs of shapes {expected}, got {got}")
+    for array, own in zip(jax.tree.leaves(given), jax.tree.leaves(old), strict=True):
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not jnp.issubdtype(own.dtype, jnp.inexact):
+            raise TypeError(f"expected inputs {list(array.shape)} of {own.dtype}, got {array.dtype}")
+    pairs = zip(jax.tree.leaves(given), jax.tree.leaves(old), strict=True)
+    arrays = jax.tree.unflatten(jax.tree.structure(old), [array.astype(own.dtype) for array, own in pairs])
     return dataclasses.replace(cut, params={"model": cut.params["model"], "inputs": arrays})
+
+
+def _names_and_shapes(inputs: Any) -> list[str]:
+    """The arrays in their order, by name and shape; by shape alone in a tuple, from which others may be left out.
+
+    Example:
+      >>> _names_and_shapes({"question": jnp.zeros(3), "train": None}), _names_and_shapes((None, jnp.zeros(3)))
+      (['question (3,)'], ['(3,)'])
+    """
+    described = []
+    for path, array in jax.tree.leaves_with_path(inputs):
+        names = [key.key if isinstance(key, jax.tree_util.DictKey) else str(key) for key in path if not _is_place(key)]
+        described.append(" ".join([*map(str, names), str(jnp.shape(array))]))
+    return described
+
+
+def _is_place(key: Any) -> bool:
+    return isinstance(key, jax.tree_util.SequenceKey)
