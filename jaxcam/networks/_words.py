@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +11,20 @@ import numpy as np
 PADDING = -1
 
 
-def tokens_of(words: Sequence[str], vocabulary: Sequence[str], *, length: int, subject: str) -> jax.Array:
+def tokens_of(
+    words: Sequence[str], vocabulary: Sequence[str], *, length: int, subject: str, end: str | None = None
+) -> jax.Array:
     """The numbers of the words, `[length]` int32, with -1 behind them.
 
     Args:
       words: of one sentence.
       vocabulary: all words.
-      length: the most words of a sentence.
+      length: the most words of a sentence, with its end.
       subject: what the words are, for messages: "caption" or "question".
+      end: a word that is added.
 
     Raises:
-      ValueError: no word, an unknown word, or more than `length` words.
+      ValueError: no word, an unknown word, or too many.
 
     Example:
       >>> tokens_of(["two", "threes"], ("a", "threes", "two"), length=4, subject="caption").tolist()
@@ -35,11 +39,34 @@ def tokens_of(words: Sequence[str], vocabulary: Sequence[str], *, length: int, s
             raise ValueError(
                 f"unknown word {word!r} in the {subject}: {hint}the network knows {', '.join(sorted(vocabulary))}"
             )
-    if len(words) > length:
-        raise ValueError(f"expected a {subject} of at most {length} words, got {len(words)}")
+    most = length if end is None else length - 1
+    if len(words) > most:
+        raise ValueError(f"expected a {subject} of at most {most} words, got {len(words)}")
+    words = words if end is None else [*words, end]
     numbers = np.full(length, PADDING, np.int32)
     numbers[: len(words)] = [vocabulary.index(word) for word in words]
     return jnp.asarray(numbers)
+
+
+def check_images_and_tokens(images: Any, tokens: Any, image_shape: tuple[int, ...]) -> None:
+    """Raises a ValueError unless the images are `[n *image_shape]` and the tokens integers `[n t]`."""
+    is_tokens = hasattr(tokens, "shape") and len(tokens.shape) == 2 and jnp.issubdtype(tokens.dtype, jnp.integer)
+    if not is_tokens:
+        got = f"{tokens.dtype} {list(tokens.shape)}" if hasattr(tokens, "shape") else repr(tokens)
+        raise ValueError(f"expected tokens [n t], integers, [t] for one image of a cut, got {got}")
+    if tuple(images.shape[1:]) != image_shape:
+        raise ValueError(f"expected images [n {' '.join(map(str, image_shape))}], got {list(images.shape)}")
+
+
+def readable(tokens: jax.Array, count: int) -> jax.Array:
+    """The tokens with 0 for padding, whose values do not count, and `count` for what no word has: NaN is read there.
+
+    Example:
+      >>> readable(jnp.array([2, -1, -7, 9]), 4).tolist()
+      [2, 0, 4, 9]
+    """
+    tokens = tokens.astype(jnp.int32)
+    return jnp.where(tokens < PADDING, count, jnp.maximum(tokens, 0))
 
 
 def words_of(tokens: jax.Array, vocabulary: Sequence[str]) -> list[str]:

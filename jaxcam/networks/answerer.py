@@ -26,8 +26,8 @@ from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._canvas_encoder import MAP_CHANNELS, CanvasEncoder
 from jaxcam.networks._glimpses import WIDTH, Locations, glimpses
 from jaxcam.networks._lstm import first_carry, lstm_cell, run_lstm
-from jaxcam.networks._words import PADDING, tokens_of, words_of
-from jaxcam.networks.captioner import DIGITS, PLURALS
+from jaxcam.networks._words import PADDING, check_images_and_tokens, readable, tokens_of, words_of
+from jaxcam.networks.captioner import DIGITS, NUMERALS, PLURALS
 
 COLORS = ("red", "green", "blue", "yellow", "magenta", "cyan", "white")
 ANSWERS = (*map(str, range(10)), "yes", "no", "nothing", *COLORS)
@@ -38,8 +38,7 @@ QUESTION_WORDS = (
 QUESTION_LENGTH = 8  # words
 GLIMPSES = 2  # at once
 READ = GLIMPSES * (WIDTH + 1)
-SPELLINGS = {"an": "a"}
-SPELLINGS |= {str(i): word for i, word in enumerate(DIGITS)} | {f"{i}s": word for i, word in enumerate(PLURALS)}
+SPELLINGS = {"an": "a"} | NUMERALS
 
 
 class Answer(NamedTuple):
@@ -87,8 +86,13 @@ class Answerer(nnx.Module, ImageNetwork):
 
         Args:
           images: `[n 64 64 3]`, RGB in 0..1.
-          questions: tokens `[n t]`, -1 for padding; `tokens` of this network has those of a question.
+          questions: tokens `[n t]`, -1 for padding; `tokens` of this network has those of a question. A token that no
+            word has gives NaN.
+
+        Raises:
+          ValueError: images of another shape, or tokens that are not integers `[n t]`.
         """
+        check_images_and_tokens(images, questions, self.image_shape)
         return self.classify(self.encoder(images), questions)
 
     def classify(self, A: jax.Array, questions: jax.Array) -> jax.Array:
@@ -148,7 +152,7 @@ class Answerer(nnx.Module, ImageNetwork):
 
     def _read(self, questions: jax.Array) -> jax.Array:
         """The LSTM's hidden value at the end of each question, `[n 128]`; padding leaves it as it is."""
-        words = self.word(jnp.maximum(questions, 0))
+        words = self.word(readable(questions, self.word.num_embeddings))
         (_, hidden), _ = run_lstm(self.lstm, first_carry(self.lstm, len(questions)), words, questions != PADDING)
         return hidden
 

@@ -24,11 +24,12 @@ from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._canvas_encoder import MAP_CHANNELS, CanvasEncoder, row_and_column_means
 from jaxcam.networks._glimpses import WIDTH, Locations, glimpses
 from jaxcam.networks._lstm import Carry, lstm_cell, run_lstm
-from jaxcam.networks._words import tokens_of, words_of
+from jaxcam.networks._words import check_images_and_tokens, readable, tokens_of, words_of
 from jaxcam.networks.beam_search import beam_search
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PLURALS = ("zeros", "ones", "twos", "threes", "fours", "fives", "sixes", "sevens", "eights", "nines")
+NUMERALS = {str(i): word for i, word in enumerate(DIGITS)} | {f"{i}s": word for i, word in enumerate(PLURALS)}
 # The first word ends a caption.
 CAPTION_WORDS = (
     *(".", "a", "an", "and", ",", *DIGITS, *PLURALS, "above", "left", "of", "the", "other", "side", "by"),
@@ -36,6 +37,7 @@ CAPTION_WORDS = (
 )
 CAPTION_LENGTH = 10  # words, with the end
 GLIMPSES = 2  # for each word
+MOST_BEAMS = 1000
 
 
 class Caption(NamedTuple):
@@ -85,15 +87,21 @@ class Captioner(nnx.Module, ImageNetwork):
           tokens: `[n t]`, -1 for padding; `tokens` of this network has those of a caption.
 
         Returns:
-          `[n t words]`: what `jaxcam.scores.sequence_log_prob` takes.
+          `[n t words]`: what `jaxcam.scores.sequence_log_prob` takes. Behind a token that no word has they are NaN.
+
+        Raises:
+          ValueError: images of another shape, or tokens that are not integers `[n t]`.
         """
+        check_images_and_tokens(images, tokens, self.image_shape)
         return self.decode(self.encoder(images), tokens)
 
     def decode(self, A: jax.Array, tokens: jax.Array) -> jax.Array:
         """The logits `[n t words]` from the encoder's map `[n 8 8 48]`."""
         locations = self.locations(A)
-        start = jnp.full_like(tokens[:, :1], len(self.words))
-        read = self.word(jnp.maximum(jnp.concatenate([start, tokens[:, :-1]], 1), 0))
+        start = jnp.full((len(tokens), 1), len(self.words), jnp.int32)
+        read = self.word(
+            readable(jnp.concatenate([start, tokens[:, :-1].astype(jnp.int32)], 1), self.word.num_embeddings)
+        )
         _, hidden = run_lstm(self.lstm, self._memory(locations), read)
         return self._choose(locations, hidden)
 
@@ -102,7 +110,7 @@ class Captioner(nnx.Module, ImageNetwork):
 
         Raises:
           TypeError: an image of integers.
-          ValueError: an image of another shape or with NaN or infinite values, or `beams` below 1.
+          ValueError: an image of another shape or with NaN or infinite values, or `beams` not from 1 to 1000.
         """
         if np.shape(image) != self.image_shape:
             raise ValueError(f"expected an image of shape {self.image_shape}, got {np.shape(image)}")
@@ -113,8 +121,10 @@ class Captioner(nnx.Module, ImageNetwork):
 
         Raises:
           TypeError: images of integers.
-          ValueError: images of another shape or with NaN or infinite values, or `beams` below 1.
+          ValueError: images of another shape or with NaN or infinite values, or `beams` not from 1 to 1000.
         """
+        if not isinstance(beams, int) or not 1 <= beams <= MOST_BEAMS:
+            raise ValueError(f"expected beams from 1 to {MOST_BEAMS}, got {beams!r}")
         if np.shape(images)[1:] != self.image_shape:
             raise ValueError(f"expected images [n {' '.join(map(str, self.image_shape))}], got {np.shape(images)}")
         tokens, log_probs = _captions(self, checked_image(images), beams=beams)
@@ -125,7 +135,7 @@ class Captioner(nnx.Module, ImageNetwork):
         ]
 
     def tokens(self, text: str) -> jax.Array:
-        """The tokens of a caption, `[10]`, with its end and padding.
+        """The tokens of a caption, `[10]`, with its end and padding. Digits may be numerals: "a 3 left of a 7".
 
         Raises:
           ValueError: an empty caption, an unknown word, or more than 9 words.
@@ -137,8 +147,8 @@ class Captioner(nnx.Module, ImageNetwork):
           'a three left of a seven'
         """
         words = text.lower().replace(",", " , ").replace(".", " ").split()
-        end = self.words[0]
-        return tokens_of([*words, end] if words else [], self.words, length=self.length, subject="caption")
+        words = [NUMERALS.get(word, word) for word in words]
+        return tokens_of(words, self.words, length=self.length, subject="caption", end=self.words[0])
 
     def text(self, tokens: jax.Array) -> str:
         """The caption that tokens say, without its end."""

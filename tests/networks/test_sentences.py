@@ -142,6 +142,12 @@ def test_the_lstm_is_the_formula_and_skips_padding(captioner):
         (lambda c, a: c.tokens(""), "expected a caption of at least one word, got none"),
         (lambda c, a: c.tokens("two dogs"), "unknown word 'dogs' in the caption"),
         (lambda c, a: c.text(jnp.array([99])), "expected tokens below 38"),
+        (lambda c, a: c.tokens("a " * 10), "expected a caption of at most 9 words, got 10"),
+        (lambda c, a: c.caption(IMAGE, beams=10**11), "expected beams from 1 to 1000, got 100000000000"),
+        (lambda c, a: c.caption(IMAGE, beams=1.5), "expected beams from 1 to 1000, got 1.5"),
+        (lambda c, a: c(IMAGE[None], "two threes"), r"expected tokens \[n t\], integers, .*, got 'two threes'"),
+        (lambda c, a: a(IMAGE[None], jnp.zeros([1, 1, 8], int)), r"expected tokens .*, got int.. \[1, 1, 8\]"),
+        (lambda c, a: a(IMAGE[None, :32], jnp.zeros([1, 8], int)), r"images \[n 64 64 3\], got \[1, 32, 64, 3\]"),
         (lambda c, a: c.caption(IMAGE[:32]), r"expected an image of shape \(64, 64, 3\), got \(32, 64, 3\)"),
         (lambda c, a: a.answer(IMAGE[None], "is there a one"), r"expected an image of shape \(64, 64, 3\)"),
         (lambda c, a: with_inputs(jaxcam.cut(jaxcam.digits(), "block1_conv1"), (1,)), "no arrays among its inputs"),
@@ -174,6 +180,45 @@ def test_inputs_have_the_type_of_those_that_cut_got(answerer):
         with_inputs(cut, (question.astype(jnp.float32),))
 
 
-def test_numerals_and_spellings_are_words(answerer):
+class Asked(nnx.Module):
+    """A model of an image and two vectors of one shape, which count differently."""
+
+    image_shape = (4, 4, 3)
+
+    def __init__(self):
+        self.conv = nnx.Conv(3, 2, (1, 1), rngs=nnx.Rngs(0))
+
+    def __call__(self, images, question, meta, train=False):
+        return nnx.relu(self.conv(images)).mean((1, 2)) * (question + 10 * meta)
+
+
+def test_inputs_keep_their_names():
+    model, image, question, meta = Asked(), jnp.ones([4, 4, 3]), jnp.array([1.0, 2.0]), jnp.array([3.0, 5.0])
+    zeros, named = jnp.zeros(2), {"question": question, "meta": meta}
+    expected = model(image[None], question[None], meta[None])[0]
+
+    def outputs(cut):
+        return cut.head(cut.params, cut.features(cut.params, image), image)
+
+    by_name = jaxcam.cut(model, "conv", inputs={"question": zeros, "meta": zeros, "train": False})
+    by_place = jaxcam.cut(model, "conv", inputs=(zeros, zeros))
+    for cut, inputs in (by_name, named), (by_place, (question, meta)), (by_place, [question, meta]):
+        np.testing.assert_allclose(outputs(with_inputs(cut, inputs)), expected, rtol=1e-6)
+    for cut, inputs in (by_place, named), (by_name, (question, meta)), (by_name, {"a": question, "b": meta}):
+        with pytest.raises(ValueError, match="expected inputs of shapes .*, got "):
+            with_inputs(cut, inputs)
+
+
+def test_a_token_that_no_word_has_is_nan(captioner, answerer):
+    tokens = jnp.array([[3, -7, 2, -1]])
+    assert (
+        np.isnan(captioner(IMAGE[None], tokens)[0, 2:]).all()
+        and np.isfinite(captioner(IMAGE[None], tokens)[0, :2]).all()
+    )
+    assert np.isnan(answerer(IMAGE[None], tokens)).all()
+
+
+def test_numerals_and_spellings_are_words(captioner, answerer):
     assert answerer.text(answerer.tokens("What colour is the 3?")) == "what color is the three"
     assert answerer.text(answerer.tokens("How many 3s are there?")) == "how many threes are there"
+    assert captioner.text(captioner.tokens("2 3s, a 7")) == "two threes , a seven"
