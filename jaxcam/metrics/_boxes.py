@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcam._base.numerics import as_floats, safe_divide
-from jaxcam.metrics._inputs import bright_pixels, checked_boxes, checked_map
+from jaxcam.metrics._inputs import bright_pixels, checked_boxes, checked_map, unless_nan
 
 
 def largest_component(region: ArrayLike) -> jax.Array:
@@ -138,7 +138,8 @@ def box_iou(saliency: ArrayLike, boxes: ArrayLike, *, threshold: float = 0.15) -
       >>> float(box_iou(jnp.array([[0.0, 1.0, 1.0, 0.0]]), jnp.array([[0, 1, 1, 4], [0, 0, 0, 0]]))) > 0.66
       True
     """
-    return overlap(largest_box(saliency, threshold=threshold), boxes).max(initial=0)
+    best = overlap(largest_box(saliency, threshold=threshold), boxes).max(initial=0)
+    return unless_nan(checked_map(saliency, ndim=2), best)
 
 
 def copies_found(saliency: ArrayLike, boxes: ArrayLike, *, threshold: float = 0.5) -> jax.Array:
@@ -167,9 +168,11 @@ def copies_found(saliency: ArrayLike, boxes: ArrayLike, *, threshold: float = 0.
       >>> float(copies_found(jnp.array([[1.0, 0.0, 0.4]]), jnp.array([[0, 0, 1, 1], [0, 2, 1, 3]])))
       0.5
     """
-    bright = bright_pixels(checked_map(saliency, ndim=2), threshold)
+    saliency = checked_map(saliency, ndim=2)
+    bright = bright_pixels(saliency, threshold)
     reached = (inside(boxes, bright.shape) & bright[None]).any((1, 2))
-    return safe_divide(as_floats(reached.sum()), as_floats((_box_area(checked_boxes(boxes)) > 0).sum()))
+    found = safe_divide(as_floats(reached.sum()), as_floats((_box_area(checked_boxes(boxes)) > 0).sum()))
+    return unless_nan(saliency, found)
 
 
 def spill(saliency: ArrayLike, boxes: ArrayLike, *, threshold: float = 0.5) -> jax.Array:
@@ -196,9 +199,10 @@ def spill(saliency: ArrayLike, boxes: ArrayLike, *, threshold: float = 0.5) -> j
       >>> float(spill(jnp.array([[1.0, 0.0, 0.6]]), jnp.array([[0, 0, 1, 1]])))
       0.5
     """
-    bright = bright_pixels(checked_map(saliency, ndim=2), threshold)
+    saliency = checked_map(saliency, ndim=2)
+    bright = bright_pixels(saliency, threshold)
     outside = ~inside(boxes, bright.shape).any(0)
-    return safe_divide(as_floats((bright & outside).sum()), as_floats(outside.sum()))
+    return unless_nan(saliency, safe_divide(as_floats((bright & outside).sum()), as_floats(outside.sum())))
 
 
 def inside(boxes: ArrayLike, shape: Sequence[int]) -> jax.Array:

@@ -40,6 +40,8 @@ def distinct_boxes(
     scores, boxes = as_floats(scores), checked_boxes(boxes)
     if scores.shape != boxes.shape[:1]:
         raise ValueError(f"expected scores [n] and boxes [n 4], got {scores.shape} and {boxes.shape}")
+    if not scores.size:
+        return jnp.zeros(0, bool)
     order = jnp.argsort(-scores, stable=True)
     overlaps = jax.vmap(lambda box: overlap(box, boxes))(boxes)
 

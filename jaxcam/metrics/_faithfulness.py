@@ -30,6 +30,7 @@ from jaxcam._base.numerics import as_floats, safe_divide
 from jaxcam._base.types import Baseline, Image, Score, Target
 from jaxcam.cutting import Cut, activations, check_cut, check_target, for_score, image_axis, image_spatial, score_or_nan
 from jaxcam.formulas import scores
+from jaxcam.metrics._inputs import unless_nan
 from jaxcam.perturbations import as_mask, masked
 
 
@@ -74,9 +75,10 @@ def masked_score(
     image = checks.checked_image(image)
     check_target(cut, image, target, score, needs_class=True)
     cut, score = for_score(cut, image, score)
-    mask = as_mask(jnp.asarray(saliency), image_spatial(cut, image))
+    saliency = jnp.asarray(saliency)
+    mask = as_mask(saliency, image_spatial(cut, image))
     masked_image = masked(image, mask, baseline=baseline, channel_axis=image_axis(cut, image))
-    return score_or_nan(score, activations(cut, masked_image)[1], target)
+    return unless_nan(saliency, score_or_nan(score, activations(cut, masked_image)[1], target))
 
 
 def average_drop(Y: ArrayLike, O: ArrayLike) -> jax.Array:
@@ -119,7 +121,7 @@ def increase(Y: ArrayLike, O: ArrayLike) -> jax.Array:
       [0.0, 1.0, 0.0]
     """
     Y, O = as_floats(Y), as_floats(O)
-    return jnp.where(Y < O, 1, 0).astype(jnp.result_type(Y, O))
+    return jnp.where(jnp.isnan(Y) | jnp.isnan(O), jnp.nan, jnp.where(Y < O, 1, 0).astype(jnp.result_type(Y, O)))
 
 
 def average_gain(Y: ArrayLike, O: ArrayLike) -> jax.Array:
@@ -164,7 +166,7 @@ def win(drop: ArrayLike, other_drop: ArrayLike) -> jax.Array:
     """
     drop, other_drop = as_floats(drop), as_floats(other_drop)
     points = jnp.where(drop < other_drop, 1, jnp.where(drop == other_drop, 0.5, 0))
-    return points.astype(jnp.result_type(drop, other_drop))
+    return jnp.where(jnp.isnan(drop) | jnp.isnan(other_drop), jnp.nan, points.astype(jnp.result_type(drop, other_drop)))
 
 
 def coherency(mask: ArrayLike, mask_of_masked: ArrayLike) -> jax.Array:

@@ -44,6 +44,16 @@ def checked_map_and_mask(
     return saliency, mask & ~ignore, ~ignore
 
 
+def unless_nan(saliency: jax.Array, measured: jax.Array) -> jax.Array:
+    """What was measured, or NaN if the map has NaN: comparisons, orders and networks lose it.
+
+    Example:
+      >>> unless_nan(jnp.array([1.0, jnp.nan]), jnp.array([0.5, 1.0])).tolist()
+      [nan, nan]
+    """
+    return jnp.where(jnp.isnan(saliency).any(), jnp.nan, measured)
+
+
 def checked_boxes(boxes: Any) -> jax.Array:
     """Boxes as float32 `[m 4]`.
 

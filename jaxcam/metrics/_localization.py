@@ -8,15 +8,17 @@
 
 A map is at least 0 and has the mask's resolution; `jaxcam.resize` resizes it. Maps and masks have any number of
 spatial axes. All functions are pure functions of one image, for `jit` and `vmap`. A map of zeros points nowhere: it
-scores 0 in all of them, and none of them returns NaN.
+scores 0 in all of them; a map with NaN scores NaN.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxcam._base.numerics import as_floats, safe_divide
-from jaxcam.metrics._inputs import bright_pixels, checked_map_and_mask
+from jaxcam.metrics._inputs import bright_pixels, checked_map_and_mask, unless_nan
 
 
 def pointing_game(
@@ -44,7 +46,7 @@ def pointing_game(
 
     Raises:
       TypeError: the mask or `ignore` is not bool.
-      ValueError: the shapes differ, or the tolerance is negative.
+      ValueError: the shapes differ, or the tolerance is negative or not finite.
 
     Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016.
 
@@ -55,12 +57,12 @@ def pointing_game(
       (0.5, 1.0)
     """
     saliency, mask, _ = checked_map_and_mask(saliency, mask, ignore)
-    if tolerance < 0:
-        raise ValueError(f"expected a tolerance of at least 0 pixels, got {tolerance}")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"expected a finite tolerance of at least 0 pixels, got {tolerance}")
     top = saliency.max()
     largest = (saliency == top) & (top > 0)
     hits = largest & (mask if tolerance == 0 else _within_distance(mask, tolerance))
-    return safe_divide(as_floats(hits.sum()), as_floats(largest.sum()))
+    return unless_nan(saliency, safe_divide(as_floats(hits.sum()), as_floats(largest.sum())))
 
 
 def energy(saliency: ArrayLike, mask: ArrayLike, *, ignore: ArrayLike | None = None) -> jax.Array:
@@ -164,7 +166,8 @@ def loc(saliency: ArrayLike, mask: ArrayLike, *, threshold: float = 0.0, ignore:
     low = jnp.where(counted, saliency, jnp.inf).min()
     high = jnp.where(counted, saliency, -jnp.inf).max()
     bright = counted & (saliency - low > threshold * (high - low))
-    return safe_divide(as_floats((bright & mask).sum()), as_floats(mask.sum() + (bright & ~mask).sum()))
+    share = safe_divide(as_floats((bright & mask).sum()), as_floats(mask.sum() + (bright & ~mask).sum()))
+    return unless_nan(saliency, share)
 
 
 def pointing_or_rejection(
@@ -205,7 +208,7 @@ def pointing_or_rejection(
     hit = pointing_game(saliency, mask, ignore=ignore, tolerance=tolerance)
     saliency, mask, _ = checked_map_and_mask(saliency, mask, ignore)
     rejected = saliency.max() < reject_below
-    return jnp.where(mask.any(), jnp.where(rejected, 0, hit), rejected.astype(hit.dtype))
+    return unless_nan(saliency, jnp.where(mask.any(), jnp.where(rejected, 0, hit), rejected.astype(hit.dtype)))
 
 
 def mask_iou(
@@ -249,7 +252,8 @@ def mask_iou(
     else:
         membership = (bright_pixels(shown, threshold) & counted).astype(jnp.float32)
     intersection = jnp.where(mask, membership, 0).sum()
-    return safe_divide(intersection, membership.sum() + mask.sum().astype(intersection.dtype) - intersection)
+    union = membership.sum() + mask.sum().astype(intersection.dtype) - intersection
+    return unless_nan(saliency, safe_divide(intersection, union))
 
 
 def _within_distance(mask: jax.Array, distance: float) -> jax.Array:

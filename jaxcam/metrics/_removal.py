@@ -43,6 +43,7 @@ from jaxcam.cutting import (
     score_or_nan,
 )
 from jaxcam.formulas import scores
+from jaxcam.metrics._inputs import unless_nan
 from jaxcam.perturbations import blurred, pixel_ranks
 
 TENTHS = tuple(tenth / 10 for tenth in range(10))
@@ -282,9 +283,9 @@ def _replacement_curve(
         cut, lambda count: jnp.where(ranks < count, after, before), counts, target, score, batch_size
     )
     if ends is None:
-        return curve
+        return unless_nan(saliency, curve)
     first, last = (jnp.asarray(end).astype(curve.dtype)[None] for end in ends)
-    return jnp.concatenate([first, curve, last])
+    return unless_nan(saliency, jnp.concatenate([first, curve, last]))
 
 
 @functools.partial(jit_with_target, static_argnames=("removed_counts", "score", "batch_size"))
@@ -311,4 +312,5 @@ def _relative_confidence(
     )  # fmt: skip
     score_of_count = dict(zip(counts, kept_scores, strict=True))
     Y = score_of_count[0] if whole is None else jnp.asarray(whole).astype(kept_scores.dtype)
-    return safe_divide(jnp.stack([score_of_count[count] if count else Y for count in removed_counts]), Y)
+    curve = jnp.stack([score_of_count[count] if count else Y for count in removed_counts])
+    return unless_nan(saliency, safe_divide(curve, Y))

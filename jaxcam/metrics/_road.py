@@ -22,6 +22,7 @@ from jaxcam._base.targets import jit_with_target
 from jaxcam._base.types import Image, Score, Target
 from jaxcam.cutting import Cut, image_axis
 from jaxcam.formulas import scores
+from jaxcam.metrics._inputs import unless_nan
 from jaxcam.metrics._removal import checked_arguments, pixel_counts, scores_of_steps
 from jaxcam.perturbations import impute, pixel_ranks
 
@@ -123,4 +124,4 @@ def _imputation_curve(
         return impute(image, removed, jax.random.fold_in(key, number), noise=noise, channel_axis=channels)
 
     steps = jnp.arange(len(removed_counts)), jnp.asarray(removed_counts, jnp.int32)
-    return scores_of_steps(cut, imputed_image, steps, target, score, batch_size)
+    return unless_nan(saliency, scores_of_steps(cut, imputed_image, steps, target, score, batch_size))

@@ -75,3 +75,7 @@ def test_detections_that_do_not_fit_are_one_line(scores, boxes, options, message
     with pytest.raises(ValueError, match=message) as error:
         average_precision([(scores, boxes)], [np.array([[0, 0, 1, 1]])], **options)
     assert "\n" not in str(error.value)
+
+
+def test_no_boxes_are_no_boxes():
+    assert distinct_boxes(jnp.zeros(0), jnp.zeros([0, 4])).shape == (0,)

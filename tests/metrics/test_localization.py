@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxcam
+from jaxcam import metrics
 from jaxcam.metrics import energy, mask_iou, pointing_game
 
 SHAPES = [(31,), (9, 12), (5, 6, 4)]
@@ -162,10 +164,38 @@ def test_half_precision_and_bool_maps():
         (
             lambda: pointing_game(jnp.ones([2, 2]), jnp.ones([2, 2], bool), tolerance=-1),
             ValueError,
-            "expected a tolerance of at least 0 pixels, got -1",
+            "expected a finite tolerance of at least 0 pixels, got -1",
         ),
     ],
 )
 def test_errors(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_a_map_with_nan_scores_nan():
+    """An order, a comparison or a network would lose it, and a broken map would get the score of some map."""
+    saliency, mask, boxes = (
+        jnp.ones([64, 64]).at[3, 3].set(jnp.nan),
+        jnp.zeros([64, 64], bool),
+        jnp.array([[0, 0, 9, 9]]),
+    )
+    mask = mask.at[:30, :30].set(True)
+    cut, image = jaxcam.Cut((), lambda p, x: x, lambda p, A, x: jnp.nan_to_num(A).mean((0, 1))), jnp.ones([64, 64, 3])
+    measured = {
+        **{
+            f.__name__: f(saliency, mask)
+            for f in (metrics.pointing_game, metrics.energy, metrics.loc, metrics.mask_iou)
+        },
+        "inside_over_outside": metrics.inside_over_outside(saliency, mask),
+        "mask_iou with a threshold": metrics.mask_iou(saliency, mask, threshold=0.3),
+        "pointing_or_rejection": metrics.pointing_or_rejection(saliency, mask, reject_below=0.5),
+        **{f.__name__: f(saliency, boxes) for f in (metrics.box_iou, metrics.copies_found, metrics.spill)},
+        **{f.__name__: f(cut, image, saliency, 1) for f in (metrics.masked_score, metrics.confidence_curve)},
+        **{f.__name__: f(cut, image, saliency, 1, steps=3) for f in (metrics.deletion, metrics.insertion)},
+        "road": metrics.road(cut, image, saliency, 1, jax.random.key(0)),
+        **{f.__name__: f(jnp.nan, 0.2) for f in (metrics.average_drop, metrics.increase, metrics.win)},
+    }
+    assert [name for name, value in measured.items() if not np.isnan(value).all()] == []
+    with pytest.raises(ValueError, match="expected a finite tolerance of at least 0 pixels, got inf"):
+        metrics.pointing_game(jnp.ones([64, 64]), mask, tolerance=float("inf"))
