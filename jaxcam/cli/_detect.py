@@ -26,7 +26,10 @@ def add_parser(subparsers: _options.Subparsers) -> None:
     _places.add_options(parser, what="IMAGE", kind="picture", method="hires_cam", layer="block3")
     parser.add_argument("--parts", action="store_true", help="maps of the score and of the four sides")
     parser.add_argument(
-        "--box", type=_options.numbers, metavar="R0,C0,R1,C1", help="the predicted box that is nearest to this one"
+        "--box",
+        type=_options.numbers,
+        metavar="R0,C0,R1,C1",
+        help="the predicted box that is nearest to this one, in pixels of the image as the network sees it, 64 x 64",
     )
     parser.add_argument(
         "--probability", type=float, default=0.5, metavar="P", help="the least of a box (default: %(default)s)"
@@ -58,7 +61,15 @@ def run(options: argparse.Namespace) -> int:
     for box, of_box in zip(boxes, maps, strict=True):
         box["maps"] = {part: _places.described_map(saliency) for part, saliency in zip(parts, of_box, strict=True)}
     files = {"output": str(file), "files": [str(file)]}
-    record = {"image": options.input or name, "boxes": boxes, "method": options.method, "layer": options.layer, **files}
+    size = {"size": list(image.shape[:2])}  # of the image as the network sees it, which the boxes are in
+    record = {
+        "image": options.input or name,
+        **size,
+        "boxes": boxes,
+        "method": options.method,
+        "layer": options.layer,
+        **files,
+    }
     lines = [f"{title} at {', '.join(map(str, box['box']))}" for title, box in zip(titles, boxes, strict=True)]
     scores = _places.scores_of_network("boxes")
     return _places.print_record(options, record, [*lines, f"  {file}"], scores, accuracy(scores))
@@ -74,11 +85,11 @@ def accuracy(scores: dict[str, Any]) -> str:
 def _check_box(box: list[float], shape: tuple[int, ...]) -> None:
     """Raises a ValueError for a box of another form, or outside the image."""
     height, width = shape[:2]
-    if len(box) != 4 or box[0] >= box[2] or box[1] >= box[3]:
+    if len(box) != 4 or not (box[0] < box[2] and box[1] < box[3]):  # as of NaN
         raise ValueError(f"expected --box row0,column0,row1,column1 with row0 < row1 and column0 < column1, got {box}")
     if box[0] < 0 or box[1] < 0 or box[2] > height or box[3] > width:
         text = ",".join(f"{side:g}" for side in box)
-        raise ValueError(f"the box {text} is not inside the image, which has {height} x {width} pixels")
+        raise ValueError(f"the box {text} is not inside the image as the network sees it, {height} x {width} pixels")
 
 
 def _chosen(options: argparse.Namespace, outputs: dict[str, np.ndarray]) -> list[int]:

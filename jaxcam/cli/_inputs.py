@@ -15,7 +15,7 @@ from jaxcam.methods import METHOD_TITLES
 
 STANDARD_INPUT = "-"
 # The second word of the names of pictures that jaxcam draws, such as cat.grad_cam.png.
-DRAWN = (*METHOD_TITLES, "explained", "compared", "caption", "answer")
+DRAWN = (*METHOD_TITLES, "explained", "compared", "caption", "answer", "segment", "detect", "watch")
 
 
 class Input(NamedTuple):

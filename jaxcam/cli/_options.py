@@ -143,7 +143,14 @@ def add_method_options(parser: Any, *, several: bool = False) -> None:
 
 def add_seed_option(parser: Any, meaning: str) -> None:
     """`--seed`."""
-    parser.add_argument("--seed", type=int, default=0, help=f"{meaning} (default: %(default)s)")
+    parser.add_argument("--seed", type=_seed, default=0, help=f"{meaning} (default: %(default)s)")
+
+
+def _seed(text: str) -> int:
+    """A seed of a `jax.random.key`: a number of 32 bits."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {2**32 - 1}")
+    return int(text)
 
 
 def add_json_option(parser: Any) -> None:

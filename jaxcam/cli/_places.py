@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import jaxcam
-from jaxcam.cli import _output
+from jaxcam.cli import _options, _output
 from jaxcam.datasets import images
 from jaxcam.methods import METHOD_TITLES
 
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser, *, what: str, kind: str, method
     parser.add_argument("--sample", type=int, metavar="N", help="a sample of the package in its place, from 0")
     parser.add_argument("--method", choices=METHODS, default=method, help="(default: %(default)s)")
     parser.add_argument("--layer", default=layer, help="a layer of the network (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of noise (default: %(default)s)")
+    _options.add_seed_option(parser, "seed of noise")
     parser.add_argument("--out", type=pathlib.Path, metavar="FOLDER", default=pathlib.Path("."), help="(default: .)")
     parser.add_argument("--force", action="store_true", help="overwrite existing pictures")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -28,7 +28,10 @@ def add_parser(subparsers: _options.Subparsers) -> None:
     _places.add_options(parser, what="IMAGE", kind="picture", method="grad_cam", layer="block3")
     parser.add_argument("--class", dest="class_name", choices=SEGMENTER_CLASSES, help="one class (default: all digits)")
     parser.add_argument(
-        "--mask", metavar="FILE", help="explain --class over this mask, a picture that is not black there, of 64 x 64"
+        "--mask",
+        metavar="FILE",
+        help="explain --class over this mask, a picture of 64 x 64 that is neither black nor transparent there, "
+        "such as a PNG file",
     )
 
 
@@ -78,7 +81,7 @@ def _classes_and_masks(options: argparse.Namespace, predicted: np.ndarray) -> tu
     counts = np.bincount(predicted.ravel(), minlength=len(SEGMENTER_CLASSES))
     present = [number for number in range(10) if counts[number] >= LEAST_PIXELS]
     if options.mask is not None:
-        mask = np.asarray(images.read(options.mask) > 0).any(-1)
+        mask = images.drawn_pixels(options.mask)
         if mask.shape != predicted.shape:
             raise ValueError(f"expected a mask of the image's size {predicted.shape}, got {mask.shape}: {options.mask}")
         if not mask.any():

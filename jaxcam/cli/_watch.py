@@ -44,6 +44,10 @@ def run(options: argparse.Namespace) -> int:
     if options.frames < least:
         raise ValueError(f"expected at least {least} frames, which the network needs, got --frames {options.frames}")
     clip, note, name = _clip(options)
+    if options.input is not None and pathlib.Path(options.input).resolve() == options.out.resolve():
+        raise ValueError(
+            f"--out {options.out} is the folder of the frames, which the pictures would join: name another"
+        )
     strip_file, animation_file = _places.planned(options, name, ["png", "gif"])
     cut = jaxcam.cut(model, options.layer)
     logits = _places.outputs_of(cut, clip)

@@ -12,6 +12,7 @@
 
 import os
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from jaxcam._base.checks import check_count
 from jaxcam.datasets import images
 from jaxcam.datasets._files import is_picture, pictures_in
 from jaxcam.datasets._frame import Frame
+
+TICKS_PER_SECOND = 1_000_000  # of the length of a container, in av
 
 
 class Clip(NamedTuple):
@@ -44,7 +47,8 @@ def read(path: str | os.PathLike, count: int | None = None, *, shape: tuple[int,
 
     Args:
       path: an animated picture (GIF, PNG, WebP), a video file (MP4 and others, which the package `av` reads, the extra
-        `jaxcam-saliency[video]`), or a folder of pictures, which are frames in the order of their names.
+        `jaxcam-saliency[video]`), or a folder of pictures, which are frames in the order of their names, "2.png" before
+        "10.png".
       count: how many frames; None for all.
       shape: the height and width that frames are fitted to, as `jaxcam.datasets.images.fit` does. By default they keep
         their size.
@@ -98,10 +102,20 @@ def _joined(name: Any, frames: Sequence[np.ndarray], shape: tuple[int, int] | No
 
 
 def _read_folder(path, count, shape):
-    files = pictures_in(path)
+    files = sorted(pictures_in(path), key=lambda file: _by_numbers(file.name))
     numbers = _chosen(path, len(files), count)
     frames = _joined(path, [images.read(files[number]) for number in numbers], shape)
     return Clip(frames, numbers, len(files), None)
+
+
+def _by_numbers(name: str) -> list[tuple[int, str]]:
+    """What names are ordered by: their numbers by value, what is between them as text.
+
+    Example:
+      >>> sorted(["f10.png", "f2.png", "e7.png"], key=_by_numbers)
+      ['e7.png', 'f2.png', 'f10.png']
+    """
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _read_animated(path, count, shape):
@@ -122,7 +136,7 @@ def _read_video(path, count, shape):
                 raise ValueError(f"{path} has no video")
             stream = container.streams.video[0]
             announced, rate = stream.frames, float(stream.average_rate or 0)
-            total = announced or sum(1 for _ in container.decode(video=0))
+            total = announced or _decoded_count(container, rate, path)
         numbers = _chosen(path, total, count)
         frames = _decoded(av.open, path, set(numbers))
     except av.error.FFmpegError as error:
@@ -131,6 +145,22 @@ def _read_video(path, count, shape):
         raise ValueError(f"{path} is cut short: not all of its {total} frames can be read")
     chosen = [frames[number] for number in numbers]
     return Clip(_joined(path, chosen, shape), numbers, total, total / rate if rate else None)
+
+
+def _decoded_count(container: Any, rate: float, path: pathlib.Path) -> int:
+    """The frames of a container that does not announce their number, such as WebM, which is decoded to its end.
+
+    Raises:
+      ValueError: the last frame is before the end that the file says. Of a file with sound this is not known.
+    """
+    count, last = 0, 0.0
+    for frame in container.decode(video=0):
+        count, last = count + 1, frame.time or last
+    if container.duration and rate and len(container.streams) == 1:
+        missing = container.duration / TICKS_PER_SECOND - last - 1 / rate
+        if missing > 2 / rate:
+            raise ValueError(f"{path} is cut short: its last {missing:.2g} seconds cannot be read")
+    return count
 
 
 def _decoded(open_file: Callable[..., Any], path: pathlib.Path, numbers: set[int]) -> dict[int, np.ndarray]:

@@ -209,6 +209,22 @@ def values(path: str | os.PathLike) -> np.ndarray:
     return stored.astype(np.int32)
 
 
+def drawn_pixels(path: str | os.PathLike) -> np.ndarray:
+    """The pixels `[h w]`, bool, of a picture of a mask that are drawn: neither black nor transparent.
+
+    Raises:
+      FileNotFoundError, IsADirectoryError, PermissionError: as `open` does.
+      ValueError: the file is not a picture, it is truncated, or it is a JPEG, which is gray around what is drawn.
+    """
+    with _opened_picture(path) as opened:
+        if opened.format in ("JPEG", "MPO"):
+            raise ValueError(f"{os.fspath(path)} is a JPEG, which blurs the edge of a mask: save it as PNG")
+        if opened.mode not in ("P", "PA", "LA", "La", "RGBA", "RGBa", "RGB", "CMYK"):
+            return np.asarray(opened) != 0
+        pixels = np.asarray(opened.convert("RGBA"))
+    return pixels[..., :3].any(-1) & (pixels[..., 3] > 0)
+
+
 def count_pixels(path: str | os.PathLike) -> int:
     """How many pixels a picture file has, by its header.
 

@@ -78,6 +78,14 @@ def test_a_line_says_how_good_each_network_is():
         (["segment", "--sample", "1", "--mask", "mask.png"], "--mask needs --class"),
         (["detect", "--sample", "1", "--box", "0,0,70,9"], "the box 0,0,70,9 is not inside the image"),
         (["detect", "--sample", "1", "--box", "0,0,7"], "expected --box row0,column0,row1,column1"),
+        (["detect", "--sample", "1", "--box", "nan,nan,nan,nan"], "expected --box row0,column0,row1,column1"),
+        (["detect", "--sample", "1", "--box", "0,0,nan,9"], "expected --box row0,column0,row1,column1"),
+        (["detect", "--sample", "1", "--seed", "9" * 30], "is not a number from 0 to 4294967295"),
+        (
+            ["segment", "--sample", "1", "--class", "3", "--mask", "mask.jpg"],
+            "mask.jpg is a JPEG, which blurs the edge",
+        ),
+        (["watch", "frames", "--out", "frames"], "--out frames is the folder of the frames"),
         (["detect", "--sample", "1", "--probability", "2"], "expected --probability between 0 and 1"),
         (["watch", "short.gif"], "short.gif has 2 frames: expected at least 16"),
         (["watch", "--sample", "0", "--frames", "2"], "expected at least 4 frames"),
@@ -87,7 +95,23 @@ def test_a_line_says_how_good_each_network_is():
 def test_mistakes_are_one_line(capsys, words, says):
     frames = [np.full([8, 8, 3], level, np.uint8) for level in (0, 200)]
     pathlib.Path("short.gif").write_bytes(images.animated(frames, seconds=0.1))
+    Image.fromarray(np.full([64, 64, 3], 255, np.uint8)).save("mask.jpg")
+    pathlib.Path("frames").mkdir()
+    for number in range(16):
+        Image.fromarray(frames[number % 2]).save(f"frames/{number}.png")
     fails(capsys, *words, says=says)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "L", "1", "P"])
+def test_what_is_transparent_or_black_is_not_in_a_mask(mode, tmp_path):
+    """Ten by ten white pixels; beside them, where there is alpha, white ones that are transparent."""
+    pixels = np.zeros([64, 64, 4], np.uint8)
+    pixels[..., :3] = 255 if mode in ("RGBA", "LA") else 0
+    pixels[5:15, 5:15] = 255
+    opaque = Image.fromarray(pixels) if mode in ("RGBA", "LA") else Image.fromarray(pixels[..., :3])
+    opaque.convert(mode).save(tmp_path / "mask.png")
+    drawn = images.drawn_pixels(tmp_path / "mask.png")
+    assert drawn.shape == (64, 64) and drawn[5:15, 5:15].all() and drawn.sum() == 100
 
 
 @pytest.mark.long

@@ -33,6 +33,35 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path, levels):
         clips.read(tmp_path)
 
 
+def test_frames_are_in_the_order_of_their_numbers(tmp_path, levels):
+    for i in range(9):
+        Image.fromarray(levels[i]).save(tmp_path / f"frame{5 + i}.png")
+    np.testing.assert_allclose(clips.read(tmp_path).frames[:, 0, 0, 0] * 255, np.arange(9) * 10, atol=1e-4)
+
+
+@pytest.mark.parametrize("suffix, codec", [("mp4", "mpeg4"), ("webm", "libvpx"), ("mkv", "mpeg4")])
+def test_a_video_is_read_to_its_end_or_not_at_all(tmp_path, suffix, codec):
+    """Of 32 frames, gray levels that a codec keeps nearly as they are; and of their first three quarters."""
+    av, file, short = pytest.importorskip("av"), tmp_path / f"clip.{suffix}", tmp_path / f"short.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 60, (32, 64, 64, 3))
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for number, texture in enumerate(noise):
+            frame = av.VideoFrame.from_ndarray((6 * number + texture).astype(np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    clip = clips.read(file, 16)
+    assert clip.total == 32 and clip.seconds == pytest.approx(3.2) and clip.numbers[-1] == 31
+    means = 255 * clip.frames.mean((1, 2, 3))
+    np.testing.assert_allclose(means, 6 * np.array(clip.numbers) + 29.5, atol=12)
+    content = file.read_bytes()
+    short.write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(ValueError, match="cut short") as refused:
+        clips.read(short, 16)
+    assert "\n" not in str(refused.value)
+
+
 def test_what_is_no_clip_is_one_line(tmp_path, levels):
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 256, (32, 32, 3)).astype(np.uint8) for _ in range(6)]
