@@ -239,22 +239,20 @@ def chosen_region(cut, last, image):
 
 
 def words_of_a_caption(cut, last, image):
-    """The words of a caption: one vmap over them, which computes the image's features once."""
+    """The words of a caption: LayerCAM of each, by one vmap that computes the image's features once."""
     captioner = jaxcam.pretrained.captioner()
     canvas, _ = jaxcam.pretrained.digits_canvas(1)
     caption = captioner.caption(canvas)
     of_caption = jaxcam.cut(captioner, "encoder", inputs=(caption.tokens,))
     score = jaxcam.scores.sequence_log_prob
-    of_word = jax.vmap(
-        lambda word: jaxcam.grad_cam_pp(of_caption, canvas, word, score=score, derivatives="closed_form")
-    )
+    of_word = jax.vmap(lambda word: jaxcam.layer_cam(of_caption, canvas, word, score=score))
     maps = of_word(jaxcam.scores.one_token_each(caption.tokens)[: len(caption.words)])
     titles = [f"{number} {word}" for number, word in enumerate(caption.words, 1)]
     return plots.family(canvas, dict(zip(titles, maps, strict=True)), title=caption.text, columns=4)
 
 
 def answers_to_questions(cut, last, image):
-    """Answers to questions: what speaks for an answer, and below it what speaks against it."""
+    """Answers to questions: what speaks for an answer, and with the sign turned what speaks against it."""
     answerer = jaxcam.pretrained.answerer()
     canvas, _ = jaxcam.pretrained.digits_canvas(1)
     questions = ["how many threes are there?", "which digit is shown?", "is there a five?"]
@@ -262,9 +260,9 @@ def answers_to_questions(cut, last, image):
     drawn: dict[str, list[jax.Array]] = {"for the answer": [], "against it": []}
     for question, answer in zip(questions, answers, strict=True):
         asked = jaxcam.cut(answerer, "encoder", inputs=(answerer.tokens(question),))
-        score = jaxcam.scores.answer
-        drawn["for the answer"].append(jaxcam.grad_cam(asked, canvas, answer.number, score=score))
-        drawn["against it"].append(jaxcam.counterfactual_grad_cam(asked, canvas, answer.number, score=score))
+        for name, sign in ("for the answer", 1), ("against it", -1):
+            score = functools.partial(lambda sign, outputs, target: sign * outputs[target], sign)
+            drawn[name].append(jaxcam.hires_cam(asked, canvas, answer.number, score=score))
     titles = [f"{question}\n{answer.text}" for question, answer in zip(questions, answers, strict=True)]
     return plots.compare([canvas] * len(questions), drawn, titles=titles)
 

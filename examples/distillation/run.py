@@ -16,7 +16,7 @@ What differs from the poster, which has WRN-40-2 and WRN-16-2 on CIFAR-10 and VG
 - canvases and several: digits among clutter. The teacher is the embedded digits network, for several digits trained
   further; the student has half of its channels, four convolutions in the place of six, and a maximum over space in
   the place of the teacher's large hidden layer: a fortieth of its parameters;
-- cifar10: the 15,000 + 3,000 images of the assets as 16 x 16 pixels, WRN-16-2 and WRN-10-1 with group norm, and few
+- cifar10: the 15,000 + 3,000 images of the assets as 16 x 16 pixels, WRN-16-2 and WRN-16-1 with group norm, and few
   steps. `--paper` has the poster's networks, 32 x 32 pixels, 200 epochs and all images of a folder with 50,000;
 - images are augmented once and not anew in every epoch, so that the teacher's maps and logits are computed once;
 - AdamW with a cosine schedule, and gradients clipped to the norm 1.
@@ -67,8 +67,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "canvases": {**CANVASES, "steps": 500, "teacher_steps": 0, "teacher_rate": 1e-3, "seeds": 5},
     "several": {**CANVASES, "rate": 3e-3, "steps": 500, "teacher_steps": 150, "teacher_rate": 1e-3, "seeds": 5},
     "cifar10": {
-        "teacher": "wrn-16-2", "student": "wrn-10-1", "train": 15_000, "test": 3000, "batch": 64, "copies": 1,
-        "side": 16, "steps": 400, "teacher_steps": 1000, "seeds": 3, "rate": 3e-3, "teacher_rate": 3e-3,
+        "teacher": "wrn-16-2", "student": "wrn-16-1", "train": 15_000, "test": 3000, "batch": 64, "copies": 1,
+        "side": 16, "steps": 1000, "teacher_steps": 2500, "seeds": 3, "rate": 3e-3, "teacher_rate": 3e-3,
     },
     "paper": {
         "teacher": "wrn-40-2", "student": "wrn-16-2", "train": 50_000, "test": 10_000, "batch": 128, "copies": 8,

@@ -1,6 +1,8 @@
 """Questions about one image with the maps of their answers, and what speaks against an answer.
 
-python -m examples.questions.figure --out .
+    python -m examples.questions.figure --out .
+
+HiResCAM keeps the sign of what each place adds, so that the two maps of an answer do not overlap.
 """
 
 import argparse
@@ -28,13 +30,12 @@ def main():
     questions = jnp.stack([model.tokens(question) for question in QUESTIONS])
     cut = jaxcam.cut(model, "encoder", inputs=(questions[0],))
 
+    def against_the_answer(outputs, target):
+        return -scores.answer(outputs, target)
+
     def maps_of(question, number):
         own_cut = with_inputs(cut, (question,))
-        score = scores.answer
-        return (
-            jaxcam.grad_cam(own_cut, image, number, score=score),
-            jaxcam.counterfactual_grad_cam(own_cut, image, number, score=score),
-        )
+        return [jaxcam.hires_cam(own_cut, image, number, score=score) for score in (scores.answer, against_the_answer)]
 
     numbers = jnp.array([answer.number for answer in answers])
     speaking_for, against = map(np.asarray, jax.jit(jax.vmap(maps_of))(questions, numbers))

@@ -15,6 +15,7 @@ from jaxcam.datasets import FITS, Example
 from jaxcam.methods import DERIVATIVES
 
 SIDE = 64
+METHOD = "layer_cam"  # its maps lie on the digits that words and answers are about; Grad-CAM's do less than activations
 
 
 class Picture(NamedTuple):
@@ -33,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fit", choices=FITS, default="square", help="how a picture is made to fit 64 x 64 pixels "
                         "(default: the largest square in the center)")  # fmt: skip
     group = parser.add_argument_group("method")
-    group.add_argument("--method", choices=_options.METHODS, default="grad_cam", help="(default: %(default)s)")
+    group.add_argument("--method", choices=_options.METHODS, default=METHOD, help="(default: %(default)s)")
     group.add_argument("--samples", type=int, help="number of noisy copies to average the derivatives over")
     group.add_argument("--std", type=float, help="standard deviation of the noise, as a share of the image's range")
     _options.add_seed_option(group, "seed of the noise")

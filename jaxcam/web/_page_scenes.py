@@ -169,7 +169,7 @@ def add_scene_tabs(scenes: Scenes, files: WrittenFiles, *, quick: dict[str, Any]
     captions = SceneTab(
         "captions", lambda path, method, text: scenes.caption(path, method=method, text=text or ""), **options
     )
-    captions.add(caption_field, method="grad_cam", methods=WORD_METHODS)
+    captions.add(caption_field, method="layer_cam", methods=WORD_METHODS)  # by `examples.captions.table`
     _add_questions(scenes, options)
     masks = SceneTab("masks", lambda path, method: scenes.masks(path, method=method), **options)
     masks.add(list, method="hires_cam", methods=METHODS)
@@ -214,7 +214,7 @@ def _add_questions(scenes: Scenes, options: dict[str, Any]) -> None:
                 buttons[gr.Button(question, size="sm", min_width=140, elem_id=f"question-{i}")] = question
         return [text]
 
-    questions.add(field, method="grad_cam", methods=WORD_METHODS)
+    questions.add(field, method="layer_cam", methods=WORD_METHODS)  # by `examples.captions.table`
     for button, question in buttons.items():
         chosen = button.click(functools.partial(_same, question), None, questions.fields[2], **options["quick"])
         questions.then_explain(chosen)
