@@ -81,6 +81,19 @@ def is_key(value: Any) -> bool:
     return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
+def one_line(value: Any, *, most: int = 80) -> str:
+    """A value as messages show it: an array by its shape, others on one line and not too long.
+
+    Example:
+      >>> one_line(np.ones([2, 3])), one_line(list(range(100)), most=10)
+      ('an array of shape (2, 3)', '[0, 1, 2, ...')
+    """
+    if hasattr(value, "shape"):
+        return f"an array of shape {tuple(value.shape)}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def check_key(key: Any) -> None:
     """Raises a TypeError if `key` is not a `jax.random.key`."""
     if not is_key(key):

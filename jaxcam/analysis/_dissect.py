@@ -90,8 +90,9 @@ def dissect(
 
     T_k is the value that channel k exceeds at a share `quantile` of all locations of all images. The channel, resized
     to the masks, is active where it is at least T_k. IoU(k, c) = sum over images of |active and mask| / sum over images
-    of |active or mask|. A channel that is lower at more than 1 - `quantile` of the locations, such as one behind a relu
-    that is nearly always zero, is active where it is above its minimum.
+    of |active or mask|. For a channel that is at its minimum at more than 1 - `quantile` of the locations, such as one
+    behind a relu that is nearly always zero, T_k is half of the way from its minimum to its next value. Masks with
+    fewer pixels than the channel has locations are repeated to its locations.
 
     Args:
       cut: a `Cut`.
@@ -134,19 +135,20 @@ def dissect(
     if not 0 < quantile < 1:
         raise ValueError(f"expected a quantile in 0..1, exclusive, got {quantile}")
     locations = activations[..., 0].size
-    if locations * quantile < 1:
+    if locations * quantile < 1 - ROUNDING:
         raise ValueError(
             f"expected at least {int(np.ceil(1 / quantile))} locations for quantile={quantile:g}, got {locations} in "
             f"{len(images)} images of {list(activations.shape[1:-1])} locations: give more images"
         )
     thresholds = _thresholds(activations.reshape(-1, activations.shape[-1]), quantile)
+    stacked = _no_coarser_than(activations.shape[1:-1], stacked, cut.layer)
     overlaps = _overlaps(activations, thresholds, stacked, known, batch_size)
     return Dissection(cut.layer, tuple(masks), overlaps, thresholds, least_iou, len(images))
 
 
 def _checked_images(images):
     images = np.asarray(images)
-    if not np.issubdtype(images.dtype, np.floating) or images.ndim < 2:
+    if not jnp.issubdtype(images.dtype, jnp.floating) or images.ndim < 2 or not len(images):
         raise TypeError(f"expected images [n *spatial c], floats, got {images.dtype} of shape {images.shape}")
     return images
 
@@ -171,6 +173,18 @@ def _checked_masks(masks, count):
                 f"expected masks of one shape, got {array.shape} for {concept!r} and {shape} for {next(iter(arrays))!r}"
             )
     return np.stack(list(arrays.values()))
+
+
+def _no_coarser_than(spatial, masks, layer):
+    """The masks `[concepts n *spatial]`, repeated along the axes in which they have less than the layer's locations."""
+    if masks.ndim - 2 != len(spatial):
+        raise ValueError(
+            f"expected masks with the {len(spatial)} axes of the layer {layer!r}, {spatial}, got {masks.shape[2:]}"
+        )
+    for axis, size in enumerate(spatial, start=2):
+        if masks.shape[axis] < size:
+            masks = masks.take(np.arange(size) * masks.shape[axis] // size, axis)
+    return masks
 
 
 def _checked_labeled(labeled, concepts, count):
@@ -214,7 +228,9 @@ def _thresholds(values: np.ndarray, quantile: float) -> np.ndarray:
     lowest = values.min(0)
     # A channel that is at its minimum nearly everywhere would be active everywhere.
     above = np.where(values > lowest, values, np.inf).min(0)
-    return np.where(thresholds > lowest, thresholds, above)
+    # Half of the way, because resizing lowers a value that stands alone.
+    half = np.where(np.isfinite(above), lowest / 2 + above / 2, np.inf)
+    return np.where(thresholds > lowest, thresholds, half)
 
 
 def _overlaps(activations, thresholds, masks, known, batch_size):

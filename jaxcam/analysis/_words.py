@@ -102,7 +102,8 @@ def explain_in_words(
 
     Raises:
       TypeError: the cut is a model or at several layers, or the dissection is none.
-      ValueError: the dissection has another number of channels, or the target is out of range.
+      ValueError: the dissection is of another layer or has another number of channels, the target is out of range, or
+        the weights are not finite.
 
     Selvaraju et al., "Grad-CAM", IJCV 2020, section "Generating textual explanations using Grad-CAM".
 
@@ -132,6 +133,12 @@ def explain_in_words(
         raise ValueError(
             f"expected a dissection of the {len(alphas)} channels at {cut.layer!r}, got one of {len(dissection.iou)} "
             f"channels at {dissection.layer!r}"
+        )
+    if dissection.layer and cut.layer and dissection.layer != cut.layer:
+        raise ValueError(f"expected a dissection of the layer {cut.layer!r}, got one of {dissection.layer!r}")
+    if not np.isfinite(alphas).all():
+        raise ValueError(
+            f"the weights of the channels at {cut.layer!r} are not finite: the score has no derivative there"
         )
     named = [channel for channel, name in enumerate(dissection.names) if name is not None]
     neurons = [
@@ -191,14 +198,17 @@ def ablation(
     check_target(cut, image, target, score)
     cut, score = for_score(cut, image, score)
     count = jax.eval_shape(cut.features, cut.params, image).shape[-1]
-    chosen = [int(channel) for channel in channels]
+    chosen = list(np.asarray(channels).ravel()) if np.asarray(channels).dtype.kind in "iu" else []
+    chosen = [int(channel) for channel in chosen]
     if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= channel < count for channel in chosen):
-        raise ValueError(f"expected channels in 0..{count - 1}, each once, got {chosen}")
+        raise ValueError(f"expected channels, integers in 0..{count - 1}, each once, got {checks.one_line(channels)}")
     drawn = [jax.random.permutation(k, count)[: len(chosen)] for k in jax.random.split(key, draws)]
     kept = np.ones((1 + draws, count), bool)
     for row, off in enumerate([np.array(chosen), *map(np.asarray, drawn)]):
         kept[row, off] = False
     drops = np.asarray(_drops(cut, image, target, kept, score=score), np.float64)
+    if not np.isfinite(drops).all():
+        raise ValueError(f"the score is not finite without some channels at {cut.layer!r}")
     drop, random_drops = float(drops[0]), drops[1:]
     below = (random_drops < drop).mean() + (random_drops == drop).mean() / 2
     return Ablation(drop, random_drops, float(below))

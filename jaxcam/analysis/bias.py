@@ -91,11 +91,14 @@ def evidence_by_group(
 
     Raises:
       TypeError: maps or regions are not by name, or a mask is not bool.
-      ValueError: numbers of images differ, a map is negative or not finite, or the reference is another name.
+      ValueError: there is no group or one is NaN, numbers of images differ, a map is negative or not finite, or the
+        reference is another name.
 
     Selvaraju et al., "Grad-CAM", ICCV 2017, "Identifying bias in dataset", looks at maps of single images for this.
     """
-    groups = tuple(groups)
+    groups = tuple(groups.tolist() if hasattr(groups, "tolist") else groups)
+    if not groups or any(group != group for group in groups):
+        raise ValueError("expected a group for each image, at least one, and none that is NaN")
     by_name = {name: _checked_maps(name, stack, len(groups)) for name, stack in _named("maps", maps).items()}
     reference = next(iter(by_name)) if reference is None else reference
     if reference not in by_name:
@@ -132,7 +135,9 @@ def _checked_maps(name, stack, count):
         raise ValueError(
             f"expected finite maps of at least 0, got values from {array.min()} to {array.max()} in {name!r}"
         )
-    return array
+    # The energy does not depend on a map's scale, and its sums do not overflow for maps of at most 1.
+    tops = array.reshape(count, -1).max(1)
+    return array / np.where(tops > 0, tops, 1).reshape(-1, *[1] * (array.ndim - 1))
 
 
 def _checked_masks(name, mask, groups, by_name):

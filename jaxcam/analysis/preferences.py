@@ -30,6 +30,7 @@ from jaxcam.analysis._study_forms import class_forms, on_page, opaque_names, tru
 from jaxcam.analysis._study_page import data_address, page_of
 
 QUESTIONS = ("class", "trust")
+CHANGED_KEY = "expected the key of a study, as jaxcam study wrote it, got one that was changed"
 # What the page's five buttons mean for the map on the right.
 MOST = 2
 ROUNDING = 1e-5  # of float32, by which a drawing may leave 0..1
@@ -237,12 +238,13 @@ def read(files: Sequence[str | os.PathLike], key: Mapping[str, Any]) -> Answers:
 
     Raises:
       OSError: a file cannot be read.
-      ValueError: a file is no file of answers, belongs to another study, has an answer that the page does not offer, or
-        two files have one participant.
+      ValueError: the key is none, a file is no file of answers, belongs to another study, has an answer that its
+        question does not offer, or two files have one participant. Which form a participant was shown is not checked.
     """
     classes: list[ClassAnswer] = []
     trusts: list[TrustAnswer] = []
     by_participant: dict[int, str] = {}
+    _check_key(key)
     for file in files:
         record = _record(pathlib.Path(file), key)
         participant = record["participant"]
@@ -353,6 +355,21 @@ def _check_drawing(drawing, choices):
         raise ValueError(f"{name}: expected floats in 0..1, got {pixels.dtype}: divide by 255 if it is uint8")
     if not ((pixels >= -ROUNDING) & (pixels <= 1 + ROUNDING)).all():  # NaN is not
         raise ValueError(f"{name}: expected values in 0..1, got {pixels.min():g}..{pixels.max():g}")
+
+
+def _check_key(key):
+    """Raises a ValueError if a key is not one that `make_study` made."""
+    try:
+        choices, sources, _ = key["choices"], key["sources"], key["study"]
+        is_key = bool(choices) and all(choices.values())
+        for question in key["questions"].values():
+            sides = [question["source"]] if question["kind"] == "class" else [question["left"], question["right"]]
+            is_known = question["kind"] in QUESTIONS and question["picture"] in choices and "target" in question
+            is_key = is_key and is_known and all(side in sources for side in sides)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(CHANGED_KEY) from error
+    if not is_key:
+        raise ValueError(CHANGED_KEY)
 
 
 def _record(path, key):

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 from jax.typing import ArrayLike
 
+from jaxcam._base import checks
 from jaxcam._base.checks import describe_shapes
 from jaxcam._base.numerics import as_floats
 from jaxcam._base.targets import is_integer
@@ -100,10 +101,15 @@ def distillation(
             f"expected logits [classes] of student and teacher, got shapes {student_logits.shape} and "
             f"{teacher_logits.shape}: use jax.vmap for batches"
         )
-    if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
-        raise ValueError(f"expected a temperature above 0, got {temperature}")
+    if not isinstance(temperature, jax.core.Tracer):
+        is_number = isinstance(temperature, int | float) or np.shape(temperature) == ()
+        if not is_number or isinstance(temperature, str | None) or not temperature > 0:
+            raise ValueError(f"expected a temperature above 0, got {checks.one_line(temperature)}")
     of_student, of_teacher = (jax.nn.log_softmax(logits / temperature) for logits in (student_logits, teacher_logits))
-    return temperature**2 * optax.losses.kl_divergence_with_log_targets(of_student, of_teacher)
+    # A class that the teacher excludes, with a logit of -infinity, has the term 0 log 0 = 0.
+    excluded = jnp.isneginf(of_teacher)
+    differences = jnp.where(excluded, 0, of_teacher) - jnp.where(excluded, 0, of_student)
+    return temperature**2 * (jnp.exp(of_teacher) * differences).sum()
 
 
 def student_loss(
@@ -160,8 +166,10 @@ def student_loss(
         check_one_layer("teacher", teacher, ", or jaxcam.losses.TeacherTargets")
     if not is_integer(target):
         raise TypeError(
-            f"expected the example's class, an integer, for target, got {target!r}: use jax.vmap for batches"
+            f"expected the example's class, an integer, for target, got {checks.one_line(target)}: use jax.vmap for "
+            "batches"
         )
+    image = checks.checked_image(image)
     logits = _logits("student", student, image)
     loss = -score_or_nan(scores.log_softmax, logits, target)
     if not _is_zero(interpretation_weight):

@@ -4,8 +4,8 @@ from typing import Any
 
 import jax
 
-from jaxcam._base.checks import check_function
-from jaxcam._base.numerics import as_floats, safe_divide
+from jaxcam._base.checks import check_function, one_line
+from jaxcam._base.numerics import as_floats, exponent_of_unit, safe_divide, times_power_of_two
 from jaxcam._base.types import Image, Method, Target
 from jaxcam.cutting import Cut
 
@@ -14,8 +14,8 @@ NORMALIZATIONS = (None, "max")
 
 def check_normalize(normalize: Any) -> None:
     """Raises a ValueError if `normalize` is not one of `NORMALIZATIONS`."""
-    if normalize not in NORMALIZATIONS:
-        raise ValueError(f"expected None or 'max' for normalize, got {normalize!r}")
+    if not isinstance(normalize, str | None) or normalize not in NORMALIZATIONS:
+        raise ValueError(f"expected None or 'max' for normalize, got {one_line(normalize)}")
 
 
 def check_one_layer(role: str, cut: Any, others: str = "") -> None:
@@ -60,4 +60,8 @@ def scaled(saliency: jax.Array, normalize: str | None) -> jax.Array:
       ([0.25, 1.0], [0.0, 0.0])
     """
     check_normalize(normalize)
-    return saliency if normalize is None else safe_divide(saliency, saliency.max())
+    if normalize is None:
+        return saliency
+    # The derivative of a quotient has the square of the maximum, which leaves the range of floats for small maps.
+    saliency = times_power_of_two(saliency, exponent_of_unit(saliency.max()))
+    return safe_divide(saliency, saliency.max())

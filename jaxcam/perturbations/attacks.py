@@ -9,8 +9,13 @@
 
 Both are pure functions of one example without a batch axis: `jax.vmap` takes a batch. The model is a cut, or any
 function from an image to outputs. Images stay in 0..1, or in `bounds`.
+
+What a function closes over may change between two calls, as a network in training does, so a function is traced and
+compiled at each call. A cut, a module that is a pytree, and the arguments that `functools.partial` binds to a pure
+function are compiled once.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,10 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxcam._base import checks
-from jaxcam._base.numerics import as_floats, safe_divide
+from jaxcam._base.numerics import as_floats, at_least_float32, safe_divide
 from jaxcam._base.targets import jit_with_target
 from jaxcam._base.types import Image, Score, Target
-from jaxcam.cutting import Cut, Cuts, activations, for_score, means_class, resolve_target
+from jaxcam.cutting import Cut, Cuts, activations, check_target, for_score, resolve_target
 from jaxcam.formulas import scores
 from jaxcam.tracing import for_loops
 
@@ -43,7 +48,7 @@ def fgsm(
     """The fast gradient sign method: x - epsilon sign(du/dx), clipped to 0..1; x + epsilon sign(du/dx) if targeted.
 
     Args:
-      model: a cut, or a function from an image to outputs; the default score takes its outputs as logits.
+      model: a cut, or a function from an image to outputs `[classes]`; the default score takes them as logits.
       image: one example in `bounds`, floats, without a batch axis.
       target: the class that the change moves away from; None for that of the largest output. With `targeted=True`, the
         class that it moves to. For a score of another kind, whatever the score takes.
@@ -56,8 +61,9 @@ def fgsm(
       The changed image, of the image's shape and type; NaN if a traced target is out of range.
 
     Raises:
-      TypeError: the image is not floats, or `targeted=True` has no target.
-      ValueError: the image leaves the bounds, epsilon is negative, or the target is out of range.
+      TypeError: the image is not floats, `targeted=True` has no target, or the target is no integer.
+      ValueError: the image leaves the bounds, epsilon is negative, the target is out of range, or the outputs are not
+        those of one image.
 
     Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015, section 4.
 
@@ -88,7 +94,9 @@ def pgd(
     """Projected gradient descent on the score, in a ball of radius epsilon around the image and in 0..1.
 
     x <- clip(project(x - step_size * d)), where d is sign(du/dx) for "linf", and du/dx divided by its L2 norm for "l2";
-    with the opposite sign if targeted. Where the gradient is zero, the image stays.
+    with the opposite sign if targeted. Where the gradient is zero, the image stays. Both steps keep nothing of the
+    gradient but its direction. That of the default score is the direction of the log odds, log p / (1 - p), which is
+    not lost where p is rounded to 1.
 
     Args:
       model: a cut, or a function from an image to outputs; the default score takes its outputs as logits.
@@ -136,47 +144,43 @@ def pgd(
     if targeted and target is None:
         raise TypeError("expected a target with targeted=True, the class to move to, got None")
     if isinstance(model, Cut | Cuts):
+        check_target(model, image, target, score)  # type: ignore[arg-type]
         model, score = for_score(model, image, score)
     else:
-        model = _as_pytree(model)
-    _check_class(model, image, target)
+        function = model = _as_pytree(model)
+        check_target(Cut((), lambda _, x: x, lambda _, A, x: function(x)), image, target, score)
     return _descent(
         model, image, target, key, epsilon, step_size, bounds, steps=steps, norm=norm, targeted=targeted, score=score
     )
 
 
 def _as_pytree(model):
-    """A function as a pytree without leaves, or with those that a `functools.partial` binds."""
+    """A module that is a pytree, or a function as one, with the leaves that a `functools.partial` binds."""
     if not callable(model):
         raise TypeError(f"expected a cut, or a function from an image to outputs, got a {type(model).__name__}")
-    return jax.tree_util.Partial(model)
+    if isinstance(model, functools.partial):
+        return jax.tree_util.Partial(model)
+    if not jax.tree_util.all_leaves([model]):
+        return model
+    return jax.tree_util.Partial(lambda image: model(image))  # new at each call, as jit knows functions by identity
 
 
 def _outputs(model, image):
     return activations(model, image)[1] if isinstance(model, Cut | Cuts) else model(image)
 
 
-# Jitted for its cache alone.
-_traced_outputs = jax.jit(_outputs)
-
-
-def _check_class(model, image, target):
-    """Raises a ValueError if a class that is not traced is out of range."""
-    outputs = _traced_outputs.eval_shape(model, image)
-    if not isinstance(target, jax.core.Tracer) and target is not None and means_class(outputs, target):
-        if not 0 <= int(target) < outputs.shape[0]:
-            raise ValueError(f"target {int(target)} is out of range: the model has {outputs.shape[0]} classes, from 0")
-
-
 def _check_range(image, bounds):
+    is_pair = isinstance(bounds, tuple | list) and len(bounds) == 2
+    if not is_pair or not all(isinstance(end, int | float | np.number) for end in bounds) or not bounds[0] < bounds[1]:
+        raise ValueError(f"expected bounds (low, high), two numbers with low < high, got {checks.one_line(bounds)}")
     low, high = bounds
-    if not low < high:
-        raise ValueError(f"expected bounds (low, high) with low < high, got {bounds}")
     if isinstance(image, jax.core.Tracer):
         return
     # By NumPy: under a jit that closes over the image, JAX's answer would be traced.
     smallest, largest = (float(end(np.asarray(image).astype(np.float32))) for end in (np.min, np.max))
-    if not (low <= smallest and largest <= high):
+    # What an attack returns is in the bounds as they are rounded to the image's type.
+    stored_low, stored_high = (float(np.asarray(end).astype(image.dtype)) for end in bounds)
+    if not (min(low, stored_low) <= smallest and largest <= max(high, stored_high)):
         raise ValueError(
             f"expected an image in {low:g}..{high:g}, got values from {smallest:g} to {largest:g}: "
             "bounds=(low, high) sets the range"
@@ -184,8 +188,11 @@ def _check_range(image, bounds):
 
 
 def _check_radius(name, value):
-    if not isinstance(value, jax.core.Tracer) and not (jnp.ndim(value) == 0 and 0 <= float(value) < float("inf")):
-        raise ValueError(f"expected a finite number of at least 0 for {name}, got {value}")
+    if isinstance(value, jax.core.Tracer):
+        return
+    is_number = isinstance(value, int | float | np.number) or (hasattr(value, "shape") and value.shape == ())
+    if not is_number or not 0 <= float(value) < float("inf"):
+        raise ValueError(f"expected a finite number of at least 0 for {name}, got {checks.one_line(value)}")
 
 
 def _descend(model, image, target, key, epsilon, step_size, bounds, *, steps, norm, targeted, score):
@@ -197,14 +204,35 @@ def _descend(model, image, target, key, epsilon, step_size, bounds, *, steps, no
         """The nearest point in the ball, then in the bounds. The image is in the bounds, so clipping only shortens."""
         return jnp.clip(start + _projected(x - start, epsilon, norm), low, high)
 
+    score = _log_odds if score is scores.log_softmax else score
+
     def climb(x, _):
-        gradient = jax.grad(lambda x: score(_outputs(model, x.astype(image.dtype)), target))(x)
+        outputs, pull = jax.vjp(lambda x: _outputs(model, x.astype(image.dtype)), x)
+        (gradient,) = pull(jax.grad(score)(outputs, target))
         step = step_size * _direction(gradient, norm)
         return within(x + step if targeted else x - step), None
 
     x = start if key is None else within(start + epsilon * _random_point(key, start, norm))
     x, _ = jax.lax.scan(for_loops(climb), x, length=steps)
-    return jnp.where(in_range, x, jnp.nan).astype(image.dtype)
+    return jnp.where(in_range, _rounded_inwards(x, image), jnp.nan)
+
+
+def _log_odds(outputs, target):
+    """log p / (1 - p) of the target's softmax probability: of one class alone, p is 1 and constant."""
+    outputs = at_least_float32(outputs)
+    if outputs.shape[0] == 1:
+        return 0 * outputs[0]
+    others = jnp.where(jnp.arange(outputs.shape[0]) == target, -jnp.inf, outputs)
+    return outputs[target] - jax.nn.logsumexp(others)
+
+
+def _rounded_inwards(x, image):
+    """The image x in the type of the image that it came from, no value farther from that than x is."""
+    rounded = x.astype(image.dtype)
+    if rounded.dtype == x.dtype:
+        return rounded
+    is_farther = jnp.abs(as_floats(rounded) - as_floats(image)) > jnp.abs(x - as_floats(image))
+    return jnp.where(is_farther, jnp.nextafter(rounded, image), rounded)
 
 
 _descent = jit_with_target(_descend, place=2, static_argnames=("steps", "norm", "targeted", "score"))

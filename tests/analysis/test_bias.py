@@ -71,3 +71,18 @@ def test_refusals():
         bias.evidence_by_group(maps, {"tag": masks}, groups, reference="earlier")
     with pytest.raises(ValueError, match="expected finite maps of at least 0, got values from -0.9"):
         bias.evidence_by_group({"signed": maps["after"] - 1}, {"tag": masks}, groups)
+
+
+def test_groups_are_any_values_and_none_is_lost():
+    maps, mask = {"a": np.ones((4, 2, 2), np.float32)}, {"left": np.array([[True, False], [True, False]])}
+    assert list(bias.evidence_by_group(maps, mask, np.array([0, 0, 1, 1])).estimates["left"]) == [0, 1]
+    for groups in ([0, 0, float("nan"), 1], []):
+        with pytest.raises(ValueError, match="expected a group for each image, at least one, and none that is NaN"):
+            bias.evidence_by_group(maps, mask, groups)
+
+
+def test_the_scale_of_a_map_does_not_count():
+    mask = {"corner": np.arange(64).reshape(8, 8) < 8}
+    maps = {"small": np.full((2, 8, 8), 1e-30), "large": np.full((2, 8, 8), 3e38), "zero": np.zeros((2, 8, 8))}
+    energies = bias.evidence_by_group(maps, mask, [0, 1]).energies
+    assert [float(energies[name]["corner"][0]) for name in maps] == [0.125, 0.125, 0]

@@ -80,7 +80,43 @@ def test_a_channel_that_is_rarely_on_is_active_where_it_is_on():
     mask = images[..., 0] > 0
     cut = jaxcam.Cut((), lambda params, x: x, lambda params, A, x: A.mean((0, 1)), "pixels")
     found = analysis.dissect(cut, images, {"dot": mask}, quantile=0.1)
-    assert found.iou[0, 0] == 1 and found.thresholds[0] == 5
+    assert found.iou[0, 0] == 1 and found.thresholds[0] == 2.5
+
+
+@pytest.mark.parametrize("times, least", [(1, 1), (2, 1), (3, 0.5), (4, 0.5), (8, 0.5)])
+def test_a_detector_of_single_locations_is_one_at_finer_masks(times, least):
+    """Bilinear resizing makes a tent of a value that stands alone, which is lower than it between locations."""
+    images = np.zeros((4, 16, 16, 1), np.float32)
+    images[1, 5, 6] = 1.0
+    mask = np.kron(images[..., 0] > 0, np.ones((times, times), bool)).astype(bool)
+    cut = jaxcam.Cut((), lambda params, x: x, lambda params, A, x: A.mean((0, 1)), "pixels")
+    assert analysis.dissect(cut, images, {"dot": mask}).iou[0, 0] >= least
+
+
+@pytest.mark.parametrize("side", [32, 16, 8, 4])
+def test_masks_may_be_coarser_than_the_layer(side):
+    """A square of 8 x 8 locations: the masks say which of their pixels it fills, and lose nothing when repeated."""
+    images = np.zeros((4, 32, 32, 1), np.float32)
+    images[1, 8:16, 16:24] = np.arange(1, 65).reshape(8, 8, 1)
+    mask = (images[..., 0] > 0)[:, :: 32 // side, :: 32 // side]
+    cut = jaxcam.Cut((), lambda params, x: x, lambda params, A, x: A.mean((0, 1)), "pixels")
+    assert analysis.dissect(cut, images, {"square": mask}, quantile=64 / 4096).iou[0, 0] == 1
+    with pytest.raises(ValueError, match="expected masks with the 2 axes of the layer 'pixels'"):
+        analysis.dissect(cut, images, {"square": mask.any(2)})
+
+
+def test_words_of_another_layer_or_of_no_derivative_are_refused():
+    images, masks = scenes(count=4)
+    cut = detectors([0, 1, 2, 3, 4, 5])
+    found = analysis.dissect(cut, images, masks, quantile=0.05)
+    with pytest.raises(ValueError, match="expected a dissection of the layer 'colors', got one of 'others'"):
+        analysis.explain_in_words(cut, images[0], 0, dissection=found._replace(layer="others"))
+    root = lambda outputs, target: jnp.sqrt(0 * outputs[target])
+    with pytest.raises(ValueError, match="weights of the channels at 'colors' are not finite"):
+        analysis.explain_in_words(cut, images[0], 0, dissection=found, score=root)
+    for channels in ([0.9], "12", [True, False]):
+        with pytest.raises(ValueError, match="expected channels, integers in 0..5"):
+            analysis.ablation(cut, images[0], 0, jax.random.key(0), channels=channels)
 
 
 def test_images_that_are_not_labeled_for_a_concept_do_not_count():
@@ -156,5 +192,5 @@ def test_refusals():
     with pytest.raises(ValueError, match="expected a dissection of the 6 channels at 'colors', got one of 4 channels"):
         analysis.explain_in_words(cut, images[0], 0, dissection=found._replace(iou=found.iou[:4]))
     for channels in ([], [6], [1, 1]):
-        with pytest.raises(ValueError, match=r"expected channels in 0..5, each once, got \["):
+        with pytest.raises(ValueError, match=r"expected channels, integers in 0..5, each once, got \["):
             analysis.ablation(cut, images[0], 0, jax.random.key(0), channels=channels)

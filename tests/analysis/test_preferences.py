@@ -305,3 +305,22 @@ def test_unanimous_answers_leave_a_doubt():
     for values in ([0, 2], [0, float("nan")]):
         with pytest.raises(ValueError, match=r"expected values in 0\.\.1, got"):
             clustered_share(values, ["a", "b"], [1, 2])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"questions": []},
+        {"questions": {"q1": {}}},
+        {"questions": {"q1": {"kind": "class", "picture": "none.png", "source": "a", "target": "b"}}},
+        {"choices": {}},
+        {"choices": None},
+        {"sources": 3},
+    ],
+)
+def test_a_key_that_was_changed_is_one_line(change):
+    key = study_of().key
+    for broken in ({**key, **change}, {}):
+        with pytest.raises(ValueError, match="expected the key of a study, .*, got one that was changed") as refused:
+            preferences.read([], broken)
+        assert "\n" not in str(refused.value)

@@ -136,3 +136,15 @@ def test_refusals(pair):
         losses.distillation(jnp.ones(3), jnp.ones(3), temperature=0)
     out_of_range = jax.jit(lambda target: losses.student_loss(student, teacher, x, target, interpretation_weight=0))
     assert jnp.isnan(out_of_range(4)) and jnp.isfinite(out_of_range(3))
+
+
+def test_a_class_that_the_teacher_excludes_has_no_term():
+    student, teacher = jnp.array([0.3, -1.0, 2.0]), jnp.array([1.0, -jnp.inf, 0.5])
+    p = softmax(np.array([1.0, 0.5]) / 4)
+    log_q = np.log(softmax(np.asarray(student, np.float64) / 4))[[0, 2]]
+    value, gradient = jax.value_and_grad(losses.distillation)(student, teacher)
+    np.testing.assert_allclose(value, 16 * (p * (np.log(p) - log_q)).sum(), rtol=1e-5)
+    assert np.isfinite(gradient).all()
+    for temperature in ("a", None, np.ones(3), -1):
+        with pytest.raises(ValueError, match="expected a temperature above 0, got"):
+            losses.distillation(student, student, temperature=temperature)

@@ -165,3 +165,14 @@ def test_refusals(pair):
         call(student, teacher, key=jax.random.key(0), method=grown)
     with pytest.raises(TypeError, match="expected a function for method, such as jaxcam.grad_cam, got 'grad_cam'"):
         call(student, teacher, method="grad_cam")
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e-6, 1.0, 1e20])
+def test_a_map_of_any_scale_has_its_gradient(scale):
+    """Of maps over their maxima: the gradient is that of the map times 1 over its scale."""
+    saliency, other = jnp.array([[0.5, 1.0], [0.25, 0.0]]), jnp.array([[1.0, 0.5], [0.0, 0.25]])
+    loss = functools.partial(losses.map_distance, normalize="max")
+    expected = jax.grad(loss)(saliency, other)
+    value, gradient = jax.value_and_grad(loss)(scale * saliency, other)
+    np.testing.assert_allclose(value, loss(saliency, other), rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(gradient, np.float64) * scale, expected, rtol=1e-5)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxcam
 from jaxcam.perturbations import attacks
@@ -16,7 +17,7 @@ IMAGE = RNG.uniform(0.2, 0.8, 6).astype(np.float32)
 
 
 def logits(x):
-    return jnp.tanh(x @ W) @ V
+    return jnp.tanh(x.astype(jnp.float32) @ W) @ V
 
 
 def plain_gradient(x, target):
@@ -142,5 +143,107 @@ def test_refusals():
         attacks.pgd(logits, IMAGE, 0, 1, epsilon=0.1)
     with pytest.raises(TypeError, match="expected a cut, or a function from an image to outputs, got a str"):
         attacks.pgd("vgg", IMAGE, 0, epsilon=0.1)
-    with pytest.raises(ValueError, match=r"expected bounds \(low, high\) with low < high, got \(1, 0\)"):
+    with pytest.raises(ValueError, match=r"expected bounds \(low, high\), two numbers with low < high, got \(1, 0\)"):
         call(epsilon=0.1, bounds=(1, 0))
+
+
+def test_a_network_that_was_trained_meanwhile_is_attacked_as_it_is():
+    """By a function that closes over it, as a module that is a pytree, and by arguments that a partial binds."""
+    model = nnx.Linear(IMAGE.size, 3, rngs=nnx.Rngs(0))
+    of_function = functools.partial(attacks.pgd, lambda x: model(x.reshape(1, -1))[0], IMAGE, 0, epsilon=0.1)
+    before = of_function()
+    model.kernel[...] = -model.kernel[...]
+    after = of_function()
+    kernel = model.kernel[...]
+    expected = attacks.pgd(functools.partial(_linear, kernel, model.bias[...]), IMAGE, 0, epsilon=0.1)
+    np.testing.assert_array_equal(after, expected)
+    assert float(jnp.abs(after - before).max()) > 0.1
+
+
+def _linear(kernel, bias, x):
+    return x.ravel() @ kernel + bias
+
+
+def test_a_module_that_is_a_pytree_is_an_argument():
+    @jax.tree_util.register_pytree_node_class
+    class Module:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __call__(self, x):
+            return x.ravel() @ self.kernel
+
+        def tree_flatten(self):
+            return (self.kernel,), None
+
+        @classmethod
+        def tree_unflatten(cls, _, children):
+            return cls(*children)
+
+    module = Module(jax.random.normal(jax.random.key(1), (IMAGE.size, 3)))
+    before = attacks.fgsm(module, IMAGE, 0, epsilon=0.1)
+    module.kernel = -module.kernel
+    after = attacks.fgsm(module, IMAGE, 0, epsilon=0.1)
+    np.testing.assert_array_equal(after, attacks.fgsm(lambda x: x.ravel() @ module.kernel, IMAGE, 0, epsilon=0.1))
+    assert float(jnp.abs(after - before).max()) > 0.1
+
+
+@pytest.mark.parametrize("dtype, margin", [(jnp.float16, 40.0), (jnp.bfloat16, 40.0), (jnp.float32, 500.0)])
+def test_a_network_that_is_certain_is_attacked(dtype, margin):
+    """The gradient of log p is that of the log odds times 1 - p, which is 0 where p is rounded to 1."""
+    direction = jax.random.normal(jax.random.key(2), IMAGE.shape)
+
+    def certain(x):
+        change = ((x.astype(jnp.float32) - IMAGE) * direction).sum()
+        return jnp.stack([margin + change, -change, -change - 1]).astype(dtype)
+
+    attacked = attacks.fgsm(certain, IMAGE, 0, epsilon=0.01, bounds=(-1, 2))
+    np.testing.assert_allclose(attacked, IMAGE - 0.01 * jnp.sign(direction), atol=1e-6)
+
+
+def test_the_log_odds_have_the_direction_of_the_log_probability():
+    outputs = jnp.array([0.5, -1.0, 2.0, 0.1])
+    for target in range(4):
+        of_odds = jax.grad(attacks._log_odds)(outputs, target)
+        of_probability = jax.grad(lambda z, target=target: jax.nn.log_softmax(z)[target])(outputs)
+        cosine = of_odds @ of_probability / jnp.linalg.norm(of_odds) / jnp.linalg.norm(of_probability)
+        assert float(cosine) == pytest.approx(1, abs=1e-6)
+    assert float(jax.grad(attacks._log_odds)(jnp.array([3.0]), 0)[0]) == 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("epsilon", [8 / 255, 0.5 / 255])
+def test_half_precision_stays_in_the_ball(dtype, norm, epsilon):
+    image = IMAGE.astype(dtype)
+    attacked = attacks.pgd(logits, image, 0, epsilon=epsilon, norm=norm, steps=5)
+    change = np.asarray(attacked, np.float64) - np.asarray(image, np.float64)
+    length = np.abs(change).max() if norm == "linf" else np.linalg.norm(change)
+    assert attacked.dtype == dtype and length <= epsilon * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("bounds", [(-2.1179, 2.64), (0.0, 0.1), (-1 / 3, 1 / 3)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_what_an_attack_returns_can_be_attacked(bounds, dtype):
+    image = jnp.full(IMAGE.shape, bounds[1] - 0.01, dtype)
+    first = attacks.pgd(logits, image, 0, epsilon=1.0, bounds=bounds)
+    assert attacks.pgd(logits, first, 0, epsilon=1.0, bounds=bounds).shape == first.shape
+
+
+@pytest.mark.parametrize(
+    "model, target, options, message",
+    [
+        (lambda x: logits(x)[None], 0, {}, r"expected outputs \[classes\] for one image without a batch axis"),
+        (logits, True, {}, "True"),
+        (logits, "cat", {}, "'cat'"),
+        (logits, 1.0, {}, "1.0"),
+        (logits, 0, {"epsilon": "a"}, "expected a finite number of at least 0 for epsilon, got 'a'"),
+        (logits, 0, {"epsilon": np.ones([3, 3])}, r"for epsilon, got an array of shape \(3, 3\)"),
+        (logits, 0, {"bounds": None}, r"expected bounds \(low, high\), two numbers with low < high, got None"),
+        (logits, 0, {"bounds": (0, 1, 2)}, r"expected bounds \(low, high\)"),
+    ],
+)
+def test_what_cannot_be_attacked_is_one_line(model, target, options, message):
+    with pytest.raises((ValueError, TypeError), match=message) as refused:
+        attacks.pgd(model, IMAGE, target, **{"epsilon": 0.1, **options})
+    assert "\n" not in str(refused.value)
