@@ -187,7 +187,7 @@ def main():
     parser.add_argument("--count", type=int, default=100, help="of CamVid, and of COCO's two splits (default: 100)")
     parser.add_argument("--pets", type=int, default=25, help="photographs of pets (default: 25)")
     parser.add_argument("--least-photographs", type=int, default=10, help="that show a concept (default: 10)")
-    parser.add_argument("--test", type=int, default=20, help="pets that are explained (default: 20)")
+    parser.add_argument("--test", type=int, default=22, help="pets that are explained (default: 20)")
     parser.add_argument("--layers", nargs="+", default=list(LAYERS), help="the last one explains (default: three)")
     parser.add_argument("--least-iou", type=float, default=0.04)
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the figures to this file")

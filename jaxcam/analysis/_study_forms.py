@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+QUESTIONS = ("class", "trust")
+
 
 class Question(NamedTuple):
     """A question of a form: the maps that it shows, `(picture, source, target)`, from left to right."""

@@ -26,11 +26,11 @@ import numpy as np
 from jaxcam.analysis._agreement import krippendorff_alpha as krippendorff_alpha
 from jaxcam.analysis._clustered import Share as Share
 from jaxcam.analysis._clustered import clustered_share as clustered_share
+from jaxcam.analysis._study_files import check_key, record_in
+from jaxcam.analysis._study_forms import QUESTIONS as QUESTIONS
 from jaxcam.analysis._study_forms import class_forms, on_page, opaque_names, trust_forms
 from jaxcam.analysis._study_page import data_address, page_of
 
-QUESTIONS = ("class", "trust")
-CHANGED_KEY = "expected the key of a study, as jaxcam study wrote it, got one that was changed"
 # What the page's five buttons mean for the map on the right.
 MOST = 2
 ROUNDING = 1e-5  # of float32, by which a drawing may leave 0..1
@@ -244,9 +244,9 @@ def read(files: Sequence[str | os.PathLike], key: Mapping[str, Any]) -> Answers:
     classes: list[ClassAnswer] = []
     trusts: list[TrustAnswer] = []
     by_participant: dict[int, str] = {}
-    _check_key(key)
+    check_key(key)
     for file in files:
-        record = _record(pathlib.Path(file), key)
+        record = record_in(pathlib.Path(file), key)
         participant = record["participant"]
         if participant in by_participant:
             raise ValueError(f"participant {participant} is in {by_participant[participant]} and in {file}: keep one")
@@ -355,34 +355,6 @@ def _check_drawing(drawing, choices):
         raise ValueError(f"{name}: expected floats in 0..1, got {pixels.dtype}: divide by 255 if it is uint8")
     if not ((pixels >= -ROUNDING) & (pixels <= 1 + ROUNDING)).all():  # NaN is not
         raise ValueError(f"{name}: expected values in 0..1, got {pixels.min():g}..{pixels.max():g}")
-
-
-def _check_key(key):
-    """Raises a ValueError if a key is not one that `make_study` made."""
-    try:
-        choices, sources, _ = key["choices"], key["sources"], key["study"]
-        is_key = bool(choices) and all(choices.values())
-        for question in key["questions"].values():
-            sides = [question["source"]] if question["kind"] == "class" else [question["left"], question["right"]]
-            is_known = question["kind"] in QUESTIONS and question["picture"] in choices and "target" in question
-            is_key = is_key and is_known and all(side in sources for side in sides)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(CHANGED_KEY) from error
-    if not is_key:
-        raise ValueError(CHANGED_KEY)
-
-
-def _record(path, key):
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        study, participant, answers = record["study"], record["participant"], record["answers"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no file of answers that a page of jaxcam saved") from error
-    if study != key["study"]:
-        raise ValueError(f"{path} has answers to the study {study}, and the key is that of {key['study']}")
-    if isinstance(participant, bool) or not isinstance(participant, int) or not isinstance(answers, dict):
-        raise ValueError(f"{path} is no file of answers that a page of jaxcam saved")
-    return record
 
 
 def _trust_answer(file, participant, question, value, sources):
