@@ -57,8 +57,8 @@ def pointing_game(
       (0.5, 1.0)
     """
     saliency, mask, _ = checked_map_and_mask(saliency, mask, ignore)
-    if not 0 <= tolerance < math.inf:
-        raise ValueError(f"expected a finite tolerance of at least 0 pixels, got {tolerance}")
+    if isinstance(tolerance, str) or not 0 <= tolerance < math.inf:
+        raise ValueError(f"expected a finite tolerance of at least 0 pixels, got {tolerance!r}")
     top = saliency.max()
     largest = (saliency == top) & (top > 0)
     hits = largest & (mask if tolerance == 0 else _within_distance(mask, tolerance))

@@ -117,7 +117,7 @@ def test_methods_and_measures_as_people_bind_them(tiny, examples):
         (lambda cut, case, saliency: {"energy, mine": saliency.max()}, "'energy, mine': a name must not contain ', '"),
         (
             functools.partial(measures.pointing, tolerance="15px"),
-            "metric 'pointing, tolerance 15px': '<' not supported",
+            "metric 'pointing, tolerance 15px': expected a finite tolerance of at least 0 pixels, got '15px'",
         ),
     ):
         with pytest.raises((ValueError, TypeError), match=message):
