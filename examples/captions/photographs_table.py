@@ -32,7 +32,7 @@ NAMES = {
     **{"kitten": "cat", "sandwiches": "sandwich", "motorbike": "motorcycle", "buses": "bus"},
 }
 # The exact Grad-CAM++ has 1,280 directions, the mean features. The closed form, and with it Smooth Grad-CAM++, has a
-# backward pass for each of 1,435 words at each of 20 steps, half a minute for a photograph.
+# backward pass for each of 1,435 words at each of 20 steps, which takes far longer.
 METHODS = {name: method for name, method in table.METHODS.items() if "closed form" not in name}
 SMALL_WORDS = {"a", "an", "the", "in", "on", "of", "with", "is", "are", "and", "to", "at", "by", "."}
 # CC BY and CC BY-SA.

@@ -106,7 +106,7 @@ def check_noise(n_samples: Any, std: Any, key: Any) -> None:
     """Raises a TypeError or ValueError if the noise cannot be drawn."""
     check_count("n_samples", n_samples, at_least=0)
     if not isinstance(std, jax.core.Tracer):
-        if not _is_real_number(std):
+        if not is_real_number(std):
             raise TypeError(f"expected one number for std, got {std!r}: use jax.vmap for several")
         if not 0 <= float(std) <= float(jnp.finfo(jnp.float32).max):
             raise ValueError(f"expected a finite std of at least 0, got {std}")
@@ -116,7 +116,7 @@ def check_noise(n_samples: Any, std: Any, key: Any) -> None:
         check_key(key)
 
 
-def _is_real_number(value):
+def is_real_number(value: Any) -> bool:
     """Whether a value is one real number, of Python, NumPy or JAX, and not traced."""
     dtype = np.result_type(value) if isinstance(value, int | float) else getattr(value, "dtype", None)
     is_real = dtype is not None and any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))

@@ -198,8 +198,8 @@ def ablation(
     check_target(cut, image, target, score)
     cut, score = for_score(cut, image, score)
     count = jax.eval_shape(cut.features, cut.params, image).shape[-1]
-    chosen = list(np.asarray(channels).ravel()) if np.asarray(channels).dtype.kind in "iu" else []
-    chosen = [int(channel) for channel in chosen]
+    numbers = np.asarray(channels)
+    chosen = numbers.ravel().tolist() if numbers.dtype.kind in "iu" else []
     if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= channel < count for channel in chosen):
         raise ValueError(f"expected channels, integers in 0..{count - 1}, each once, got {checks.one_line(channels)}")
     drawn = [jax.random.permutation(k, count)[: len(chosen)] for k in jax.random.split(key, draws)]

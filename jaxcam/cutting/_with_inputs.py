@@ -57,10 +57,10 @@ def with_inputs(cut: CutT, inputs: Sequence[Any] | Mapping[str, Any]) -> CutT:
     if _names_and_shapes(given) != _names_and_shapes(old):
         expected, got = (", ".join(_names_and_shapes(tree)) or "none" for tree in (old, given))
         raise ValueError(f"expected inputs of shapes {expected}, got {got}")
-    for array, own in zip(jax.tree.leaves(given), jax.tree.leaves(old), strict=True):
+    pairs = list(zip(jax.tree.leaves(given), jax.tree.leaves(old), strict=True))
+    for array, own in pairs:
         if jnp.issubdtype(array.dtype, jnp.inexact) and not jnp.issubdtype(own.dtype, jnp.inexact):
             raise TypeError(f"expected inputs {list(array.shape)} of {own.dtype}, got {array.dtype}")
-    pairs = zip(jax.tree.leaves(given), jax.tree.leaves(old), strict=True)
     arrays = jax.tree.unflatten(jax.tree.structure(old), [array.astype(own.dtype) for array, own in pairs])
     return dataclasses.replace(cut, params={"model": cut.params["model"], "inputs": arrays})
 
@@ -74,10 +74,6 @@ def _names_and_shapes(inputs: Any) -> list[str]:
     """
     described = []
     for path, array in jax.tree.leaves_with_path(inputs):
-        names = [key.key if isinstance(key, jax.tree_util.DictKey) else str(key) for key in path if not _is_place(key)]
-        described.append(" ".join([*map(str, names), str(jnp.shape(array))]))
+        names = [str(getattr(key, "key", key)) for key in path if not isinstance(key, jax.tree_util.SequenceKey)]
+        described.append(" ".join([*names, str(jnp.shape(array))]))
     return described
-
-
-def _is_place(key: Any) -> bool:
-    return isinstance(key, jax.tree_util.SequenceKey)

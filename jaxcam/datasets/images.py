@@ -219,8 +219,9 @@ def drawn_pixels(path: str | os.PathLike) -> np.ndarray:
     with _opened_picture(path) as opened:
         if opened.format in ("JPEG", "MPO"):
             raise ValueError(f"{os.fspath(path)} is a JPEG, which blurs the edge of a mask: save it as PNG")
-        if opened.mode not in ("P", "PA", "LA", "La", "RGBA", "RGBa", "RGB", "CMYK"):
-            return np.asarray(opened) != 0
+        stored = np.asarray(opened)
+        if stored.ndim == 2 and opened.mode != "P":
+            return stored != 0
         pixels = np.asarray(opened.convert("RGBA"))
     return pixels[..., :3].any(-1) & (pixels[..., 3] > 0)
 

@@ -31,7 +31,7 @@ def checked(check: Callable[[Any, Any], None]) -> Callable[[ScoreT], ScoreT]:
 def check_tokens(outputs: Any, tokens: Any) -> None:
     """The outputs are logits `[t vocab]`, and the tokens integers `[t]` below vocab, one of them no padding."""
     _check_rank("logits [t vocab]", outputs, 2)
-    _check_integers("tokens", tokens, outputs.shape[:1])
+    check_integers("tokens", tokens, outputs.shape[:1])
     values = _values(tokens)
     if values is None:
         return
@@ -138,15 +138,8 @@ def checked_weights(weights: Any, shape: tuple[int, ...]) -> jax.Array:
     return jnp.asarray(weights)
 
 
-def checked_integers(what: str, values: Any, rank: int) -> jax.Array:
-    """The values as an array of integers of so many axes."""
-    if not hasattr(values, "shape") or len(values.shape) != rank or not jnp.issubdtype(values.dtype, jnp.integer):
-        got = f"{values.dtype} {list(values.shape)}" if hasattr(values, "shape") else type(values).__name__
-        raise ValueError(f"expected integers for {what}, got {got}")
-    return jnp.asarray(values)
-
-
-def _check_integers(what: str, values: Any, shape: tuple[int, ...]) -> None:
+def check_integers(what: str, values: Any, shape: tuple[int, ...]) -> None:
+    """The values are an array of integers of this shape."""
     if not hasattr(values, "shape") or tuple(values.shape) != tuple(shape):
         got = tuple(values.shape) if hasattr(values, "shape") else repr(values)
         raise ValueError(f"expected {what} of shape {tuple(shape)}, got {got}")

@@ -188,8 +188,8 @@ def one_token_each(tokens: jax.Array) -> jax.Array:
       >>> one_token_each(jnp.array([3, 0, -1])).tolist()
       [[3, -1, -1], [-1, 0, -1], [-1, -1, -1]]
     """
-    tokens = checks.checked_integers("tokens [t]", tokens, 1).astype(jnp.int32)
-    return jnp.where(jnp.eye(len(tokens), dtype=bool), tokens[None], -1)
+    checks.check_integers("tokens", tokens, (len(tokens),))
+    return jnp.where(jnp.eye(len(tokens), dtype=bool), jnp.asarray(tokens).astype(jnp.int32)[None], -1)
 
 
 def answer(outputs: jax.Array, target: jax.Array | int, *, log_prob: bool = False) -> jax.Array:

@@ -4,11 +4,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from jaxcam._base import checks
-from jaxcam._base.checks import describe_shapes
 from jaxcam._base.numerics import as_floats
 from jaxcam._base.targets import is_integer
 from jaxcam._base.types import Image, Method, Target
@@ -101,10 +99,9 @@ def distillation(
             f"expected logits [classes] of student and teacher, got shapes {student_logits.shape} and "
             f"{teacher_logits.shape}: use jax.vmap for batches"
         )
-    if not isinstance(temperature, jax.core.Tracer):
-        is_number = isinstance(temperature, int | float) or np.shape(temperature) == ()
-        if not is_number or isinstance(temperature, str | None) or not temperature > 0:
-            raise ValueError(f"expected a temperature above 0, got {checks.one_line(temperature)}")
+    is_traced = isinstance(temperature, jax.core.Tracer)
+    if not is_traced and not (checks.is_real_number(temperature) and temperature > 0):
+        raise ValueError(f"expected a temperature above 0, got {checks.one_line(temperature)}")
     of_student, of_teacher = (jax.nn.log_softmax(logits / temperature) for logits in (student_logits, teacher_logits))
     # A class that the teacher excludes, with a logit of -infinity, has the term 0 log 0 = 0.
     excluded = jnp.isneginf(of_teacher)
@@ -205,5 +202,7 @@ def _logits(role, cut, image):
         raise ValueError(f"expected a {role} whose outputs are logits or a softmax of them, got {kind}")
     _, outputs = activations(cut, image)
     if not isinstance(outputs, jax.Array) or outputs.ndim != 1:
-        raise ValueError(f"expected a {role} with outputs [classes] for one image, got {describe_shapes(outputs)}")
+        raise ValueError(
+            f"expected a {role} with outputs [classes] for one image, got {checks.describe_shapes(outputs)}"
+        )
     return as_floats(outputs)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxcam._base import checks
 from jaxcam._base.numerics import as_floats, safe_divide
 from jaxcam.metrics._inputs import bright_pixels, checked_map_and_mask, unless_nan
 
@@ -57,7 +58,7 @@ def pointing_game(
       (0.5, 1.0)
     """
     saliency, mask, _ = checked_map_and_mask(saliency, mask, ignore)
-    if isinstance(tolerance, str) or not 0 <= tolerance < math.inf:
+    if not checks.is_real_number(tolerance) or not 0 <= tolerance < math.inf:
         raise ValueError(f"expected a finite tolerance of at least 0 pixels, got {tolerance!r}")
     top = saliency.max()
     largest = (saliency == top) & (top > 0)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 PADDING = -1
 
@@ -58,15 +59,17 @@ def check_images_and_tokens(images: Any, tokens: Any, image_shape: tuple[int, ..
         raise ValueError(f"expected images [n {' '.join(map(str, image_shape))}], got {list(images.shape)}")
 
 
-def readable(tokens: jax.Array, count: int) -> jax.Array:
-    """The tokens with 0 for padding, whose values do not count, and `count` for what no word has: NaN is read there.
+def embeddings_of(embed: nnx.Embed, tokens: jax.Array, count: int) -> jax.Array:
+    """The embeddings of tokens `[n t]`: any for padding, which is not read, and NaN for none of the `count` words.
 
     Example:
-      >>> readable(jnp.array([2, -1, -7, 9]), 4).tolist()
-      [2, 0, 4, 9]
+      >>> values = embeddings_of(nnx.Embed(5, 2, rngs=nnx.Rngs(0)), jnp.array([[3, -1, -7, 4]]), 4)
+      >>> jnp.isnan(values).all(-1).tolist()
+      [[False, False, True, True]]
     """
     tokens = tokens.astype(jnp.int32)
-    return jnp.where(tokens < PADDING, count, jnp.maximum(tokens, 0))
+    is_known = (tokens >= PADDING) & (tokens < count)
+    return jnp.where(is_known[..., None], embed(jnp.where(is_known, jnp.maximum(tokens, 0), 0)), jnp.nan)
 
 
 def words_of(tokens: jax.Array, vocabulary: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._canvas_encoder import MAP_CHANNELS, CanvasEncoder
 from jaxcam.networks._glimpses import WIDTH, Locations, glimpses
 from jaxcam.networks._lstm import first_carry, lstm_cell, run_lstm
-from jaxcam.networks._words import PADDING, check_images_and_tokens, readable, tokens_of, words_of
+from jaxcam.networks._words import PADDING, check_images_and_tokens, embeddings_of, tokens_of, words_of
 from jaxcam.networks.captioner import DIGITS, NUMERALS, PLURALS
 
 COLORS = ("red", "green", "blue", "yellow", "magenta", "cyan", "white")
@@ -152,7 +152,7 @@ class Answerer(nnx.Module, ImageNetwork):
 
     def _read(self, questions: jax.Array) -> jax.Array:
         """The LSTM's hidden value at the end of each question, `[n 128]`; padding leaves it as it is."""
-        words = self.word(readable(questions, self.word.num_embeddings))
+        words = embeddings_of(self.word, questions, len(self.words))
         (_, hidden), _ = run_lstm(self.lstm, first_carry(self.lstm, len(questions)), words, questions != PADDING)
         return hidden
 

@@ -24,7 +24,7 @@ from jaxcam.cutting import ImageNetwork
 from jaxcam.networks._canvas_encoder import MAP_CHANNELS, CanvasEncoder, row_and_column_means
 from jaxcam.networks._glimpses import WIDTH, Locations, glimpses
 from jaxcam.networks._lstm import Carry, lstm_cell, run_lstm
-from jaxcam.networks._words import check_images_and_tokens, readable, tokens_of, words_of
+from jaxcam.networks._words import check_images_and_tokens, embeddings_of, tokens_of, words_of
 from jaxcam.networks.beam_search import beam_search
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -98,10 +98,8 @@ class Captioner(nnx.Module, ImageNetwork):
     def decode(self, A: jax.Array, tokens: jax.Array) -> jax.Array:
         """The logits `[n t words]` from the encoder's map `[n 8 8 48]`."""
         locations = self.locations(A)
-        start = jnp.full((len(tokens), 1), len(self.words), jnp.int32)
-        read = self.word(
-            readable(jnp.concatenate([start, tokens[:, :-1].astype(jnp.int32)], 1), self.word.num_embeddings)
-        )
+        start = self.word(jnp.full((len(tokens), 1), len(self.words), jnp.int32))
+        read = jnp.concatenate([start, embeddings_of(self.word, tokens[:, :-1], len(self.words))], 1)
         _, hidden = run_lstm(self.lstm, self._memory(locations), read)
         return self._choose(locations, hidden)
 

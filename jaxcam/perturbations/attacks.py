@@ -171,7 +171,7 @@ def _outputs(model, image):
 
 def _check_range(image, bounds):
     is_pair = isinstance(bounds, tuple | list) and len(bounds) == 2
-    if not is_pair or not all(isinstance(end, int | float | np.number) for end in bounds) or not bounds[0] < bounds[1]:
+    if not is_pair or not all(map(checks.is_real_number, bounds)) or not bounds[0] < bounds[1]:
         raise ValueError(f"expected bounds (low, high), two numbers with low < high, got {checks.one_line(bounds)}")
     low, high = bounds
     if isinstance(image, jax.core.Tracer):
@@ -190,8 +190,7 @@ def _check_range(image, bounds):
 def _check_radius(name, value):
     if isinstance(value, jax.core.Tracer):
         return
-    is_number = isinstance(value, int | float | np.number) or (hasattr(value, "shape") and value.shape == ())
-    if not is_number or not 0 <= float(value) < float("inf"):
+    if not checks.is_real_number(value) or not 0 <= float(value) < float("inf"):
         raise ValueError(f"expected a finite number of at least 0 for {name}, got {checks.one_line(value)}")
 
 
@@ -218,12 +217,11 @@ def _descend(model, image, target, key, epsilon, step_size, bounds, *, steps, no
 
 
 def _log_odds(outputs, target):
-    """log p / (1 - p) of the target's softmax probability: of one class alone, p is 1 and constant."""
+    """log p / (1 - p) of the target's softmax probability; 0 if no other class is possible, as p is 1 then."""
     outputs = at_least_float32(outputs)
-    if outputs.shape[0] == 1:
-        return 0 * outputs[0]
     others = jnp.where(jnp.arange(outputs.shape[0]) == target, -jnp.inf, outputs)
-    return outputs[target] - jax.nn.logsumexp(others)
+    is_alone = jnp.isneginf(others).all()
+    return jnp.where(is_alone, 0, outputs[target] - jax.nn.logsumexp(jnp.where(is_alone, 0, others)))
 
 
 def _rounded_inwards(x, image):

@@ -210,12 +210,10 @@ def test_inputs_keep_their_names():
 
 
 def test_a_token_that_no_word_has_is_nan(captioner, answerer):
-    tokens = jnp.array([[3, -7, 2, -1]])
-    assert (
-        np.isnan(captioner(IMAGE[None], tokens)[0, 2:]).all()
-        and np.isfinite(captioner(IMAGE[None], tokens)[0, :2]).all()
-    )
-    assert np.isnan(answerer(IMAGE[None], tokens)).all()
+    for wrong in (-7, len(captioner.words)):  # behind the words is the number of the start
+        logits = captioner(IMAGE[None], jnp.array([[3, wrong, 2, -1]]))[0]
+        assert np.isnan(logits[2:]).all() and np.isfinite(logits[:2]).all()
+    assert np.isnan(answerer(IMAGE[None], jnp.array([[3, -7, 2, -1]]))).all()
 
 
 def test_numerals_and_spellings_are_words(captioner, answerer):

@@ -208,7 +208,10 @@ def test_the_log_odds_have_the_direction_of_the_log_probability():
         of_probability = jax.grad(lambda z, target=target: jax.nn.log_softmax(z)[target])(outputs)
         cosine = of_odds @ of_probability / jnp.linalg.norm(of_odds) / jnp.linalg.norm(of_probability)
         assert float(cosine) == pytest.approx(1, abs=1e-6)
-    assert float(jax.grad(attacks._log_odds)(jnp.array([3.0]), 0)[0]) == 0
+    for certain in (jnp.array([3.0]), jnp.array([3.0, -jnp.inf, -jnp.inf])):  # no other class is possible
+        np.testing.assert_array_equal(jax.grad(attacks._log_odds)(certain, 0), 0)
+    masked = jnp.array([3.0, -jnp.inf, 1.0])
+    np.testing.assert_allclose(jax.grad(attacks._log_odds)(masked, 0), [1, 0, -1])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
