@@ -238,8 +238,9 @@ def read(files: Sequence[str | os.PathLike], key: Mapping[str, Any]) -> Answers:
 
     Raises:
       OSError: a file cannot be read.
-      ValueError: the key is none, a file is no file of answers, belongs to another study, has an answer that its
-        question does not offer, or two files have one participant. Which form a participant was shown is not checked.
+      ValueError: `key` is not the key of a study; a file is not a file of answers, belongs to another study, or has an
+        answer that its question does not offer; or two files have the same participant. Which form a participant was
+        shown is not checked.
     """
     classes: list[ClassAnswer] = []
     trusts: list[TrustAnswer] = []

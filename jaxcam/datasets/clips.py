@@ -109,7 +109,7 @@ def _read_folder(path, count, shape):
 
 
 def _by_numbers(name: str) -> list[tuple[int, str]]:
-    """What names are ordered by: their numbers by value, what is between them as text.
+    """The sort key of a name: its numbers are compared by value, and the text between them as text.
 
     Example:
       >>> sorted(["f10.png", "f2.png", "e7.png"], key=_by_numbers)
@@ -151,7 +151,8 @@ def _decoded_count(container: Any, rate: float, path: pathlib.Path) -> int:
     """The frames of a container that does not announce their number, such as WebM, which is decoded to its end.
 
     Raises:
-      ValueError: the last frame is before the end that the file says. Of a file with sound this is not known.
+      ValueError: the last frame ends before the duration that the file gives. A file with sound is not checked, because
+        its duration may be that of the sound.
     """
     count, last = 0, 0.0
     for frame in container.decode(video=0):
